@@ -1,0 +1,143 @@
+//! Reads a source once, in order, hashing each chunk and the whole.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+
+use bytes::{Bytes, BytesMut};
+use contract::{ChunkNumber, Digest, Hasher, Split};
+use runtime::source::Fingerprint;
+use tokio::sync::mpsc;
+
+/// A chunk that was read.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) number: ChunkNumber,
+    pub(crate) sha256: Digest,
+    pub(crate) data: Bytes,
+}
+
+/// Why a reading did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// The source is not what it was when it was opened; the text says what differs.
+    #[error("{0}")]
+    Changed(String),
+    /// The file system failed.
+    #[error("reading at byte {at} failed: {source}")]
+    Io { at: u64, source: io::Error },
+    /// Nobody takes the pieces any more.
+    #[error("the reading was broken off")]
+    BrokenOff,
+}
+
+/// Reads the whole file. Blocking; ends early when `pieces` is closed.
+///
+/// Positioned reads, never a memory map: a file that shrinks under a map kills the process. Buffers that were sent come back
+/// through `used`, so the memory is that of the chunks under way.
+pub(crate) fn read(
+    file: &File,
+    opened: Fingerprint,
+    split: Split,
+    pieces: &mpsc::Sender<Piece>,
+    used: &mut mpsc::UnboundedReceiver<BytesMut>,
+) -> Result<Digest, ReadError> {
+    let mut whole = Hasher::new();
+    for number in split.numbers() {
+        let at = split.offset(number);
+        // Every number of the split has a length.
+        let len = split.len(number).unwrap_or_default() as usize;
+        let mut buffer = used.try_recv().unwrap_or_default();
+        buffer.resize(len, 0);
+        read_exactly(file, &mut buffer, at)?;
+        whole.update(&buffer);
+        let piece = Piece { number, sha256: Digest::of(&buffer), data: buffer.freeze() };
+        pieces.blocking_send(piece).map_err(|_| ReadError::BrokenOff)?;
+    }
+    unchanged(file, opened)?;
+    Ok(whole.finish())
+}
+
+fn read_exactly(file: &File, buffer: &mut [u8], at: u64) -> Result<(), ReadError> {
+    file.read_exact_at(buffer, at).map_err(|source| match source.kind() {
+        ErrorKind::UnexpectedEof => {
+            ReadError::Changed(format!("it ends before byte {}, where it had more", at + buffer.len() as u64))
+        }
+        _ => ReadError::Io { at, source },
+    })
+}
+
+/// Compares how the file looks with how it looked when it was opened. Size and times are compared together with inode
+/// and ctime here, because the file stayed open on this host.
+fn unchanged(file: &File, opened: Fingerprint) -> Result<(), ReadError> {
+    let now = Fingerprint::of(file).map_err(|source| ReadError::Io { at: opened.size, source })?;
+    differences(opened, now).map_or(Ok(()), |what| Err(ReadError::Changed(what)))
+}
+
+/// What differs between two looks at an open file; `None` if nothing does.
+pub(crate) fn differences(before: Fingerprint, now: Fingerprint) -> Option<String> {
+    let mut what = Vec::new();
+    let mut note = |name, before: i128, now: i128| {
+        if before != now {
+            what.push(format!("its {name} was {before} and is {now}"));
+        }
+    };
+    note("size in bytes", before.size.into(), now.size.into());
+    note("modification time in ns", before.mtime_ns.into(), now.mtime_ns.into());
+    note("inode", before.inode.into(), now.inode.into());
+    if what.is_empty() && before.ctime_ns != now.ctime_ns {
+        return Some(format!("its change time in ns was {} and is {}", before.ctime_ns, now.ctime_ns));
+    }
+    (!what.is_empty()).then(|| what.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn read_all(
+        bytes: &[u8],
+        chunk_size: u32,
+        meanwhile: impl FnOnce(&mut File) + Send,
+    ) -> Result<(Vec<Piece>, Digest), ReadError> {
+        let mut source = tempfile::tempfile().unwrap();
+        source.write_all(bytes).unwrap();
+        let opened = Fingerprint::of(&source).unwrap();
+        let split = Split::new(bytes.len() as u64, chunk_size).unwrap();
+        let (sender, mut pieces) = mpsc::channel(1024);
+        let (_, mut used) = mpsc::unbounded_channel();
+        meanwhile(&mut source);
+        let whole = read(&source, opened, split, &sender, &mut used)?;
+        drop(sender);
+        let mut all = Vec::new();
+        while let Some(piece) = pieces.blocking_recv() {
+            all.push(piece);
+        }
+        Ok((all, whole))
+    }
+
+    #[test]
+    fn pieces_join_to_the_whole() {
+        let bytes: Vec<u8> = (0..1000_u32).flat_map(u32::to_le_bytes).collect();
+        let (pieces, whole) = read_all(&bytes, 700, |_| ()).unwrap();
+        assert_eq!(whole, Digest::of(&bytes));
+        assert!(pieces.iter().all(|piece| piece.sha256 == Digest::of(&piece.data)));
+        assert_eq!(pieces.iter().flat_map(|piece| piece.data.to_vec()).collect::<Vec<_>>(), bytes);
+    }
+
+    #[test]
+    fn an_empty_file_has_no_piece() {
+        let (pieces, whole) = read_all(&[], 700, |_| ()).unwrap();
+        assert!(pieces.is_empty());
+        assert_eq!(whole, Digest::of_nothing());
+    }
+
+    #[test]
+    fn a_source_that_changes_is_noticed() {
+        let shorter = read_all(&[7; 5000], 700, |file| file.set_len(4000).unwrap());
+        assert!(matches!(shorter, Err(ReadError::Changed(what)) if what.contains("ends before")));
+        let longer = read_all(&[7; 5000], 700, |file| file.write_all(b"more").unwrap());
+        assert!(matches!(longer, Err(ReadError::Changed(what)) if what.contains("size in bytes was 5000 and is 5004")));
+    }
+}

@@ -1,0 +1,58 @@
+//! How many chunks of a file are under way at once.
+
+/// Chunks under way at least, however often the store is busy: below two, reading and writing take turns.
+const LEAST: usize = 2;
+
+/// Bytes of a file under way at most, so that large chunks do not make the window heavy.
+const BYTES: usize = 16 * 1024 * 1024;
+
+/// A window that shrinks when the store is busy and grows while it is not.
+#[derive(Debug)]
+pub(crate) struct Window {
+    now: usize,
+    most: usize,
+}
+
+impl Window {
+    /// A window of up to `most` chunks of `chunk_size` bytes. It begins half open.
+    pub(crate) fn new(most: usize, chunk_size: u32) -> Self {
+        let most = most.min(BYTES / (chunk_size as usize).max(1)).max(LEAST);
+        Self { now: (most / 2).max(LEAST), most }
+    }
+
+    /// How many chunks may be under way now.
+    pub(crate) const fn size(&self) -> usize {
+        self.now
+    }
+
+    /// The store took a chunk.
+    pub(crate) fn grow(&mut self) {
+        self.now = (self.now + 1).min(self.most);
+    }
+
+    /// The store was busy or silent.
+    pub(crate) fn shrink(&mut self) {
+        self.now = (self.now / 2).max(LEAST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stays_between_its_bounds() {
+        let mut window = Window::new(16, 1 << 20);
+        (0..100).for_each(|_| window.grow());
+        assert_eq!(window.size(), 16);
+        (0..100).for_each(|_| window.shrink());
+        assert_eq!(window.size(), LEAST);
+    }
+
+    #[test]
+    fn large_chunks_make_it_smaller() {
+        let mut window = Window::new(16, 4 << 20);
+        (0..100).for_each(|_| window.grow());
+        assert_eq!(window.size(), 4);
+    }
+}

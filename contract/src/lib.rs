@@ -1,0 +1,29 @@
+//! What the services say to each other: ids, digests, states, messages (version 1), subjects, stream and consumer
+//! settings. No I/O happens here; everything can be read and tested as plain data.
+
+mod digest;
+mod expectation;
+mod id;
+mod message;
+mod object_name;
+mod receipt;
+mod split;
+mod state;
+mod stream;
+mod subject;
+mod timestamp;
+
+pub use digest::{Digest, DigestError, Hasher};
+pub use expectation::{Expectation, Mismatch, Proven};
+pub use id::{ChunkNumber, Epoch, FileId, FileIdError, Generation};
+pub use message::{
+    Cause, ChunkAnswer, ChunkHeader, ChunkHeaderError, ChunkReply, DeadLetter, Event, Hint, MESSAGE_VERSION,
+    MessageError,
+};
+pub use object_name::{ObjectName, ObjectNameError};
+pub use receipt::{Receipt, ReceiptRemote, ReceiptSource};
+pub use split::{CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, PAYLOAD_HEADROOM, Split, WIRE_CHUNK_SIZE};
+pub use state::{EventKind, State};
+pub use stream::{ConsumerSpec, Retention, StreamSpec};
+pub use subject::{Names, PrefixError, Role, Step};
+pub use timestamp::Timestamp;

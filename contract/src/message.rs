@@ -1,0 +1,299 @@
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ChunkNumber, Digest, Epoch, EventKind, FileId, Generation, Role, State, Timestamp};
+
+/// The version of all messages. A reader refuses others.
+pub const MESSAGE_VERSION: u8 = 1;
+
+/// A message that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// Not the JSON of this message.
+    #[error("expected a message of version {MESSAGE_VERSION} as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Of another version.
+    #[error("expected a message of version {MESSAGE_VERSION}, found version {0}")]
+    Version(u8),
+}
+
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8], version: impl Fn(&T) -> u8) -> Result<T, MessageError> {
+    let message: T = serde_json::from_slice(bytes)?;
+    match version(&message) {
+        MESSAGE_VERSION => Ok(message),
+        other => Err(MessageError::Version(other)),
+    }
+}
+
+fn write(message: &impl Serialize) -> Vec<u8> {
+    // Only maps with keys that are no strings, and Serialize implementations that fail, cannot be written; no message has them.
+    serde_json::to_vec(message).expect("messages are plain data")
+}
+
+/// Why a hint was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// A caller asked for it.
+    Request,
+    /// The step before it is done.
+    Progress,
+    /// The file was overdue.
+    Sweep,
+}
+
+/// "Look at this file." The subject says with which step in mind. Losing, repeating or delaying it changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hint {
+    v: u8,
+    /// The file to look at.
+    pub file_id: FileId,
+    /// Why it was published; for people.
+    pub cause: Cause,
+}
+
+impl Hint {
+    /// A hint to look at `file_id`.
+    pub const fn new(file_id: FileId, cause: Cause) -> Self {
+        Self { v: MESSAGE_VERSION, file_id, cause }
+    }
+
+    /// The hint as JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        write(self)
+    }
+
+    /// Reads a hint.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, MessageError> {
+        read(bytes, |hint: &Self| hint.v)
+    }
+}
+
+/// What happened to a file, for other systems.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    v: u8,
+    /// `FILE:VERSION`: the same for a repetition; the `Nats-Msg-Id` of the message.
+    pub id: String,
+    /// What happened.
+    pub event: EventKind,
+    /// To which file.
+    pub file_id: FileId,
+    /// The version of the record that the event made. Grows from event to event of a file, with gaps.
+    pub version: i64,
+    /// When, by MongoDB's clock.
+    pub at: Timestamp,
+    /// The state that the file has since.
+    pub state: State,
+    /// The file's own name.
+    pub name: String,
+    /// More about it: of `stored` the size and hash, of `failed` and `mismatch` the error, of `delivered` the receipt.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null", default)]
+    pub detail: serde_json::Value,
+}
+
+impl Event {
+    /// The event that made `version` of the record of `file_id`.
+    pub fn new(
+        file_id: FileId,
+        version: i64,
+        event: EventKind,
+        state: State,
+        at: Timestamp,
+        name: String,
+        detail: serde_json::Value,
+    ) -> Self {
+        Self {
+            v: MESSAGE_VERSION,
+            id: format!("{file_id}:{version}"),
+            event,
+            file_id,
+            version,
+            at,
+            state,
+            name,
+            detail,
+        }
+    }
+
+    /// The event as JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        write(self)
+    }
+
+    /// Reads an event.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, MessageError> {
+        read(bytes, |event: &Self| event.v)
+    }
+}
+
+/// A message nobody could read, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    v: u8,
+    /// Who could not read it.
+    pub worker: String,
+    /// The subject it came on.
+    pub subject: String,
+    /// Why it could not be read.
+    pub reason: String,
+    /// What it said; bytes that are no UTF-8 are replaced.
+    pub payload: String,
+}
+
+impl DeadLetter {
+    /// The dead letter of a message that `role` could not read.
+    pub fn new(role: Role, subject: &str, reason: &str, payload: &[u8]) -> Self {
+        Self {
+            v: MESSAGE_VERSION,
+            worker: role.as_str().to_owned(),
+            subject: subject.to_owned(),
+            reason: reason.to_owned(),
+            payload: String::from_utf8_lossy(payload).into_owned(),
+        }
+    }
+
+    /// The dead letter as JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        write(self)
+    }
+
+    /// Reads a dead letter.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, MessageError> {
+        read(bytes, |letter: &Self| letter.v)
+    }
+}
+
+/// The headers of a chunk request. The payload is the chunk, byte for byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkHeader {
+    /// The file.
+    pub file_id: FileId,
+    /// Which reading of its source.
+    pub generation: Generation,
+    /// The claim of the chunker that sends it.
+    pub epoch: Epoch,
+    /// The chunk's place.
+    pub number: ChunkNumber,
+    /// SHA-256 of the payload.
+    pub sha256: Digest,
+    /// How many milliseconds the sender will wait, counted from its sending. A budget, not a clock time: clocks differ.
+    pub budget_ms: u64,
+}
+
+/// Headers that are no chunk request.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ChunkHeaderError {
+    /// One is missing.
+    #[error("expected the header {0}, found none")]
+    Missing(&'static str),
+    /// One has no right value.
+    #[error("expected the header {name} to be right, found {found:?}")]
+    Value {
+        /// Its name.
+        name: &'static str,
+        /// The first characters of what it holds.
+        found: String,
+    },
+}
+
+impl ChunkHeader {
+    const VERSION: &'static str = "Waybill-Version";
+    const FILE: &'static str = "Waybill-File";
+    const GENERATION: &'static str = "Waybill-Generation";
+    const EPOCH: &'static str = "Waybill-Epoch";
+    const NUMBER: &'static str = "Waybill-Chunk";
+    const SHA256: &'static str = "Waybill-Sha256";
+    const BUDGET: &'static str = "Waybill-Budget-Ms";
+
+    /// Names and values to send.
+    pub fn to_pairs(&self) -> [(&'static str, String); 7] {
+        [
+            (Self::VERSION, MESSAGE_VERSION.to_string()),
+            (Self::FILE, self.file_id.to_string()),
+            (Self::GENERATION, self.generation.to_string()),
+            (Self::EPOCH, self.epoch.to_string()),
+            (Self::NUMBER, self.number.to_string()),
+            (Self::SHA256, self.sha256.to_string()),
+            (Self::BUDGET, self.budget_ms.to_string()),
+        ]
+    }
+
+    /// Reads what was sent; `get` gives the value of a header.
+    pub fn from_lookup<'a>(get: impl Fn(&'static str) -> Option<&'a str>) -> Result<Self, ChunkHeaderError> {
+        fn value<'a, T: FromStr>(
+            get: &impl Fn(&'static str) -> Option<&'a str>,
+            name: &'static str,
+        ) -> Result<T, ChunkHeaderError> {
+            let text = get(name).ok_or(ChunkHeaderError::Missing(name))?;
+            text.parse().map_err(|_| ChunkHeaderError::Value { name, found: text.chars().take(80).collect() })
+        }
+        let version: u8 = value(&get, Self::VERSION)?;
+        if version != MESSAGE_VERSION {
+            return Err(ChunkHeaderError::Value { name: Self::VERSION, found: version.to_string() });
+        }
+        Ok(Self {
+            file_id: value(&get, Self::FILE)?,
+            generation: value(&get, Self::GENERATION)?,
+            epoch: value(&get, Self::EPOCH)?,
+            number: value(&get, Self::NUMBER)?,
+            sha256: value(&get, Self::SHA256)?,
+            budget_ms: value(&get, Self::BUDGET)?,
+        })
+    }
+}
+
+/// What the store says to a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChunkAnswer {
+    /// Written, majority and journal.
+    Ok,
+    /// The same chunk was there already.
+    Duplicate,
+    /// No room now: wait and send it again.
+    Busy,
+    /// Not what its headers say, or not what the record says: send it again.
+    Corrupt,
+    /// Another chunk is there under this number: the source changed.
+    Conflict,
+    /// No such file.
+    UnknownFile,
+    /// The file is not being chunked, or by a later claim, or in another generation: stop and re-read the record.
+    Stale,
+}
+
+/// The reply to a chunk request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkReply {
+    v: u8,
+    /// What became of the chunk.
+    pub answer: ChunkAnswer,
+    /// What was expected and what was found, for people.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub detail: Option<String>,
+}
+
+impl ChunkReply {
+    /// A reply without more to say.
+    pub const fn new(answer: ChunkAnswer) -> Self {
+        Self { v: MESSAGE_VERSION, answer, detail: None }
+    }
+
+    /// A reply that says why.
+    pub fn because(answer: ChunkAnswer, detail: impl Into<String>) -> Self {
+        Self { v: MESSAGE_VERSION, answer, detail: Some(detail.into()) }
+    }
+
+    /// The reply as JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        write(self)
+    }
+
+    /// Reads a reply.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, MessageError> {
+        read(bytes, |reply: &Self| reply.v)
+    }
+}

@@ -1,0 +1,150 @@
+//! One attempt to deliver: ask the remote, send, ask again where the outcome is not known.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::ObjectName;
+use runtime::hold::{Fence, LeaseLost};
+use runtime::retry;
+use tokio::sync::mpsc;
+
+use crate::prove::{Content, ProofError};
+use crate::remote::{Body, Evidence, Look, Parcel, Remote, RemoteError};
+
+/// Quick tries within one attempt; after them the record waits for the next one, and the slot is free.
+const QUICK_TRIES: u32 = 3;
+
+/// The pause before the second quick try; before the third it is doubled, both with jitter.
+const QUICK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Pieces between the prover and the remote. The prover holds a range of chunks by itself.
+const PIECES: usize = 1;
+
+/// What a delivery came to.
+#[derive(Debug)]
+pub(crate) struct Delivered {
+    pub(crate) evidence: Evidence,
+    pub(crate) bytes_sent: u64,
+    /// Whether the bytes may have reached the remote more than once, because it could not tell what it had.
+    pub(crate) at_least_once: bool,
+}
+
+/// Why a delivery did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeliveryError {
+    /// The remote has something else under that name.
+    #[error("{0}")]
+    Clash(String),
+    /// The remote will not take it.
+    #[error("{0}")]
+    Refused(String),
+    /// The remote may take it later.
+    #[error("{detail}")]
+    Later { detail: String, after: Option<Duration> },
+    /// MongoDB's content is not right, or MongoDB does not answer.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// The lease was lost.
+    #[error(transparent)]
+    Lost(#[from] LeaseLost),
+}
+
+impl From<RemoteError> for DeliveryError {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            RemoteError::Refused(detail) => Self::Refused(detail),
+            RemoteError::Later { detail, after } => Self::Later { detail, after },
+            RemoteError::Clash(detail) => Self::Later { detail, after: None },
+            RemoteError::Stopped => Self::Lost(LeaseLost),
+        }
+    }
+}
+
+/// A delivery under way.
+pub(crate) struct Delivery<'a> {
+    pub(crate) remote: &'a dyn Remote,
+    pub(crate) parcel: Parcel,
+    pub(crate) content: Content,
+    pub(crate) fence: Fence,
+    /// Whether we, or a holder before us, may have sent it: then an equal file at the remote is ours.
+    pub(crate) may_be_there: bool,
+}
+
+impl Delivery<'_> {
+    /// Delivers the file, trying a few times in quick succession.
+    pub(crate) async fn run(mut self) -> Result<Delivered, DeliveryError> {
+        // A small file is proved before any connection is opened.
+        let small = match self.content.is_small() {
+            true => Some(self.content.read_small(&self.fence).await?),
+            false => None,
+        };
+        let mut tries = 1;
+        loop {
+            let failure = match self.ask_and_send(small.as_deref()).await {
+                Err(DeliveryError::Later { detail, after: None }) if tries < QUICK_TRIES => detail,
+                ended => return ended,
+            };
+            tracing::debug!(file = %self.parcel.file_id, tries, "{failure}; trying again at once");
+            tokio::time::sleep(QUICK_PAUSE.mul_f64(f64::from(tries) * retry::jitter())).await;
+            self.fence.check()?;
+            tries += 1;
+        }
+    }
+
+    async fn ask_and_send(&mut self, small: Option<&[Bytes]>) -> Result<Delivered, DeliveryError> {
+        let mut at_least_once = false;
+        match self.remote.look(&self.parcel).await? {
+            Look::Absent => {}
+            Look::Equal(evidence) if self.may_be_there => {
+                return Ok(Delivered { evidence, bytes_sent: 0, at_least_once });
+            }
+            // Policy `refuse`: what was there before our first attempt is not ours, whatever it is.
+            Look::Equal(_) => return Err(self.clash("the same bytes, which were there before")),
+            Look::Other(found) => return Err(self.clash(&found)),
+            Look::Unknown(why) => {
+                tracing::debug!(file = %self.parcel.file_id, "the remote cannot tell what it has: {why}");
+                at_least_once = self.may_be_there;
+            }
+        }
+        self.may_be_there = true;
+        self.fence.note_progress(|progress| progress.bytes_delivered = 0);
+        let evidence = match small {
+            Some(pieces) => self.send_small(pieces).await?,
+            None => self.send_large().await?,
+        };
+        Ok(Delivered { evidence, bytes_sent: self.parcel.size, at_least_once })
+    }
+
+    async fn send_small(&self, proved: &[Bytes]) -> Result<Evidence, DeliveryError> {
+        let (pieces, body) = mpsc::channel(proved.len().max(1));
+        for piece in proved {
+            // The channel has room for all of them.
+            drop(pieces.try_send(piece.clone()));
+        }
+        drop(pieces);
+        self.fence.check()?;
+        let evidence = self.remote.send(&self.parcel, Body::new(self.parcel.size, body)).await?;
+        self.fence.note_progress(|progress| progress.bytes_delivered = self.parcel.size);
+        Ok(evidence)
+    }
+
+    async fn send_large(&self) -> Result<Evidence, DeliveryError> {
+        let (pieces, body) = mpsc::channel(PIECES);
+        let proving = async {
+            let proved = self.content.stream(&self.fence, &pieces).await;
+            drop(pieces);
+            proved
+        };
+        let sending = self.remote.send(&self.parcel, Body::new(self.parcel.size, body));
+        // Whichever of the two stops, the other notices by the channel; the prover's reason comes first.
+        let (proved, sent) = tokio::join!(proving, sending);
+        proved?;
+        Ok(sent?)
+    }
+
+    fn clash(&self, found: &str) -> DeliveryError {
+        let object: &ObjectName = &self.parcel.object;
+        let address = self.remote.address(object);
+        DeliveryError::Clash(format!("expected nothing at {address}, found {found}"))
+    }
+}

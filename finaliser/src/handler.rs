@@ -1,0 +1,182 @@
+//! What the finaliser does with one hint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::{Expectation, Receipt, ReceiptRemote, ReceiptSource};
+use ledger::{Claim, ClaimRequest, Held, LedgerError, Problem};
+use runtime::hold::{Ended, Holding};
+use runtime::{Job, Outcome, retry};
+
+use crate::Finaliser;
+use crate::deliver::{Delivered, Delivery, DeliveryError};
+use crate::prove::{Content, ProofError};
+use crate::remote::Parcel;
+
+/// Claims the file and delivers it.
+pub(crate) async fn handle(finaliser: Arc<Finaliser>, job: Job) -> Outcome {
+    let service = &finaliser.service;
+    let request = ClaimRequest { file: job.file, worker: &service.worker, lease: service.settings.work.lease() };
+    let held = match service.ledger.claim_delivering(&request).await {
+        Ok(Claim::Taken(held)) => held,
+        Ok(Claim::HeldByAnother { remaining }) => return Outcome::Held(remaining),
+        Ok(Claim::NothingToDo) => return Outcome::Done,
+        Err(error) => return Outcome::Outage(error.to_string()),
+    };
+    service.announcer.announce(&held.file, None);
+    let settled = match accepted(&finaliser, &held) {
+        Err(NotBegun::Wrong(problem)) => give_up(&finaliser, &held, problem).await,
+        Err(NotBegun::NoRemote(problem)) => again(&finaliser, &held, problem, None).await,
+        Ok((delivery, expectation)) => {
+            let holding = Holding::start(service, &held.lease, held.file.progress, &job);
+            let delivery = delivery(&holding);
+            let content = delivery.content.clone();
+            match holding.run(service, delivery.run()).await {
+                Ended::Lost => return Outcome::Lost,
+                Ended::HandBack => hand_back(&finaliser, &held).await,
+                Ended::Finished(Ok(done)) => delivered(&finaliser, &held, &expectation, &content, done).await,
+                Ended::Finished(Err(error)) => undelivered(&finaliser, &held, error).await,
+            }
+        }
+    };
+    settled.unwrap_or_else(|error| Outcome::Outage(error.to_string()))
+}
+
+/// Why a delivery was not even begun.
+enum NotBegun {
+    /// What is recorded is not what is expected.
+    Wrong(Problem),
+    /// The remote is not configured here.
+    NoRemote(Problem),
+}
+
+/// Judges the expectation, before any connection is opened, and makes the delivery ready.
+fn accepted<'a>(
+    finaliser: &'a Finaliser,
+    held: &'a Held,
+) -> Result<(impl FnOnce(&Holding) -> Delivery<'a>, Expectation), NotBegun> {
+    let (service, file) = (&finaliser.service, &held.file);
+    let content = Content::of(&service.ledger, file, service.settings.finaliser.prefetch);
+    let (Some(expectation), Some(content)) = (file.expectation.clone(), content) else {
+        let detail = format!("the record of {} has no expectation or no stored content", file.id);
+        return Err(NotBegun::Wrong(Problem::new("record-incomplete", "The record is incomplete", detail)));
+    };
+    expectation.judge(content.proven()).map_err(|mismatch| NotBegun::Wrong(Problem::from(&mismatch)))?;
+    let Some(remote) = finaliser.remotes.get(&expectation.remote) else {
+        let detail = format!("the remote {:?} is not configured for this finaliser", expectation.remote);
+        return Err(NotBegun::NoRemote(Problem::new("unknown-remote", "The remote is not configured", detail)));
+    };
+    let object = expectation.name.clone();
+    let begin = move |holding: &Holding| {
+        let fence = holding.fence().clone();
+        let still_ours = fence.clone();
+        let parcel = Parcel {
+            file_id: file.id,
+            epoch: file.epoch,
+            object,
+            size: content.proven().split.size(),
+            sha256: content.proven().sha256,
+            still_ours: Box::new(move || still_ours.check().is_ok()),
+        };
+        let may_be_there = file.delivery.as_ref().is_some_and(|delivery| delivery.resumed);
+        Delivery { remote: remote.as_ref(), parcel, content, fence, may_be_there }
+    };
+    Ok((begin, expectation))
+}
+
+async fn delivered(
+    finaliser: &Finaliser,
+    held: &Held,
+    expectation: &Expectation,
+    content: &Content,
+    done: Delivered,
+) -> Result<Outcome, LedgerError> {
+    let (service, file, proven) = (&finaliser.service, &held.file, content.proven());
+    let settings = service.settings.remotes.get(&expectation.remote);
+    let address = finaliser.remotes.get(&expectation.remote).map(|remote| remote.address(&expectation.name));
+    let delivered_at = held.lease.now();
+    let receipt = Receipt {
+        file_id: file.id,
+        source: ReceiptSource {
+            path: file.source.path.clone(),
+            name: file.name.clone(),
+            generation: content.generation(),
+        },
+        sha256: proven.sha256,
+        size: proven.split.size(),
+        chunks: proven.split.count(),
+        chunk_size: proven.split.chunk_size(),
+        remote: ReceiptRemote {
+            name: expectation.remote.clone(),
+            kind: settings.map(|settings| settings.kind().to_owned()).unwrap_or_default(),
+            address: address.unwrap_or_default(),
+            object: expectation.name.clone(),
+            status: done.evidence.status,
+            etag: done.evidence.etag,
+            proof: done.evidence.proof.to_owned(),
+        },
+        bytes_sent: done.bytes_sent,
+        attempts: file.attempts.delivering,
+        guarantee: if done.at_least_once { "at-least-once" } else { "exactly-once" }.to_owned(),
+        begun_at: file.delivery.as_ref().map_or(delivered_at, |delivery| delivery.begun_at),
+        delivered_at,
+    };
+    let Some(record) = service.ledger.delivered(&held.lease, &receipt).await? else { return Ok(Outcome::Lost) };
+    service.announcer.announce(&record, None);
+    Ok(Outcome::Done)
+}
+
+/// Commits what a failed attempt means for the file, before the hint is answered.
+async fn undelivered(finaliser: &Finaliser, held: &Held, error: DeliveryError) -> Result<Outcome, LedgerError> {
+    match error {
+        DeliveryError::Lost(_) | DeliveryError::Proof(ProofError::Lost(_)) => Ok(Outcome::Lost),
+        DeliveryError::Clash(detail) => {
+            let problem = Problem::new("remote-clash", "The remote has something of that name", detail);
+            give_up(finaliser, held, problem).await
+        }
+        DeliveryError::Refused(detail) => {
+            give_up(finaliser, held, Problem::new("remote-refused", "The remote refused the file", detail)).await
+        }
+        DeliveryError::Later { detail, after } => {
+            let problem = Problem::new("remote-unavailable", "The remote does not take the file now", detail);
+            again(finaliser, held, problem, after).await
+        }
+        DeliveryError::Proof(ProofError::Wrong(detail)) => {
+            let problem = Problem::new("content-wrong", "What is stored is not what was read", detail);
+            give_up(finaliser, held, problem).await
+        }
+        DeliveryError::Proof(error @ (ProofError::Ledger(_) | ProofError::Hashing(_))) => {
+            hand_back(finaliser, held).await?;
+            Ok(Outcome::Outage(error.to_string()))
+        }
+    }
+}
+
+async fn hand_back(finaliser: &Finaliser, held: &Held) -> Result<Outcome, LedgerError> {
+    let back = finaliser.service.ledger.hand_back(&held.lease).await?;
+    Ok(if back.is_some() { Outcome::HandedBack } else { Outcome::Lost })
+}
+
+async fn again(
+    finaliser: &Finaliser,
+    held: &Held,
+    problem: Problem,
+    at_least: Option<Duration>,
+) -> Result<Outcome, LedgerError> {
+    let service = &finaliser.service;
+    let attempt = held.file.attempts.delivering;
+    if attempt >= service.settings.retry.attempts {
+        return give_up(finaliser, held, problem).await;
+    }
+    let delay = retry::delay(&service.settings.retry, attempt, retry::jitter(), at_least);
+    tracing::warn!(file = %held.file.id, attempt, ?delay, "{}; trying again later", problem.detail);
+    let record = service.ledger.retry_later(&held.lease, &problem, delay).await?;
+    Ok(record.map_or(Outcome::Lost, |_| Outcome::Done))
+}
+
+async fn give_up(finaliser: &Finaliser, held: &Held, problem: Problem) -> Result<Outcome, LedgerError> {
+    tracing::error!(file = %held.file.id, kind = problem.kind, "given up: {}", problem.detail);
+    let Some(record) = finaliser.service.ledger.fail(&held.lease, &problem).await? else { return Ok(Outcome::Lost) };
+    finaliser.service.announcer.announce(&record, None);
+    Ok(Outcome::Done)
+}

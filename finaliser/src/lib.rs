@@ -1,0 +1,41 @@
+//! Proves stored files whole and streams them to a remote.
+//!
+//! `handler` says what is done with one hint; `deliver` asks the remote and sends; `prove` reads the chunks in order and hashes
+//! the whole; `remote` knows the kinds of remotes.
+
+mod deliver;
+mod handler;
+mod prove;
+pub mod remote;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use contract::Step;
+use runtime::Service;
+use runtime::consume::consume;
+use runtime::service::StartError;
+
+use crate::remote::Remote;
+
+/// What all deliveries of a finaliser share.
+#[derive(Debug)]
+pub(crate) struct Finaliser {
+    pub(crate) service: Service,
+    pub(crate) remotes: BTreeMap<String, Box<dyn Remote>>,
+}
+
+/// Starts the finaliser's tasks: up to `concurrency` files at once, or as many as the settings say.
+pub async fn run(service: Service, concurrency: Option<usize>) -> Result<(), StartError> {
+    let open = |(name, settings): (&String, _)| match remote::open(settings) {
+        Ok(remote) => Ok((name.clone(), remote)),
+        Err(error) => Err(StartError::Own(format!("the remote {name} cannot be used: {error}"))),
+    };
+    let remotes = service.settings.remotes.iter().map(open).collect::<Result<_, _>>()?;
+    service.register().await?;
+    let finaliser = Arc::new(Finaliser { service: service.clone(), remotes });
+    let concurrency = concurrency.unwrap_or(service.settings.finaliser.concurrency);
+    let handle = move |job| handler::handle(finaliser.clone(), job);
+    service.life.spawn("hints to finalise", consume(service.clone(), Step::Finalise, concurrency, handle));
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! The finaliser as a process of its own.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use contract::Role;
+use runtime::args::ServiceArgs;
+
+/// Proves stored files whole and streams them to their remote
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    #[command(flatten)]
+    service: ServiceArgs,
+
+    /// Files at once; wins over finaliser.concurrency of the settings
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    concurrency: Option<u16>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let concurrency = args.concurrency.map(usize::from);
+    runtime::service::main(Role::Finaliser, args.service, move |service| finaliser::run(service, concurrency)).await
+}

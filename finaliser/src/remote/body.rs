@@ -1,0 +1,64 @@
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// The bytes of a file on their way to a remote, in order.
+///
+/// It ends well only after as many bytes as the file has: a sender that dies half-way shows as [`BodyStopped`], never as an end.
+#[derive(Debug)]
+pub struct Body {
+    pieces: mpsc::Receiver<Bytes>,
+    left: u64,
+}
+
+/// The sender of the bytes stopped before the end, on purpose or not.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the file's bytes stopped {left} bytes before its end")]
+pub struct BodyStopped {
+    left: u64,
+}
+
+impl Body {
+    /// A body of `size` bytes that come through `pieces`.
+    pub const fn new(size: u64, pieces: mpsc::Receiver<Bytes>) -> Self {
+        Self { pieces, left: size }
+    }
+
+    /// The next bytes; `None` at the end of the whole.
+    pub async fn next(&mut self) -> Option<Result<Bytes, BodyStopped>> {
+        let piece = self.pieces.recv().await;
+        self.take(piece)
+    }
+
+    /// [`Body::next`] for a thread that may block; panics in one that runs async tasks.
+    pub fn blocking_next(&mut self) -> Option<Result<Bytes, BodyStopped>> {
+        let piece = self.pieces.blocking_recv();
+        self.take(piece)
+    }
+
+    /// [`Body::next`] as a poll.
+    pub fn poll_next(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Bytes, BodyStopped>>> {
+        self.pieces.poll_recv(cx).map(|piece| self.take(piece))
+    }
+
+    fn take(&mut self, piece: Option<Bytes>) -> Option<Result<Bytes, BodyStopped>> {
+        match piece {
+            Some(bytes) => match self.left.checked_sub(bytes.len() as u64) {
+                Some(left) => {
+                    self.left = left;
+                    Some(Ok(bytes))
+                }
+                None => Some(Err(BodyStopped { left: 0 })),
+            },
+            None if self.left == 0 => None,
+            None => Some(Err(BodyStopped { left: self.left })),
+        }
+    }
+
+    /// How many bytes are still to come.
+    pub const fn left(&self) -> u64 {
+        self.left
+    }
+}

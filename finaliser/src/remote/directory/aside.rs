@@ -1,0 +1,164 @@
+use std::fmt;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::str::FromStr;
+
+use contract::{Epoch, FileId, ObjectName};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::folder::Folder;
+use super::{Body, Parcel, RemoteError};
+
+/// Written bytes are synced this often, so that the last sync of a large file has a bounded amount to do.
+const SYNC_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The name of what is written aside: `FILE_ID.EPOCH`. No claim uses the name of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AsideName {
+    file_id: FileId,
+    epoch: Epoch,
+}
+
+impl AsideName {
+    pub(super) const fn of(parcel: &Parcel) -> Self {
+        Self { file_id: parcel.file_id, epoch: parcel.epoch }
+    }
+
+    /// Removes what older claims of the same file left. Best effort: the next claim tries again.
+    pub(super) fn remove_older(self, folder: &Folder) {
+        if let Ok(asides) = folder.asides(false) {
+            self.remove_older_in(&asides);
+        }
+    }
+
+    fn remove_older_in(self, asides: &OwnedFd) {
+        let Ok(entries) = Dir::read_from(asides) else { return };
+        for entry in entries.flatten() {
+            let found = entry.file_name().to_str().ok().and_then(|name| name.parse::<Self>().ok());
+            if found.is_some_and(|found| found.file_id == self.file_id && found.epoch < self.epoch) {
+                let _ = rustix::fs::unlinkat(asides, entry.file_name(), AtFlags::empty());
+            }
+        }
+    }
+}
+
+impl fmt::Display for AsideName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.file_id, self.epoch)
+    }
+}
+
+impl FromStr for AsideName {
+    type Err = ();
+
+    /// Takes only what [`AsideName`] writes: nothing else in that folder is ours to remove.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (file_id, epoch) = text.split_once('.').ok_or(())?;
+        let name = Self { file_id: file_id.parse().map_err(|_| ())?, epoch: epoch.parse().map_err(|_| ())? };
+        if name.to_string() == text { Ok(name) } else { Err(()) }
+    }
+}
+
+/// A file written aside. It is removed when dropped, unless it was placed.
+#[derive(Debug)]
+pub(super) struct Aside {
+    folder: Folder,
+    asides: OwnedFd,
+    name: String,
+    placed: bool,
+}
+
+impl Aside {
+    /// Writes the whole body and makes it durable. Blocks for as long as the body takes to come.
+    pub(super) fn write(folder: Folder, name: AsideName, mut body: Body) -> Result<Self, RemoteError> {
+        let asides = folder.asides(true)?;
+        name.remove_older_in(&asides);
+        let name = name.to_string();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&asides, name.as_str(), flags, Mode::from_raw_mode(0o666));
+        let mut file = File::from(opened.map_err(|error| folder.fault(&name, "make aside", error))?);
+        // From here on the file is ours to remove.
+        let aside = Self { folder, asides, name, placed: false };
+        let fault = |error| aside.folder.fault(&aside.name, "write aside", error);
+        let mut unsynced = 0;
+        while let Some(piece) = body.blocking_next() {
+            let piece = piece.map_err(|_| RemoteError::Stopped)?;
+            file.write_all(&piece).map_err(fault)?;
+            unsynced += piece.len() as u64;
+            if unsynced >= SYNC_BYTES {
+                file.sync_data().map_err(fault)?;
+                unsynced = 0;
+            }
+        }
+        file.sync_all().map_err(fault)?;
+        Ok(aside)
+    }
+
+    /// Gives the file its final name, if nothing has it, and makes the name durable.
+    pub(super) fn place(mut self, object: &ObjectName) -> Result<(), RemoteError> {
+        let flags = RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(&self.asides, self.name.as_str(), &self.folder.fd, object.as_str(), flags) {
+            Ok(()) => self.placed = true,
+            Err(Errno::EXIST) => return Err(RemoteError::Clash(self.folder.clash(object))),
+            // Not every file system can (NFS, FUSE).
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.link(object)?,
+            Err(error) => return Err(self.folder.fault(object.as_str(), "rename to", error)),
+        }
+        self.folder.sync()?;
+        self.folder.sync_folder(&self.asides)
+    }
+
+    /// As a rename that does not replace, in two steps: a second link never replaces. The first goes when this is dropped.
+    fn link(&self, object: &ObjectName) -> Result<(), RemoteError> {
+        let name = object.as_str();
+        match rustix::fs::linkat(&self.asides, self.name.as_str(), &self.folder.fd, name, AtFlags::empty()) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => Err(RemoteError::Clash(self.folder.clash(object))),
+            Err(error @ (Errno::PERM | Errno::NOSYS | Errno::NOTSUP)) => {
+                let why = "the file system can neither rename without replacing nor make a second link";
+                Err(RemoteError::Refused(format!("cannot deliver {name:?}: {why}: {error}")))
+            }
+            Err(error) => Err(self.folder.fault(name, "link to", error)),
+        }
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if !self.placed {
+            // Best effort: the next claim removes it.
+            let _ = rustix::fs::unlinkat(&self.asides, self.name.as_str(), AtFlags::empty());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn written(root: &std::path::Path, content: &'static [u8]) -> Aside {
+        let (to, pieces) = mpsc::channel(1);
+        to.try_send(content.into()).unwrap();
+        drop(to);
+        let name = AsideName { file_id: FileId::generate(), epoch: Epoch(1) };
+        Aside::write(Folder::open(root).unwrap(), name, Body::new(content.len() as u64, pieces)).unwrap()
+    }
+
+    /// What file systems get that cannot rename without replacing; those of the machines we test on can.
+    #[test]
+    fn a_second_link_does_not_replace() {
+        let root = tempfile::tempdir().unwrap();
+        let object = ObjectName::new("x").unwrap();
+        written(root.path(), b"first").link(&object).unwrap();
+        let second = written(root.path(), b"second").link(&object);
+        assert!(matches!(second, Err(RemoteError::Clash(_))), "{second:?}");
+        assert_eq!(fs::read(root.path().join("x")).unwrap(), b"first");
+        assert_eq!(fs::read_dir(root.path().join(".waybill")).unwrap().count(), 0);
+    }
+}

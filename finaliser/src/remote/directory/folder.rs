@@ -1,0 +1,156 @@
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use contract::{Digest, Hasher, ObjectName};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
+
+use super::RemoteError;
+
+/// The folder in the folder that holds what is being written.
+pub(super) const ASIDE: &str = ".waybill";
+
+/// How much of a file is read at once to hash it.
+const READ_BYTES: usize = 1024 * 1024;
+
+/// The folder, held open for one operation: all names in it are found relative to this one, whatever is mounted or
+/// renamed meanwhile.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    pub(super) fd: OwnedFd,
+}
+
+/// What lies under a name.
+pub(super) enum Found {
+    /// Nothing.
+    Nothing,
+    /// Not a file of the wanted length, in words.
+    Other(String),
+    /// A file of the wanted length, and its SHA-256.
+    Hashed(File, Digest),
+}
+
+impl Folder {
+    /// Opens the folder. One that is not there may come back: a share that is not mounted.
+    pub(super) fn open(path: &Path) -> Result<Self, RemoteError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| fault(path, "open the folder", error))?;
+        Ok(Self { path: path.to_owned(), fd })
+    }
+
+    /// `.waybill/`.
+    pub(super) fn asides(&self, create: bool) -> Result<OwnedFd, RemoteError> {
+        if create {
+            match rustix::fs::mkdirat(&self.fd, ASIDE, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(self.fault(ASIDE, "make the folder", error)),
+            }
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.fd, ASIDE, flags, Mode::empty()) {
+            Err(Errno::NOTDIR | Errno::LOOP) => Err(RemoteError::Refused(format!(
+                "{:?}: expected a folder, found something else",
+                self.path.join(ASIDE)
+            ))),
+            opened => opened.map_err(|error| self.fault(ASIDE, "open the folder", error)),
+        }
+    }
+
+    /// Whether anything has that name.
+    pub(super) fn has(&self, object: &ObjectName) -> Result<bool, RemoteError> {
+        match rustix::fs::statat(&self.fd, object.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(self.fault(object.as_str(), "look at", error)),
+        }
+    }
+
+    /// Hashes the file of that name if it has `size` bytes.
+    pub(super) fn read(&self, object: &ObjectName, size: u64, stop: &CancellationToken) -> Result<Found, RemoteError> {
+        let name = object.as_str();
+        // Looked at before it is opened: to open a device or a pipe is to act on it.
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(Found::Nothing),
+            Err(error) => return Err(self.fault(name, "look at", error)),
+            Ok(found) => match FileType::from_raw_mode(found.st_mode) {
+                FileType::RegularFile => {}
+                kind => return Ok(Found::Other(format!("not a file: {kind:?}"))),
+            },
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) => return Ok(Found::Nothing),
+            Err(error) => return Err(self.fault(name, "open", error)),
+        };
+        let found = file.metadata().map_err(|error| self.fault(name, "look at", error))?;
+        if !found.is_file() || found.len() != size {
+            return Ok(Found::Other(format!("{} bytes", found.len())));
+        }
+        let hash = self.hash(name, &mut file, stop)?;
+        Ok(Found::Hashed(file, hash))
+    }
+
+    fn hash(&self, name: &str, file: &mut File, stop: &CancellationToken) -> Result<Digest, RemoteError> {
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            if stop.is_cancelled() {
+                return Err(RemoteError::Stopped);
+            }
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(hasher.finish()),
+                Ok(count) => hasher.update(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.fault(name, "read", error)),
+            }
+        }
+    }
+
+    /// Makes a file's bytes and its name survive a power cut.
+    pub(super) fn make_durable(&self, file: &File) -> Result<(), RemoteError> {
+        file.sync_all().map_err(|error| fault(&self.path, "sync a file in", error))?;
+        self.sync()
+    }
+
+    /// Makes the folder's names survive a power cut.
+    pub(super) fn sync(&self) -> Result<(), RemoteError> {
+        self.sync_folder(&self.fd)
+    }
+
+    /// As [`Folder::sync`], of a folder in it.
+    pub(super) fn sync_folder(&self, fd: &OwnedFd) -> Result<(), RemoteError> {
+        match rustix::fs::fsync(fd) {
+            // A file system that has no such call for folders: there is nothing more that could be done.
+            Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(fault(&self.path, "sync", error)),
+        }
+    }
+
+    /// A clash in words.
+    pub(super) fn clash(&self, object: &ObjectName) -> String {
+        format!("{:?}: something has that name already", self.path.join(object.as_str()))
+    }
+
+    /// What a failure to do something with `name` means.
+    pub(super) fn fault(&self, name: &str, doing: &str, error: impl Into<io::Error>) -> RemoteError {
+        fault(&self.path.join(name), doing, error)
+    }
+}
+
+fn fault(path: &Path, doing: &str, error: impl Into<io::Error>) -> RemoteError {
+    let error = error.into();
+    let detail = format!("cannot {doing} {path:?}: {error}");
+    match Errno::from_io_error(&error) {
+        // These stay as they are until somebody changes a setting or a permission. All others (full, quota, stale handle,
+        // not mounted, I/O error) may pass.
+        Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NAMETOOLONG | Errno::INVAL | Errno::FBIG) => {
+            RemoteError::Refused(detail)
+        }
+        _ => RemoteError::Later { detail, after: None },
+    }
+}

@@ -1,0 +1,116 @@
+//! A folder on this machine or on a mounted share.
+
+mod aside;
+mod folder;
+
+use std::path::PathBuf;
+
+use contract::ObjectName;
+use futures_util::future::BoxFuture;
+use runtime::settings::DirectoryRemote as Settings;
+use tokio_util::sync::CancellationToken;
+
+use super::{Body, Evidence, Look, Parcel, Remote, RemoteError};
+use aside::{Aside, AsideName};
+use folder::{ASIDE, Folder};
+
+/// A folder. What is being written lies in `.waybill/` in it, where it has a name of its own; the whole is renamed.
+#[derive(Debug)]
+pub(super) struct DirectoryRemote {
+    path: PathBuf,
+}
+
+impl DirectoryRemote {
+    /// Checks that the folder is there; makes nothing.
+    pub(super) fn open(settings: &Settings) -> Result<Self, RemoteError> {
+        let wrong = |why: String| RemoteError::Refused(format!("folder {:?}: {why}", settings.path));
+        match std::fs::metadata(&settings.path) {
+            Ok(found) if found.is_dir() => Ok(Self { path: settings.path.clone() }),
+            Ok(_) => Err(wrong("expected a folder, found something else".into())),
+            Err(error) => Err(wrong(error.to_string())),
+        }
+    }
+
+    async fn write(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
+        plain_name(&parcel.object)?;
+        let (path, object, name) = (self.path.clone(), parcel.object.clone(), AsideName::of(parcel));
+        let aside = blocking(move || {
+            let folder = Folder::open(&path)?;
+            // Only to save the work: the rename asks again, and for good.
+            if folder.has(&object)? {
+                return Err(RemoteError::Clash(folder.clash(&object)));
+            }
+            Aside::write(folder, name, body)
+        })
+        .await?;
+        let ours = (parcel.still_ours)();
+        let object = parcel.object.clone();
+        blocking(move || if ours { aside.place(&object) } else { Err(RemoteError::Stopped) }).await?;
+        Ok(evidence())
+    }
+
+    async fn find(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
+        plain_name(&parcel.object)?;
+        let path = self.path.clone();
+        let (object, name, size, sha256) = (parcel.object.clone(), AsideName::of(parcel), parcel.size, parcel.sha256);
+        // Nobody waits for the hash of a large file once this future is dropped.
+        let stop = CancellationToken::new();
+        let _stop_when_dropped = stop.clone().drop_guard();
+        blocking(move || {
+            let folder = Folder::open(&path)?;
+            let found = match folder.read(&object, size, &stop)? {
+                folder::Found::Nothing => return Ok(Look::Absent),
+                folder::Found::Other(what) => return Ok(Look::Other(what)),
+                folder::Found::Hashed(file, found) if found == sha256 => file,
+                folder::Found::Hashed(_, found) => {
+                    return Ok(Look::Other(format!("{size} bytes with the SHA-256 {found}")));
+                }
+            };
+            folder.make_durable(&found)?;
+            name.remove_older(&folder);
+            Ok(Look::Equal(evidence()))
+        })
+        .await
+    }
+}
+
+impl Remote for DirectoryRemote {
+    fn address(&self, object: &ObjectName) -> String {
+        self.path.join(object.as_str()).display().to_string()
+    }
+
+    fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {
+        Box::pin(self.find(parcel))
+    }
+
+    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        Box::pin(self.write(parcel, body))
+    }
+}
+
+const fn evidence() -> Evidence {
+    Evidence { status: None, etag: None, proof: "fsync" }
+}
+
+fn plain_name(object: &ObjectName) -> Result<(), RemoteError> {
+    if object.as_str() == ASIDE {
+        return Err(RemoteError::Refused(format!(
+            "expected another name than {ASIDE:?}, which holds what is being written"
+        )));
+    }
+    Ok(())
+}
+
+/// Runs file I/O where it may block. A result that nobody waits for any more is dropped there.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
+) -> Result<T, RemoteError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down.
+            Err(_) => Err(RemoteError::Stopped),
+        },
+    }
+}

@@ -1,0 +1,124 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Buf, Bytes, Frame, SizeHint};
+use tokio::sync::mpsc;
+
+use crate::remote::{Body, BodyStopped, RemoteError};
+
+/// The remote is looked at this often per idle timeout, so a timeout comes at most an eighth late. Looks are counted,
+/// not times: a process that stood still for a minute has looked once.
+const LOOKS: u32 = 8;
+
+/// How far a body has come on its way into the connection.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    handed: AtomicU64,
+    taken: AtomicU64,
+    at_source: AtomicBool,
+}
+
+impl Flow {
+    /// The flow of a body of `size` bytes: where [`Flow::feed`] puts its pieces, and the body as hyper wants it.
+    pub(super) fn new(size: u64) -> (Arc<Self>, mpsc::Sender<Bytes>, Outgoing) {
+        let flow = Arc::new(Self::default());
+        // One piece: hyper has its own buffer behind it.
+        let (to, pieces) = mpsc::channel(1);
+        (Arc::clone(&flow), to, Outgoing { pieces: Body::new(size, pieces), flow })
+    }
+
+    /// How many bytes the connection took.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    /// Passes the pieces on, the last only if the claim still holds: with it the remote has the whole.
+    pub(super) async fn feed(
+        &self,
+        mut body: Body,
+        to: mpsc::Sender<Bytes>,
+        still_ours: &(dyn Fn() -> bool + Send + Sync),
+    ) -> Result<(), RemoteError> {
+        while body.left() > 0 {
+            self.at_source.store(true, Ordering::Release);
+            let piece = body.next().await;
+            self.at_source.store(false, Ordering::Release);
+            let Some(Ok(piece)) = piece else { return Err(RemoteError::Stopped) };
+            if body.left() == 0 && !still_ours() {
+                return Err(RemoteError::Stopped);
+            }
+            self.handed.fetch_add(piece.len() as u64, Ordering::AcqRel);
+            if to.send(piece).await.is_err() {
+                // The connection is over, and its own error says why.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns once the remote has for `idle` neither taken a byte that we have nor ended the exchange. Waiting for the
+    /// source does not count.
+    pub(super) async fn stalled(&self, idle: Duration) {
+        let mut taken = self.taken();
+        let mut quiet = 0;
+        while quiet < LOOKS {
+            tokio::time::sleep(idle / LOOKS).await;
+            let now = self.taken();
+            let waiting_for_source =
+                self.at_source.load(Ordering::Acquire) && self.handed.load(Ordering::Acquire) == now;
+            quiet = if now == taken && !waiting_for_source { quiet + 1 } else { 0 };
+            taken = now;
+        }
+    }
+}
+
+/// A body on its way out, of a length that is known before.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pieces: Body,
+    flow: Arc<Flow>,
+}
+
+impl hyper::body::Body for Outgoing {
+    type Data = Piece;
+    type Error = BodyStopped;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, BodyStopped>>> {
+        self.pieces.poll_next(cx).map(|piece| {
+            piece.map(|piece| piece.map(|bytes| Frame::data(Piece { bytes, flow: Arc::clone(&self.flow) })))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.left() == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.pieces.left())
+    }
+}
+
+/// Bytes that are counted when the connection takes them.
+#[derive(Debug)]
+pub(super) struct Piece {
+    bytes: Bytes,
+    flow: Arc<Flow>,
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        self.flow.taken.fetch_add(count as u64, Ordering::AcqRel);
+    }
+}

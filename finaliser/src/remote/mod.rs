@@ -1,0 +1,96 @@
+//! Where files go. Each kind of remote is one file here and one line in [`open`].
+
+mod body;
+mod directory;
+mod http;
+
+use std::fmt;
+use std::time::Duration;
+
+use contract::{Digest, Epoch, FileId, ObjectName};
+use futures_util::future::BoxFuture;
+use runtime::settings::RemoteSettings;
+
+pub use body::{Body, BodyStopped};
+
+/// A place that takes files. A file is visible there under its final name only when it is whole.
+pub trait Remote: Send + Sync + fmt::Debug {
+    /// The file's address there, without secrets; for receipts and messages.
+    fn address(&self, object: &ObjectName) -> String;
+
+    /// Asks what the remote has under the parcel's name, and makes sure that an equal file is durable there.
+    fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>>;
+
+    /// Sends the whole, on condition that nothing has that name. What comes back is durable at the remote.
+    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>>;
+}
+
+/// Opens the remote that is configured.
+pub fn open(settings: &RemoteSettings) -> Result<Box<dyn Remote>, RemoteError> {
+    Ok(match settings {
+        RemoteSettings::Http(settings) => Box::new(http::HttpRemote::open(settings)?),
+        RemoteSettings::Directory(settings) => Box::new(directory::DirectoryRemote::open(settings)?),
+    })
+}
+
+/// A file as a remote needs to know it.
+pub struct Parcel {
+    /// The file.
+    pub file_id: FileId,
+    /// The claim that delivers it. Together with the id it names what is written aside: no name is ever used twice.
+    pub epoch: Epoch,
+    /// Its name there.
+    pub object: ObjectName,
+    /// Its bytes.
+    pub size: u64,
+    /// Its SHA-256.
+    pub sha256: Digest,
+    /// Whether the claim still holds: asked immediately before the act that makes the file visible.
+    pub still_ours: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// What a remote has under a name.
+#[derive(Debug)]
+pub enum Look {
+    /// Nothing.
+    Absent,
+    /// The same bytes.
+    Equal(Evidence),
+    /// Something else; the text says what was found.
+    Other(String),
+    /// It cannot tell; the text says why.
+    Unknown(String),
+}
+
+/// What a remote shows of a file that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The status of its answer, where it speaks HTTP.
+    pub status: Option<u16>,
+    /// The entity tag, where there was one.
+    pub etag: Option<String>,
+    /// What it proves: `put`, `digest`, `read-back` or `fsync` (see the receipt).
+    pub proof: &'static str,
+}
+
+/// Why a remote did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// It will not, however often it is asked: the file fails.
+    #[error("{0}")]
+    Refused(String),
+    /// It may later.
+    #[error("{detail}")]
+    Later {
+        /// What happened.
+        detail: String,
+        /// How long it asked to be left alone (`Retry-After`).
+        after: Option<Duration>,
+    },
+    /// Something has that name: ask what.
+    #[error("{0}")]
+    Clash(String),
+    /// We stopped sending: the body broke off, or the claim is no longer ours.
+    #[error("stopped before the file became visible")]
+    Stopped,
+}

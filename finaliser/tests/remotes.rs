@@ -1,0 +1,18 @@
+//! Every kind of remote against the real thing: a folder of this machine, servers on sockets of this machine.
+
+#[path = "remotes/conformance.rs"]
+mod conformance;
+#[path = "remotes/directory.rs"]
+mod directory;
+#[path = "remotes/look.rs"]
+mod look;
+#[path = "remotes/parcel.rs"]
+mod parcel;
+#[path = "remotes/put.rs"]
+mod put;
+#[path = "remotes/raw_server.rs"]
+mod raw_server;
+#[path = "remotes/storing_server.rs"]
+mod storing_server;
+#[path = "remotes/tls.rs"]
+mod tls;

@@ -1,0 +1,160 @@
+//! What the rest of the finaliser relies on, whatever the kind.
+
+use std::path::Path;
+
+use finaliser::remote::{Look, Remote, RemoteError};
+
+use crate::parcel::{PATIENT, body, bytes, folder, http, open_body, parcel, send, within};
+use crate::storing_server::StoringServer;
+
+/// A remote of which the test sees the inside.
+trait Place {
+    fn remote(&self) -> &dyn Remote;
+    fn stored(&self, name: &str) -> Option<Vec<u8>>;
+    fn count(&self) -> usize;
+}
+
+const NAMES: &[&str] = &[
+    "plain.bin",
+    "with space",
+    "\"quoted\" 'twice'",
+    "new\nline",
+    "größe-文件.bin",
+    "a%2fb",
+    "..hidden",
+    "...",
+    "-~_.",
+    "a?b#c&d=e+f;g:h@i",
+    "back\\slash",
+];
+
+async fn suite(place: &dyn Place) {
+    sizes(place).await;
+    names(place).await;
+    clash(place).await;
+    stopped_half_way(place).await;
+    claim_lost(place).await;
+    in_doubt(place).await;
+}
+
+async fn sizes(place: &dyn Place) {
+    for size in [0, 1, 3 * 1024 * 1024] {
+        let (name, content) = (format!("size {size}"), bytes(size));
+        let parcel = parcel(&name, &content);
+        assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Absent)), "{name}");
+        send(place.remote(), &parcel, &content).await.unwrap();
+        assert!(place.stored(&name).as_ref() == Some(&content), "{name}: other bytes");
+        let found = within(place.remote().look(&parcel)).await;
+        assert!(matches!(found, Ok(Look::Equal(_))), "{name}: {found:?}");
+    }
+}
+
+async fn names(place: &dyn Place) {
+    let before = place.count();
+    for name in NAMES {
+        send(place.remote(), &parcel(name, name.as_bytes()), name.as_bytes()).await.unwrap();
+        assert_eq!(place.stored(name).as_deref(), Some(name.as_bytes()), "{name:?}");
+    }
+    assert_eq!(place.count(), before + NAMES.len());
+}
+
+async fn clash(place: &dyn Place) {
+    let (name, first, second) = ("clash", bytes(1000), bytes(1001));
+    send(place.remote(), &parcel(name, &first), &first).await.unwrap();
+    for content in [&first, &second] {
+        let again = send(place.remote(), &parcel(name, content), content).await;
+        assert!(matches!(again, Err(RemoteError::Clash(_))), "{again:?}");
+        assert!(place.stored(name).as_ref() == Some(&first), "it was replaced");
+    }
+    let mut same_length = first.clone();
+    same_length[500] ^= 1;
+    for content in [second, same_length] {
+        let found = within(place.remote().look(&parcel(name, &content))).await;
+        assert!(matches!(found, Ok(Look::Other(_))), "{found:?}");
+    }
+}
+
+async fn stopped_half_way(place: &dyn Place) {
+    let content = bytes(3 * 1024 * 1024);
+    for fed in [0, 1, 1024 * 1024, content.len() - 1] {
+        let parcel = parcel("stopped", &content);
+        let (to, body) = open_body(content.len());
+        let feed = async {
+            to.send(content[..fed].to_vec().into()).await.unwrap();
+            drop(to);
+        };
+        let (sent, ()) = within(async { tokio::join!(place.remote().send(&parcel, body), feed) }).await;
+        assert!(matches!(sent, Err(RemoteError::Stopped)), "after {fed} bytes: {sent:?}");
+        assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Absent)), "after {fed} bytes");
+    }
+}
+
+async fn claim_lost(place: &dyn Place) {
+    for size in [0, 1, 1024 * 1024] {
+        let content = bytes(size);
+        let mut parcel = parcel("lost", &content);
+        parcel.still_ours = Box::new(|| false);
+        let sent = within(place.remote().send(&parcel, body(&content))).await;
+        assert!(matches!(sent, Err(RemoteError::Stopped)), "{size} bytes: {sent:?}");
+        assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Absent)), "{size} bytes");
+    }
+}
+
+/// The next claim of a file whose first delivery was done, but not recorded.
+async fn in_doubt(place: &dyn Place) {
+    let content = bytes(100_000);
+    let mut parcel = parcel("in doubt", &content);
+    send(place.remote(), &parcel, &content).await.unwrap();
+    parcel.epoch.0 += 1;
+    let again = send(place.remote(), &parcel, &content).await;
+    assert!(matches!(again, Err(RemoteError::Clash(_))), "{again:?}");
+    assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Equal(_))));
+}
+
+struct Server(Box<dyn Remote>, StoringServer);
+
+impl Place for Server {
+    fn remote(&self) -> &dyn Remote {
+        &*self.0
+    }
+
+    fn stored(&self, name: &str) -> Option<Vec<u8>> {
+        self.1.stored(name)
+    }
+
+    fn count(&self) -> usize {
+        self.1.count()
+    }
+}
+
+#[tokio::test]
+async fn http_conforms() {
+    let server = StoringServer::start(|_| {}).await;
+    let place = Server(http(&server.url, PATIENT), server);
+    suite(&place).await;
+    assert!(place.1.broken_off() > 0, "the server saw no request that broke off");
+}
+
+struct Folder<'a>(Box<dyn Remote>, &'a Path);
+
+impl Place for Folder<'_> {
+    fn remote(&self) -> &dyn Remote {
+        &*self.0
+    }
+
+    fn stored(&self, name: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.1.join(name)).ok()
+    }
+
+    fn count(&self) -> usize {
+        std::fs::read_dir(self.1).unwrap().count() - 1 // .waybill
+    }
+}
+
+#[tokio::test]
+async fn directory_conforms() {
+    let root = tempfile::tempdir().unwrap();
+    suite(&Folder(folder(root.path()).unwrap(), root.path())).await;
+    let left: Vec<_> = std::fs::read_dir(root.path().join(".waybill")).unwrap().collect();
+    assert!(left.is_empty(), "left aside: {left:?}");
+}

@@ -1,0 +1,269 @@
+//! A folder: what lies aside, and what may lie under the name.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use contract::{Epoch, FileId};
+use finaliser::remote::{Look, RemoteError};
+use rustix::fs::{CWD, FileType, Mode};
+
+use crate::parcel::{PATIENT, body, bytes, folder, later, open_body, parcel, refused, send, within};
+
+fn names(path: &Path) -> BTreeSet<String> {
+    fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Waits until a file lies aside.
+async fn until_aside(root: &Path, there: bool) {
+    within(async {
+        while fs::read_dir(root.join(".waybill")).is_ok_and(|mut entries| entries.next().is_some()) != there {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_it_makes() {
+    let root = tempfile::tempdir().unwrap();
+    let remote = folder(root.path()).unwrap();
+    let parcel = parcel("x", b"abc");
+    let evidence = send(&*remote, &parcel, b"abc").await.unwrap();
+    assert_eq!((evidence.status, evidence.etag, evidence.proof), (None, None, "fsync"));
+    match within(remote.look(&parcel)).await.unwrap() {
+        Look::Equal(evidence) => assert_eq!(evidence.proof, "fsync"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(remote.address(&parcel.object), root.path().join("x").to_str().unwrap());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let usual = elsewhere.path().join("usual");
+    fs::write(&usual, "").unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&root.path().join("x")), mode(&usual));
+    assert_eq!(mode(&root.path().join(".waybill")), 0o700);
+    assert_eq!(fs::metadata(root.path().join("x")).unwrap().nlink(), 1);
+}
+
+#[tokio::test]
+async fn nothing_has_the_name_before_the_whole_is_there() {
+    let root = tempfile::tempdir().unwrap();
+    let remote = folder(root.path()).unwrap();
+    let parcel = parcel("x", b"abcdef");
+    let (to, body) = open_body(6);
+    let watch = async {
+        to.send(b"abc".as_slice().into()).await.unwrap();
+        until_aside(root.path(), true).await;
+        assert_eq!(names(root.path()), [".waybill".to_owned()].into());
+        assert_eq!(names(&root.path().join(".waybill")), [format!("{}.7", parcel.file_id)].into());
+        to.send(b"def".as_slice().into()).await.unwrap();
+        drop(to);
+    };
+    let (sent, ()) = within(async { tokio::join!(remote.send(&parcel, body), watch) }).await;
+    sent.unwrap();
+    assert_eq!(fs::read(root.path().join("x")).unwrap(), b"abcdef");
+}
+
+#[tokio::test]
+async fn a_name_taken_meanwhile_is_a_clash() {
+    let root = tempfile::tempdir().unwrap();
+    let remote = folder(root.path()).unwrap();
+    let parcel = parcel("x", b"abcdef");
+    let (to, body) = open_body(6);
+    let meanwhile = async {
+        to.send(b"abc".as_slice().into()).await.unwrap();
+        until_aside(root.path(), true).await;
+        fs::write(root.path().join("x"), "first").unwrap();
+        to.send(b"def".as_slice().into()).await.unwrap();
+        drop(to);
+    };
+    let (sent, ()) = within(async { tokio::join!(remote.send(&parcel, body), meanwhile) }).await;
+    assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+    assert_eq!(fs::read(root.path().join("x")).unwrap(), b"first");
+    assert!(names(&root.path().join(".waybill")).is_empty());
+}
+
+#[tokio::test]
+async fn leftovers_of_older_claims_are_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let remote = folder(root.path()).unwrap();
+    let aside = root.path().join(".waybill");
+    let (first, second) = (parcel("x", b"abc"), parcel("y", b"abc"));
+    for by_look in [false, true] {
+        let (id, other) = (first.file_id, FileId::generate());
+        fs::create_dir_all(&aside).unwrap();
+        let kept = [format!("{id}.8"), format!("{id}.06"), format!("{id}.+6"), format!("{id}.6x"), format!("{id}.")];
+        let kept: BTreeSet<_> =
+            kept.into_iter().chain([format!("{id}"), format!("{other}.1"), "notes".into()]).collect();
+        for name in kept.iter().chain(&[format!("{id}.6"), format!("{id}.1"), format!("{id}.-1")]) {
+            fs::write(aside.join(name), "left").unwrap();
+        }
+        if by_look {
+            assert!(matches!(within(remote.look(&first)).await, Ok(Look::Equal(_))));
+        } else {
+            send(&*remote, &first, b"abc").await.unwrap();
+        }
+        assert_eq!(names(&aside), kept);
+        fs::remove_dir_all(&aside).unwrap();
+    }
+    // Nothing is made by looking.
+    assert!(matches!(within(remote.look(&second)).await, Ok(Look::Absent)));
+    assert!(matches!(within(remote.look(&first)).await, Ok(Look::Equal(_))));
+    assert_eq!(names(root.path()), ["x".to_owned()].into());
+}
+
+#[tokio::test]
+async fn what_another_writes_aside_is_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let remote = folder(root.path()).unwrap();
+    let parcel = parcel("x", b"abc");
+    let aside = root.path().join(".waybill").join(format!("{}.{}", parcel.file_id, parcel.epoch));
+    fs::create_dir(root.path().join(".waybill")).unwrap();
+    fs::write(&aside, "another").unwrap();
+    later(send(&*remote, &parcel, b"abc").await);
+    assert_eq!(fs::read(&aside).unwrap(), b"another");
+}
+
+#[tokio::test]
+async fn a_delivery_that_nobody_waits_for_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let remote = folder(root.path()).unwrap();
+    let parcel = parcel("x", b"abcdef");
+    let (to, body) = open_body(6);
+    to.send(b"abc".as_slice().into()).await.unwrap();
+    within(async {
+        tokio::select! {
+            sent = remote.send(&parcel, body) => panic!("{sent:?}"),
+            () = until_aside(root.path(), true) => {}
+        }
+    })
+    .await;
+    // Even where the rest still comes.
+    to.send(b"def".as_slice().into()).await.unwrap();
+    drop(to);
+    until_aside(root.path(), false).await;
+    assert_eq!(names(root.path()), [".waybill".to_owned()].into());
+}
+
+/// Nor is the disk kept busy by it.
+#[test]
+fn a_look_that_nobody_waits_for_stops_reading() {
+    // More than can be read before the test gives up.
+    const SIZE: u64 = 1 << 40;
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().canonicalize().unwrap().join("x");
+    fs::File::create(&path).unwrap().set_len(SIZE).unwrap();
+    let mut parcel = parcel("x", b"");
+    parcel.size = SIZE;
+    let remote = folder(root.path()).unwrap();
+    let open = |wanted: bool| {
+        let path = path.clone();
+        async move {
+            let is_open = || {
+                let files = fs::read_dir("/proc/self/fd").unwrap();
+                files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|found| found == path))
+            };
+            while is_open() != wanted {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let stopped = runtime.block_on(async {
+        tokio::select! {
+            found = remote.look(&parcel) => panic!("{found:?}"),
+            () = open(true) => {}
+        }
+        tokio::time::timeout(PATIENT, open(false)).await
+    });
+    // Else a thread that reads on would be waited for.
+    runtime.shutdown_background();
+    stopped.unwrap();
+}
+
+#[tokio::test]
+async fn its_own_folder_is_no_name() {
+    let root = tempfile::tempdir().unwrap();
+    let remote = folder(root.path()).unwrap();
+    let parcel = parcel(".waybill", b"abc");
+    assert!(refused(send(&*remote, &parcel, b"abc").await).contains("expected another name"));
+    assert!(refused(within(remote.look(&parcel)).await).contains("expected another name"));
+    assert!(names(root.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_symlink_is_never_followed() {
+    let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let remote = folder(root.path()).unwrap();
+    let target = elsewhere.path().join("target");
+    fs::write(&target, "abc").unwrap();
+    symlink(&target, root.path().join("x")).unwrap();
+    symlink(elsewhere.path().join("none"), root.path().join("dangling")).unwrap();
+    for name in ["x", "dangling"] {
+        let parcel = parcel(name, b"abc");
+        let sent = send(&*remote, &parcel, b"abc").await;
+        assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+        let found = within(remote.look(&parcel)).await;
+        assert!(matches!(found, Ok(Look::Other(_))), "{found:?}");
+    }
+    assert_eq!(fs::read(&target).unwrap(), b"abc");
+    assert_eq!(names(elsewhere.path()), ["target".to_owned()].into());
+
+    // Nor one in the place of its own folder.
+    fs::remove_dir_all(root.path().join(".waybill")).unwrap_or_default();
+    symlink(elsewhere.path(), root.path().join(".waybill")).unwrap();
+    let detail = refused(send(&*remote, &parcel("y", b"abc"), b"abc").await);
+    assert!(detail.contains(".waybill"), "{detail}");
+    assert_eq!(names(elsewhere.path()), ["target".to_owned()].into());
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_something_else() {
+    let root = tempfile::tempdir().unwrap();
+    let remote = folder(root.path()).unwrap();
+    fs::create_dir(root.path().join("folder")).unwrap();
+    rustix::fs::mknodat(CWD, root.path().join("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+    for name in ["folder", "pipe"] {
+        let parcel = parcel(name, b"");
+        let found = within(remote.look(&parcel)).await;
+        assert!(matches!(&found, Ok(Look::Other(what)) if what.contains("not a file")), "{found:?}");
+        assert!(matches!(send(&*remote, &parcel, b"").await, Err(RemoteError::Clash(_))));
+    }
+}
+
+#[tokio::test]
+async fn the_folder_must_be_there() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("remote");
+    assert!(refused(folder(&path)).contains("remote"));
+    fs::write(&path, "").unwrap();
+    assert!(refused(folder(&path)).contains("expected a folder"));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let remote = folder(&path).unwrap();
+    fs::remove_dir(&path).unwrap();
+    // A share that is not mounted now may be mounted later.
+    later(send(&*remote, &parcel("x", b"abc"), b"abc").await);
+    later(within(remote.look(&parcel("x", b"abc"))).await);
+}
+
+#[tokio::test]
+async fn the_claim_is_asked_when_all_is_written() {
+    let root = tempfile::tempdir().unwrap();
+    let remote = folder(root.path()).unwrap();
+    let content = bytes(1_000_000);
+    let mut parcel = parcel("x", &content);
+    parcel.epoch = Epoch(i64::MAX);
+    let aside = root.path().join(".waybill").join(format!("{}.{}", parcel.file_id, parcel.epoch));
+    let seen = aside.clone();
+    parcel.still_ours = Box::new(move || {
+        assert_eq!(fs::metadata(&seen).unwrap().len(), 1_000_000);
+        false
+    });
+    let sent = within(remote.send(&parcel, body(&content))).await;
+    assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
+    assert!(!aside.exists());
+    assert!(!root.path().join("x").exists());
+}

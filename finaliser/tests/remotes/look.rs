@@ -1,0 +1,156 @@
+//! HEAD and GET: what the server has.
+
+use std::io::Write;
+use std::time::Duration;
+
+use finaliser::remote::{Look, RemoteError};
+use hyper::Method;
+
+use crate::parcel::{IMPATIENT, PATIENT, bytes, http, later, parcel, refused, within};
+use crate::raw_server::{answer, raw_server, read_head};
+use crate::storing_server::{Habits, StoringServer};
+
+/// Looks for `wanted` at a server of these habits that has `has`; returns also what it was asked.
+async fn look(change: impl FnOnce(&mut Habits), has: &[u8], wanted: &[u8]) -> (Result<Look, RemoteError>, Vec<Method>) {
+    let server = StoringServer::start(change).await;
+    server.keep("x", has);
+    let found = within(http(&server.url, PATIENT).look(&parcel("x", wanted))).await;
+    (found, server.calls())
+}
+
+#[track_caller]
+fn equal(found: (Result<Look, RemoteError>, Vec<Method>), proof: &str, calls: &[Method]) {
+    match found.0 {
+        Ok(Look::Equal(evidence)) => {
+            assert_eq!(
+                (evidence.status, evidence.etag.as_deref(), evidence.proof),
+                (Some(200), Some("\"two\""), proof)
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(found.1, calls);
+}
+
+#[track_caller]
+fn other(found: (Result<Look, RemoteError>, Vec<Method>), why: &str, calls: &[Method]) {
+    match found.0 {
+        Ok(Look::Other(what)) => assert!(what.contains(why), "{what}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(found.1, calls);
+}
+
+const HEAD: &[Method] = &[Method::HEAD];
+const BOTH: &[Method] = &[Method::HEAD, Method::GET];
+
+#[tokio::test]
+async fn a_digest_tells() {
+    equal(look(|habits| habits.digest = true, b"abc", b"abc").await, "digest", HEAD);
+    other(look(|habits| habits.digest = true, b"abd", b"abc").await, "the SHA-256", HEAD);
+    other(look(|habits| habits.wrong_digest = true, b"abc", b"abc").await, "the SHA-256", HEAD);
+}
+
+#[tokio::test]
+async fn another_length_tells() {
+    other(look(|_| {}, b"abcd", b"abc").await, "4 bytes", HEAD);
+    other(look(|habits| habits.digest = true, b"", b"abc").await, "0 bytes", HEAD);
+}
+
+#[tokio::test]
+async fn without_a_digest_it_is_read_back() {
+    let content = bytes(3_000_000);
+    equal(look(|_| {}, &content, &content).await, "read-back", BOTH);
+    equal(look(|_| {}, b"", b"").await, "read-back", BOTH);
+    other(look(|_| {}, b"abd", b"abc").await, "3 bytes with the SHA-256", BOTH);
+}
+
+#[tokio::test]
+async fn without_a_length_it_is_read_back() {
+    let content = bytes(3_000_000);
+    equal(look(|habits| habits.length = false, &content, &content).await, "read-back", BOTH);
+    other(look(|habits| habits.length = false, &content, &content[1..]).await, "more than 2999999 bytes", BOTH);
+    other(look(|habits| habits.length = false, &content[1..], &content).await, "2999999 bytes with", BOTH);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_unknown() {
+    let unknown = |found: Result<Look, RemoteError>| assert!(matches!(found, Ok(Look::Unknown(_))), "{found:?}");
+    for code in [405, 501] {
+        unknown(look(|habits| habits.head = Some(code), b"abc", b"abc").await.0);
+    }
+    for code in [403, 405, 501] {
+        unknown(look(|habits| habits.get = Some(code), b"abc", b"abc").await.0);
+    }
+    unknown(look(|habits| habits.coding = Some("gzip"), b"abcd", b"abc").await.0);
+}
+
+#[tokio::test]
+async fn what_is_gone_is_absent() {
+    for code in [404, 410] {
+        assert!(matches!(look(|habits| habits.head = Some(code), b"abc", b"abc").await.0, Ok(Look::Absent)));
+        assert!(matches!(look(|habits| habits.get = Some(code), b"abc", b"abc").await.0, Ok(Look::Absent)));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_will_not_tell() {
+    for code in [301, 400, 401, 403, 412] {
+        refused(look(|habits| habits.head = Some(code), b"abc", b"abc").await.0);
+    }
+    for code in [400, 401] {
+        refused(look(|habits| habits.get = Some(code), b"abc", b"abc").await.0);
+    }
+    for code in [408, 425, 429, 500, 503] {
+        later(look(|habits| habits.head = Some(code), b"abc", b"abc").await.0);
+        later(look(|habits| habits.get = Some(code), b"abc", b"abc").await.0);
+    }
+}
+
+/// Looks at a server that answers HEAD with nothing to compare, and then as `content` does, without hanging up.
+async fn read_back(idle: Duration, head: &'static str, content: &'static [u8]) -> Result<Look, RemoteError> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/in/", listener.local_addr().unwrap());
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(read_head(&mut stream).starts_with("HEAD "));
+        answer(&mut stream, "HTTP/1.1 200 OK\r\n\r\n");
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(read_head(&mut stream).starts_with("GET "));
+        answer(&mut stream, head);
+        stream.write_all(content).unwrap();
+        if head.contains("close") {
+            return;
+        }
+        let _ = is_done.recv();
+    });
+    let found = within(http(&url, idle).look(&parcel("x", b"abcdef"))).await;
+    drop(done);
+    server.join().unwrap();
+    found
+}
+
+#[tokio::test]
+async fn a_reading_that_stops_is_no_other_file() {
+    let (detail, _) = later(read_back(IMPATIENT, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", b"abc").await);
+    assert!(detail.contains("for 200ms"), "{detail}");
+    later(read_back(PATIENT, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n", b"abc").await);
+    let (detail, _) = later(read_back(PATIENT, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"abc").await);
+    assert!(detail.contains("ended after 3 of 6 bytes"), "{detail}");
+    let whole = read_back(PATIENT, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"abcdef").await;
+    assert!(matches!(whole, Ok(Look::Equal(_))), "{whole:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up() {
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let (url, server) = raw_server(move |mut stream| {
+        read_head(&mut stream);
+        let _ = stopped.recv();
+    });
+    let (detail, _) = later(within(http(&url, IMPATIENT).look(&parcel("x", b"abc"))).await);
+    assert!(detail.contains("did not answer for 200ms"), "{detail}");
+    drop(stop);
+    server.join().unwrap();
+}

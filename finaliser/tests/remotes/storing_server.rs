@@ -1,0 +1,214 @@
+//! A server that keeps what it gets in memory, as a good remote does; a test may take single virtues from it.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use contract::Digest;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::AbortOnDropHandle;
+
+/// What the server does beyond the plain.
+#[derive(Clone)]
+pub(crate) struct Habits {
+    /// Names the SHA-256 in `Repr-Digest`.
+    pub(crate) digest: bool,
+    /// Names the SHA-256 of something else.
+    pub(crate) wrong_digest: bool,
+    /// Names the length in answers to HEAD and GET.
+    pub(crate) length: bool,
+    /// Claims to show content in that coding.
+    pub(crate) coding: Option<&'static str>,
+    /// Answers HEAD only with that status.
+    pub(crate) head: Option<u16>,
+    /// Answers GET only with that status.
+    pub(crate) get: Option<u16>,
+    /// Answers PUT, once it was read, only with that status and these fields.
+    pub(crate) put: Option<Said>,
+    /// Speaks TLS.
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
+/// A status, fields and a text.
+pub(crate) type Said = (u16, &'static [(&'static str, &'static str)], &'static [u8]);
+
+#[derive(Default)]
+struct Kept {
+    objects: BTreeMap<String, Vec<u8>>,
+    broken_off: usize,
+    calls: Vec<Method>,
+}
+
+pub(crate) struct StoringServer {
+    pub(crate) url: String,
+    kept: Arc<Mutex<Kept>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+impl StoringServer {
+    pub(crate) async fn start(change: impl FnOnce(&mut Habits)) -> Self {
+        let mut habits = Habits {
+            digest: false,
+            wrong_digest: false,
+            length: true,
+            coding: None,
+            head: None,
+            get: None,
+            put: None,
+            tls: None,
+        };
+        change(&mut habits);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scheme = if habits.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}/in/", listener.local_addr().unwrap());
+        let kept = Arc::new(Mutex::new(Kept::default()));
+        let task = AbortOnDropHandle::new(tokio::spawn(accept(listener, habits, Arc::clone(&kept))));
+        Self { url, kept, _task: task }
+    }
+
+    pub(crate) fn stored(&self, name: &str) -> Option<Vec<u8>> {
+        self.kept.lock().unwrap().objects.get(name).cloned()
+    }
+
+    pub(crate) fn keep(&self, name: &str, content: &[u8]) {
+        self.kept.lock().unwrap().objects.insert(name.to_owned(), content.to_vec());
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.kept.lock().unwrap().objects.len()
+    }
+
+    pub(crate) fn broken_off(&self) -> usize {
+        self.kept.lock().unwrap().broken_off
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Method> {
+        self.kept.lock().unwrap().calls.clone()
+    }
+}
+
+async fn accept(listener: TcpListener, habits: Habits, kept: Arc<Mutex<Kept>>) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (habits, kept) = (habits.clone(), Arc::clone(&kept));
+        tokio::spawn(async move {
+            match habits.tls.clone() {
+                None => serve(stream, habits, kept).await,
+                Some(tls) => {
+                    // A client that does not trust us hangs up.
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, habits, kept).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, habits: Habits, kept: Arc<Mutex<Kept>>) {
+    let service = service_fn(move |request| {
+        let (habits, kept) = (habits.clone(), Arc::clone(&kept));
+        async move { Ok::<_, hyper::Error>(handle(request, &habits, &kept).await) }
+    });
+    // A client that breaks off is what some tests are about.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn handle(request: Request<Incoming>, habits: &Habits, kept: &Mutex<Kept>) -> Answer {
+    kept.lock().unwrap().calls.push(request.method().clone());
+    // Decoded once, and only once split: what is one segment stays one name.
+    let path = request.uri().path().strip_prefix("/in/").unwrap().to_owned();
+    assert!(!path.contains('/'), "more than one segment: {path}");
+    let name = percent_encoding::percent_decode_str(&path).decode_utf8().unwrap().into_owned();
+    match *request.method() {
+        Method::PUT => put(request, name, habits, kept).await,
+        Method::HEAD => show(&name, habits, habits.head, true, kept),
+        Method::GET => show(&name, habits, habits.get, false, kept),
+        _ => status(405),
+    }
+}
+
+async fn put(request: Request<Incoming>, name: String, habits: &Habits, kept: &Mutex<Kept>) -> Answer {
+    let (head, body) = request.into_parts();
+    assert!(!head.headers.contains_key(header::TRANSFER_ENCODING));
+    assert_eq!(head.headers[header::IF_NONE_MATCH], "*");
+    let Ok(body) = body.collect().await else {
+        kept.lock().unwrap().broken_off += 1;
+        return status(400);
+    };
+    let content = body.to_bytes();
+    assert_eq!(head.headers[header::CONTENT_LENGTH], content.len().to_string());
+    assert_eq!(head.headers["repr-digest"], Digest::of(&content).to_repr_digest());
+    if let Some((code, fields, text)) = habits.put {
+        let mut answer = status(code);
+        for (field, value) in fields {
+            answer.headers_mut().insert(*field, value.parse().unwrap());
+        }
+        *answer.body_mut() = Full::from(text).boxed();
+        return answer;
+    }
+    let mut kept = kept.lock().unwrap();
+    if kept.objects.contains_key(&name) {
+        return status(412);
+    }
+    kept.objects.insert(name, content.to_vec());
+    let mut answer = status(201);
+    answer.headers_mut().insert(header::ETAG, "\"one\"".parse().unwrap());
+    answer
+}
+
+fn show(name: &str, habits: &Habits, only: Option<u16>, head: bool, kept: &Mutex<Kept>) -> Answer {
+    if let Some(only) = only {
+        return status(only);
+    }
+    let Some(content) = kept.lock().unwrap().objects.get(name).cloned() else { return status(404) };
+    let mut answer = status(200);
+    let fields = answer.headers_mut();
+    fields.insert(header::ETAG, "\"two\"".parse().unwrap());
+    if habits.digest || habits.wrong_digest {
+        let digest = Digest::of(if habits.wrong_digest { b"else" } else { &content });
+        fields.append("repr-digest", "sha-512=:AAAA:".parse().unwrap());
+        fields.append("repr-digest", digest.to_repr_digest().parse().unwrap());
+    }
+    if let Some(coding) = habits.coding {
+        fields.insert(header::CONTENT_ENCODING, coding.parse().unwrap());
+    }
+    let length = content.len();
+    *answer.body_mut() = match (head, habits.length) {
+        (true, true) => {
+            fields.insert(header::CONTENT_LENGTH, length.into());
+            return answer;
+        }
+        (true, false) => return answer_without_length(answer),
+        (false, true) => Full::from(content).boxed(),
+        (false, false) => chunked(content),
+    };
+    answer
+}
+
+fn answer_without_length(mut answer: Answer) -> Answer {
+    *answer.body_mut() = chunked(Vec::new());
+    answer
+}
+
+/// A body whose length hyper cannot know.
+fn chunked(content: Vec<u8>) -> BoxBody<Bytes, Infallible> {
+    let pieces: Vec<_> = content.chunks(10_000).map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect();
+    BoxBody::new(StreamBody::new(futures_util::stream::iter(pieces)))
+}
+
+fn status(code: u16) -> Answer {
+    let mut answer = Response::new(Full::default().boxed());
+    *answer.status_mut() = StatusCode::from_u16(code).unwrap();
+    answer
+}

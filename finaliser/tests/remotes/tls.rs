@@ -1,0 +1,97 @@
+//! https: who is trusted.
+
+use std::sync::Arc;
+
+use finaliser::remote::Look;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+use crate::parcel::{PATIENT, bytes, later, open_http, parcel, refused, send, within};
+use crate::storing_server::StoringServer;
+
+/// A server's side that nobody but its own certificate vouches for, and that certificate.
+fn acceptor(names: &[&str]) -> (TlsAcceptor, String) {
+    let made = rcgen::generate_simple_self_signed(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), made.cert.pem())
+}
+
+async fn server(names: &[&str]) -> (StoringServer, String) {
+    let (acceptor, pem) = acceptor(names);
+    (StoringServer::start(|habits| habits.tls = Some(acceptor)).await, pem)
+}
+
+#[tokio::test]
+async fn a_certificate_in_ca_file_is_trusted() {
+    let (server, pem) = server(&["127.0.0.1"]).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), pem).unwrap();
+    let remote = open_http(&server.url, PATIENT, Some(file.path())).unwrap();
+    let content = bytes(3 * 1024 * 1024);
+    let parcel = parcel("x", &content);
+    send(&*remote, &parcel, &content).await.unwrap();
+    assert!(server.stored("x").as_ref() == Some(&content), "other bytes");
+    let found = within(remote.look(&parcel)).await;
+    assert!(matches!(found, Ok(Look::Equal(_))), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_body_was_read_counts() {
+    let (acceptor, pem) = acceptor(&["127.0.0.1"]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), pem).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/in/", listener.local_addr().unwrap());
+    let server = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        // Else the kernel holds the answer back until the session tickets are acknowledged, and the reset discards it.
+        stream.set_nodelay(true).unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let mut head = Vec::new();
+        while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            stream.read_buf(&mut head).await.unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 401 No\r\nContent-Length: 9\r\n\r\nbad token").await.unwrap();
+        stream.flush().await.unwrap();
+        // Dropped with most of the body unread: a reset.
+    };
+    let content = vec![0; 32 * 1024 * 1024];
+    let (parcel, remote) = (parcel("x", &content), open_http(&url, PATIENT, Some(file.path())).unwrap());
+    let (sent, ()) = tokio::join!(send(&*remote, &parcel, &content), within(server));
+    let detail = refused(sent);
+    assert!(detail.contains("answered 401"), "{detail}");
+}
+
+#[tokio::test]
+async fn any_other_certificate_is_not() {
+    let (other, pem) = server(&["other.example"]).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), pem).unwrap();
+    let (unknown, _) = server(&["127.0.0.1"]).await;
+    for (url, ca_file) in [(&unknown.url, None), (&unknown.url, Some(file.path())), (&other.url, Some(file.path()))] {
+        let remote = open_http(url, PATIENT, ca_file).unwrap();
+        let (detail, _) = later(send(&*remote, &parcel("x", b"abc"), b"abc").await);
+        assert!(detail.contains("certificate"), "{detail}");
+    }
+    assert_eq!(unknown.count() + other.count(), 0);
+}
+
+#[tokio::test]
+async fn a_ca_file_without_certificates_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for text in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        std::fs::write(file.path(), text).unwrap();
+        refused(open_http("https://127.0.0.1/", PATIENT, Some(file.path())));
+    }
+    refused(open_http("https://127.0.0.1/", PATIENT, Some(&file.path().join("none"))));
+}

@@ -1,0 +1,168 @@
+use bytes::Bytes;
+use contract::{ChunkNumber, Digest, FileId, Generation};
+use mongodb::bson::{Document, RawDocument, doc};
+use mongodb::options::{Hint, ReadConcern};
+
+use crate::bson_form::{binary, chunk_key, content_key, number_of};
+use crate::content::known_in;
+use crate::index::PROOF_INDEX;
+use crate::{Layout, Ledger, LedgerError};
+
+/// A chunk as it was stored.
+#[derive(Debug, Clone)]
+pub struct StoredChunk {
+    /// The place.
+    pub number: ChunkNumber,
+    /// Its SHA-256 when it was written.
+    pub sha256: Digest,
+    /// Its bytes now.
+    pub data: Bytes,
+}
+
+/// That a chunk was stored, without its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkProof {
+    /// The place.
+    pub number: ChunkNumber,
+    /// Its length in bytes.
+    pub len: u32,
+    /// Its SHA-256.
+    pub sha256: Digest,
+}
+
+/// Which chunks are read: `count` places from `from` on, of one generation. Missing ones are left out.
+struct Range {
+    layout: Layout,
+    filter: Document,
+    numbers: Vec<ChunkNumber>,
+}
+
+impl Range {
+    fn new(file: FileId, generation: Generation, layout: Layout, from: ChunkNumber, count: u32) -> Self {
+        let end = ChunkNumber(from.0.saturating_add(count));
+        let filter = match layout {
+            Layout::Children => doc! { "_id": {
+                "$gte": binary(chunk_key(file, generation, from)),
+                "$lt": binary(chunk_key(file, generation, end)),
+            } },
+            Layout::Embedded => doc! { "_id": binary(content_key(file, generation)) },
+        };
+        Self { layout, filter, numbers: (from.0..end.0).map(ChunkNumber).collect() }
+    }
+
+    fn projection(&self, fields: &[&str]) -> Document {
+        match self.layout {
+            Layout::Children => fields.iter().map(|field| ((*field).to_owned(), 1.into())).collect(),
+            Layout::Embedded => {
+                let of = |number: &ChunkNumber| {
+                    fields.iter().map(|field| (format!("c.{number}.{field}"), 1.into())).collect::<Vec<_>>()
+                };
+                self.numbers.iter().flat_map(of).collect()
+            }
+        }
+    }
+
+    /// Gives each chunk of a document of the cursor to `take`, in order.
+    fn visit(
+        &self,
+        document: &RawDocument,
+        mut take: impl FnMut(ChunkNumber, &RawDocument) -> mongodb::error::Result<()>,
+    ) -> mongodb::error::Result<()> {
+        match self.layout {
+            Layout::Children => {
+                let key = document.get_binary("_id").map_err(mongodb::error::Error::custom)?;
+                let number = number_of(key.bytes)
+                    .ok_or_else(|| mongodb::error::Error::custom("a chunk's _id has not 26 bytes"))?;
+                take(number, document)
+            }
+            Layout::Embedded => {
+                let chunks = document.get_document("c").map_err(mongodb::error::Error::custom)?;
+                for number in &self.numbers {
+                    match chunks.get(number.to_string()).map_err(mongodb::error::Error::custom)? {
+                        Some(chunk) => {
+                            let chunk = chunk
+                                .as_document()
+                                .ok_or_else(|| mongodb::error::Error::custom("an embedded chunk is no document"))?;
+                            take(*number, chunk)?;
+                        }
+                        None => break,
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Ledger {
+    /// Reads `count` chunks from `from` on, in order. Missing ones are left out: the caller notices by their numbers.
+    pub async fn read_chunks(
+        &self,
+        file: FileId,
+        generation: Generation,
+        layout: Layout,
+        from: ChunkNumber,
+        count: u32,
+    ) -> Result<Vec<StoredChunk>, LedgerError> {
+        let range = Range::new(file, generation, layout, from, count);
+        let collection = self.content_collection(layout);
+        self.run("reading chunks", async move {
+            let projection = range.projection(&["_id", "len", "sha256", "data"]);
+            let find = collection.find(range.filter.clone()).sort(doc! { "_id": 1 }).batch_size(count);
+            let mut cursor = match layout {
+                Layout::Children => find.read_concern(ReadConcern::majority()).await?,
+                Layout::Embedded => find.projection(projection).read_concern(ReadConcern::majority()).await?,
+            };
+            let mut chunks = Vec::new();
+            while cursor.advance().await? {
+                range.visit(cursor.current(), |number, chunk| {
+                    let (_, sha256) = known_in(chunk)?;
+                    let data = chunk.get_binary("data").map_err(mongodb::error::Error::custom)?;
+                    chunks.push(StoredChunk { number, sha256, data: Bytes::copy_from_slice(data.bytes) });
+                    Ok(())
+                })?;
+            }
+            Ok(chunks)
+        })
+        .await
+    }
+
+    /// Reads which of `count` chunks from `from` on are stored, in order, by the index alone.
+    pub async fn read_proofs(
+        &self,
+        file: FileId,
+        generation: Generation,
+        layout: Layout,
+        from: ChunkNumber,
+        count: u32,
+    ) -> Result<Vec<ChunkProof>, LedgerError> {
+        let range = Range::new(file, generation, layout, from, count);
+        let collection = self.content_collection(layout);
+        self.run("reading which chunks are stored", async move {
+            let find = collection.find(range.filter.clone()).sort(doc! { "_id": 1 });
+            let find =
+                find.projection(range.projection(&["_id", "len", "sha256"])).read_concern(ReadConcern::majority());
+            let mut cursor = match layout {
+                Layout::Children => find.hint(Hint::Name(PROOF_INDEX.into())).await?,
+                Layout::Embedded => find.await?,
+            };
+            let mut proofs = Vec::new();
+            while cursor.advance().await? {
+                range.visit(cursor.current(), |number, chunk| {
+                    let (len, sha256) = known_in(chunk)?;
+                    proofs.push(ChunkProof { number, len, sha256 });
+                    Ok(())
+                })?;
+            }
+            Ok(proofs)
+        })
+        .await
+    }
+
+    fn content_collection(&self, layout: Layout) -> mongodb::Collection<mongodb::bson::RawDocumentBuf> {
+        match layout {
+            Layout::Children => self.chunks.clone(),
+            Layout::Embedded => self.contents.clone(),
+        }
+    }
+}

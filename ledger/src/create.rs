@@ -1,0 +1,115 @@
+use std::collections::BTreeMap;
+
+use contract::{EventKind, FileId, Generation, State};
+use mongodb::bson::{Document, doc};
+use mongodb::options::ReturnDocument;
+
+use crate::bson_form::{by_id, literal, now_plus};
+use crate::error::is_duplicate_key;
+use crate::hold::to_bson;
+use crate::{FileRecord, Idempotency, Ledger, LedgerError, PUSH, Source};
+
+/// A file to be recorded.
+#[derive(Debug, Clone)]
+pub struct NewFile {
+    /// The id it gets.
+    pub id: FileId,
+    /// What to read.
+    pub source: Source,
+    /// Its own name.
+    pub name: String,
+    /// Its media type.
+    pub media_type: String,
+    /// What the caller noted about it.
+    pub metadata: BTreeMap<String, String>,
+    /// Who asks for it.
+    pub user: String,
+    /// The remote, if the request named one.
+    pub remote: Option<String>,
+    /// The caller's key, if it sent one.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What became of a request to record a file.
+#[derive(Debug)]
+pub enum Created {
+    /// Recorded now. Publish the hint to prepare.
+    New(Box<FileRecord>),
+    /// The same request was recorded before, under the same key.
+    Before(Box<FileRecord>),
+    /// The key belongs to another request; nothing changed.
+    KeyReused,
+}
+
+impl Ledger {
+    /// Records a file, durable before it returns.
+    pub async fn create(&self, new: NewFile) -> Result<Created, LedgerError> {
+        let doing = "recording a file";
+        let document = new_document(&new)?;
+        // Not an insert: only an update knows MongoDB's time. A record that is there already stays as it is, so the driver
+        // may send it twice.
+        let pipeline = vec![doc! { "$replaceWith": {
+            "$cond": [{ "$eq": [{ "$type": "$version" }, "missing"] }, document, "$$ROOT"],
+        } }];
+        let (files, filter) = (self.files.clone(), by_id(new.id));
+        let made = self
+            .run(doing, async move {
+                let update = files.find_one_and_update(filter, pipeline);
+                update.upsert(true).return_document(ReturnDocument::After).await
+            })
+            .await;
+        match made {
+            Ok(Some(document)) => Ok(Created::New(Box::new(FileRecord::from_document(document)?))),
+            Ok(None) => Err(LedgerError::Unreadable {
+                collection: "files",
+                detail: format!("{} was not returned after it was recorded", new.id),
+            }),
+            Err(LedgerError::Mongo { source, .. }) if is_duplicate_key(&source) => {
+                let before = match &new.idempotency {
+                    Some(idempotency) => self.created_before(&new.user, idempotency).await?,
+                    None => None,
+                };
+                before.ok_or(LedgerError::Mongo { doing, source })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What was recorded under the caller's key; `None` where nothing was.
+    pub async fn created_before(&self, user: &str, idempotency: &Idempotency) -> Result<Option<Created>, LedgerError> {
+        let files = self.files.clone();
+        let filter = doc! { "user": user, "idempotency.key": &idempotency.key };
+        let found = self.run("looking up an Idempotency-Key", async move { files.find_one(filter).await }).await?;
+        let Some(record) = found.map(FileRecord::from_document).transpose()? else { return Ok(None) };
+        let same = record.idempotency.as_ref().is_some_and(|known| known.fingerprint == idempotency.fingerprint);
+        Ok(Some(if same { Created::Before(Box::new(record)) } else { Created::KeyReused }))
+    }
+}
+
+fn new_document(new: &NewFile) -> Result<Document, LedgerError> {
+    let prepared = State::Prepared.as_str();
+    let mut document = doc! {
+        "_id": literal(crate::bson_form::id(new.id)),
+        "version": literal(1_i64),
+        "epoch": literal(0_i64),
+        "state": prepared,
+        "source": literal(to_bson(&new.source)?),
+        "name": literal(new.name.as_str()),
+        "media_type": literal(new.media_type.as_str()),
+        "metadata": literal(to_bson(&new.metadata)?),
+        "user": literal(new.user.as_str()),
+        "generation": literal(i64::from(Generation::FIRST.0)),
+        "created_at": "$$NOW",
+        "updated_at": "$$NOW",
+        "due_at": now_plus(PUSH),
+        "outbox": [{ "version": literal(1_i64), "event": EventKind::Prepared.as_str(), "state": prepared, "at": "$$NOW" }],
+        "outbox_at": "$$NOW",
+    };
+    if let Some(remote) = &new.remote {
+        document.insert("remote", literal(remote.as_str()));
+    }
+    if let Some(idempotency) = &new.idempotency {
+        document.insert("idempotency", literal(to_bson(idempotency)?));
+    }
+    Ok(document)
+}

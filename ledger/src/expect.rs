@@ -1,0 +1,100 @@
+use contract::{Expectation, FileId, Mismatch, State};
+
+use crate::bson_form::{by_id, now_plus};
+use crate::hold::to_bson;
+use crate::transition::Transition;
+use crate::{FileRecord, Ledger, LedgerError, PUSH};
+
+/// How often a request is judged again when the record changes in between.
+const TRIES: u32 = 8;
+
+/// What became of a finalise request.
+#[derive(Debug)]
+pub enum Expected {
+    /// Recorded; judged when the file is stored.
+    Waiting(Box<FileRecord>),
+    /// Met, and due now: publish the hint to finalise.
+    Accepted(Box<FileRecord>),
+    /// The same request was taken before; nothing changed.
+    Already(Box<FileRecord>),
+    /// Not what is stored; nothing changed.
+    Refused(Mismatch),
+    /// Another request was accepted before; nothing changed.
+    Another(Box<FileRecord>),
+    /// The file is failed or cancelled; nothing changed.
+    Ended(Box<FileRecord>),
+    /// No such file.
+    Unknown,
+}
+
+impl Ledger {
+    /// Takes the expectation of a finalise request that was checked in itself.
+    ///
+    /// `complete` makes the expectation for the record that is found: a request that names neither remote nor file name
+    /// takes them from there. It may refuse, and then nothing changes.
+    pub async fn expect<E>(
+        &self,
+        file: FileId,
+        complete: impl Fn(&FileRecord) -> Result<Expectation, E>,
+    ) -> Result<Result<Expected, E>, LedgerError> {
+        let doing = "recording a finalise request";
+        for _ in 0..TRIES {
+            let Some(record) = self.file(file).await? else { return Ok(Ok(Expected::Unknown)) };
+            let expectation = match complete(&record) {
+                Ok(expectation) => expectation,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            let (transition, accepted) = match decide(record, &expectation)? {
+                Decision::Answer(answer) => return Ok(Ok(answer)),
+                Decision::Write { version, transition, accepted } => {
+                    let mut filter = by_id(file);
+                    filter.insert("version", version);
+                    (self.settle(doing, filter, transition).await?, accepted)
+                }
+            };
+            if let Some(record) = transition.map(Box::new) {
+                return Ok(Ok(if accepted { Expected::Accepted(record) } else { Expected::Waiting(record) }));
+            }
+        }
+        Err(LedgerError::Contended { doing, tries: TRIES })
+    }
+}
+
+enum Decision {
+    Answer(Expected),
+    Write { version: i64, transition: Transition, accepted: bool },
+}
+
+fn decide(record: FileRecord, expectation: &Expectation) -> Result<Decision, LedgerError> {
+    let same = record.expectation.as_ref().is_some_and(|known| known.asks_the_same_as(expectation));
+    let another = record.expectation.is_some() && !same;
+    let judged = record.proven().map(|proven| expectation.judge(&proven));
+    let answer = |answer: fn(Box<FileRecord>) -> Expected, record| Ok(Decision::Answer(answer(Box::new(record))));
+    match record.state {
+        State::Failed | State::Cancelled => answer(Expected::Ended, record),
+        State::Stored | State::Delivering | State::Delivered if another => answer(Expected::Another, record),
+        State::Prepared | State::Chunking => {
+            // Even the same request is written again: its size and chunks may differ, and they are checked later.
+            if same && record.expectation.as_ref() == Some(expectation) {
+                return answer(Expected::Already, record);
+            }
+            let transition = Transition::default().set_literal("expectation", to_bson(expectation)?);
+            Ok(Decision::Write { version: record.version, transition, accepted: false })
+        }
+        State::Stored | State::Delivering | State::Delivered => match judged {
+            Some(Err(mismatch)) => Ok(Decision::Answer(Expected::Refused(mismatch))),
+            None => Err(LedgerError::Unreadable {
+                collection: "files",
+                detail: format!("{} is {} without a hash", record.id, record.state),
+            }),
+            Some(Ok(())) if same => answer(Expected::Already, record),
+            Some(Ok(())) => {
+                let transition = Transition::default()
+                    .set_literal("expectation", to_bson(expectation)?)
+                    .set("due_at", now_plus(PUSH))
+                    .unset(&["error", "not_before", "hint_refusals"]);
+                Ok(Decision::Write { version: record.version, transition, accepted: true })
+            }
+        },
+    }
+}

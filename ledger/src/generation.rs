@@ -1,0 +1,36 @@
+use contract::State;
+use mongodb::bson::doc;
+
+use crate::hold::to_bson;
+use crate::transition::Transition;
+use crate::{FileRecord, Layout, Lease, Ledger, LedgerError, Opening, Source};
+
+/// Another reading of a source that changed.
+#[derive(Debug)]
+pub struct NextGeneration {
+    /// The source as it looks now.
+    pub source: Source,
+    /// How to cut and keep the new generation.
+    pub opening: Opening,
+}
+
+impl Ledger {
+    /// Begins a new generation under the same lease: what was stored of the old one no longer counts. `None`: the lease was lost.
+    pub async fn begin_generation(
+        &self,
+        lease: &Lease,
+        next: &NextGeneration,
+    ) -> Result<Option<FileRecord>, LedgerError> {
+        let mut filter = lease.filter();
+        filter.insert("state", State::Chunking.as_str());
+        let layout = Layout::of(next.source.size, next.opening.embed_limit);
+        let transition = Transition::default()
+            .set("generation", doc! { "$add": ["$generation", 1] })
+            .set("source_changes", doc! { "$add": [{ "$ifNull": ["$source_changes", 0] }, 1] })
+            .set_literal("source", to_bson(&next.source)?)
+            .set("chunk_size", i64::from(next.opening.chunk_size))
+            .set("layout", layout.as_str())
+            .unset(&["progress"]);
+        self.settle("beginning a generation", filter, transition).await
+    }
+}

@@ -1,0 +1,90 @@
+use mongodb::IndexModel;
+use mongodb::bson::{Document, doc};
+use mongodb::options::IndexOptions;
+use serde::Deserialize;
+
+use crate::{Ledger, LedgerError};
+
+/// How MongoDB compresses chunks on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlockCompressor {
+    /// Not at all: for files that are compressed already.
+    #[default]
+    None,
+    /// Fast.
+    Snappy,
+    /// Smaller.
+    Zstd,
+}
+
+impl BlockCompressor {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Snappy => "snappy",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// The name of the index that answers what chunks there are without reading their bytes.
+pub(crate) const PROOF_INDEX: &str = "proof";
+
+/// MongoDB's code for a collection that is there already.
+const NAMESPACE_EXISTS: i32 = 48;
+
+impl Ledger {
+    /// Makes what is missing; every service does so at its start, in any order and at once.
+    pub(crate) async fn ensure_collections(&self) -> Result<(), LedgerError> {
+        for collection in ["chunks", "contents"] {
+            self.ensure_collection(collection).await?;
+        }
+        let sparse = || IndexOptions::builder().sparse(true).build();
+        let unique = || IndexOptions::builder().unique(true);
+        let only_with_key = doc! { "idempotency.key": { "$exists": true } };
+        let files = [
+            index(doc! { "due_at": 1 }, sparse()),
+            index(doc! { "outbox_at": 1 }, sparse()),
+            index(doc! { "state": 1, "_id": -1 }, IndexOptions::default()),
+            index(doc! { "remote": 1, "_id": -1 }, sparse()),
+            index(doc! { "user": 1, "idempotency.key": 1 }, unique().partial_filter_expression(only_with_key).build()),
+        ];
+        self.ensure_indexes("files", files.into()).await?;
+        let proof = IndexOptions::builder().name(PROOF_INDEX.to_owned()).build();
+        self.ensure_indexes("chunks", vec![index(doc! { "_id": 1, "len": 1, "sha256": 1 }, proof)]).await?;
+        self.ensure_indexes("users", vec![index(doc! { "username": 1 }, unique().build())]).await
+    }
+
+    async fn ensure_collection(&self, name: &'static str) -> Result<(), LedgerError> {
+        let db = self.db.clone();
+        let engine = format!("block_compressor={}", self.block_compressor.as_str());
+        let made = self
+            .run("making a collection", async move {
+                let engine = doc! { "wiredTiger": { "configString": engine } };
+                db.create_collection(name).storage_engine(engine).await
+            })
+            .await;
+        match made {
+            Err(LedgerError::Mongo { source, .. }) if code(&source) == Some(NAMESPACE_EXISTS) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn ensure_indexes(&self, collection: &'static str, indexes: Vec<IndexModel>) -> Result<(), LedgerError> {
+        let collection = self.db.collection::<Document>(collection);
+        self.run("making indexes", async move { collection.create_indexes(indexes).await }).await?;
+        Ok(())
+    }
+}
+
+fn index(keys: Document, options: IndexOptions) -> IndexModel {
+    IndexModel::builder().keys(keys).options(options).build()
+}
+
+fn code(error: &mongodb::error::Error) -> Option<i32> {
+    match error.kind.as_ref() {
+        mongodb::error::ErrorKind::Command(command) => Some(command.code),
+        _ => None,
+    }
+}

@@ -1,0 +1,145 @@
+//! What is true: the file record and its states, leases, the outbox of events, the chunks, the users. All of it in MongoDB;
+//! no other crate touches MongoDB.
+//!
+//! Three rules hold everywhere here:
+//! - every change of state is one compare-and-set on the record's `version` (for the holder of a lease on its owner and epoch
+//!   too), written with `{w: majority, j: true}`;
+//! - all times are MongoDB's: `$$NOW` in filters and updates, never a clock of a service;
+//! - every write may be repeated: a reply that was lost is found again by what the write left behind.
+
+mod bson_form;
+mod claim;
+mod content;
+mod content_read;
+mod create;
+mod delivery;
+mod dump;
+mod error;
+mod expect;
+mod generation;
+mod hold;
+mod index;
+mod list;
+mod outbox;
+mod record;
+mod stored;
+mod sweep;
+mod transition;
+mod users;
+
+use std::future::Future;
+use std::time::Duration;
+
+use contract::FileId;
+use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
+use mongodb::{Client, Collection, Database};
+
+pub use claim::{Claim, ClaimRequest, Held, Lease, Opening};
+pub use content::{NewChunk, PutOutcome};
+pub use content_read::{ChunkProof, StoredChunk};
+pub use create::{Created, NewFile};
+pub use dump::{DumpError, Imported};
+pub use error::LedgerError;
+pub use expect::Expected;
+pub use generation::NextGeneration;
+pub use hold::Renewal;
+pub use index::BlockCompressor;
+pub use list::{Listing, Page};
+pub use outbox::Outbox;
+pub use record::{Attempts, Delivery, FileRecord, Idempotency, Layout, Problem, Progress, Source};
+pub use stored::{Stored, StoredOutcome};
+pub use sweep::{Overdue, PUSH};
+pub use users::{NewUser, User, Verdict};
+
+/// How to reach MongoDB.
+#[derive(Debug, Clone)]
+pub struct LedgerOptions {
+    /// The connection string, with credentials if it needs any.
+    pub uri: String,
+    /// The database; made when something is first written.
+    pub database: String,
+    /// What shows in MongoDB's log and `currentOp`.
+    pub app_name: String,
+    /// Connections at most.
+    pub pool_size: u32,
+    /// How long one operation may take before its outcome counts as unknown.
+    pub operation_timeout: Duration,
+    /// How long to look for a primary before an operation fails.
+    pub server_selection_timeout: Duration,
+    /// How MongoDB compresses chunks on disk; takes effect when the collections are made.
+    pub block_compressor: BlockCompressor,
+}
+
+/// The way to the truth. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    db: Database,
+    files: Collection<Document>,
+    contents: Collection<RawDocumentBuf>,
+    chunks: Collection<RawDocumentBuf>,
+    users: Collection<Document>,
+    operation_timeout: Duration,
+    block_compressor: BlockCompressor,
+}
+
+impl Ledger {
+    /// Connects, and makes the collections and indexes that are missing.
+    pub async fn connect(options: &LedgerOptions) -> Result<Self, LedgerError> {
+        let doing = "reading the MongoDB connection string";
+        let mut client = ClientOptions::parse(&options.uri).await.map_err(|e| LedgerError::mongo(doing, e))?;
+        client.app_name = Some(options.app_name.clone());
+        client.max_pool_size = Some(options.pool_size);
+        client.server_selection_timeout = Some(options.server_selection_timeout);
+        client.connect_timeout = Some(options.server_selection_timeout);
+        client.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
+        let client = Client::with_options(client).map_err(|e| LedgerError::mongo(doing, e))?;
+        let db = client.database(&options.database);
+        let ledger = Self {
+            files: db.collection("files"),
+            contents: db.collection("contents"),
+            chunks: db.collection("chunks"),
+            users: db.collection("users"),
+            db,
+            operation_timeout: options.operation_timeout,
+            block_compressor: options.block_compressor,
+        };
+        ledger.ensure_collections().await?;
+        Ok(ledger)
+    }
+
+    /// Asks MongoDB whether it takes writes now.
+    pub async fn ping(&self) -> Result<(), LedgerError> {
+        let db = self.db.clone();
+        let doing = "asking MongoDB for its state";
+        let hello = self.run(doing, async move { db.run_command(doc! {"hello": 1}).await }).await?;
+        match hello.get_bool("isWritablePrimary") {
+            Ok(true) => Ok(()),
+            _ => Err(LedgerError::NotPrimary),
+        }
+    }
+
+    /// Runs one operation to its end on a task of its own, and waits for it at most the operation timeout.
+    ///
+    /// The driver's futures must not be dropped half-way (a connection would be left in the middle of a message), and
+    /// the driver has no time limit for a server that went silent. So the waiting is what stops, not the operation.
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        operation: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        match tokio::time::timeout(self.operation_timeout, tokio::spawn(operation)).await {
+            Ok(Ok(result)) => result.map_err(|e| LedgerError::mongo(doing, e)),
+            Ok(Err(join)) => Err(LedgerError::Aborted { doing, source: join }),
+            Err(_) => Err(LedgerError::Timeout { doing, after: self.operation_timeout }),
+        }
+    }
+
+    /// The record of a file; `None` where there is none.
+    pub async fn file(&self, id: FileId) -> Result<Option<FileRecord>, LedgerError> {
+        let files = self.files.clone();
+        let found =
+            self.run("reading a file's record", async move { files.find_one(bson_form::by_id(id)).await }).await?;
+        found.map(FileRecord::from_document).transpose()
+    }
+}

@@ -1,0 +1,85 @@
+use contract::{Digest, EventKind, Mismatch, Proven, State};
+use mongodb::bson::{Bson, doc};
+
+use crate::bson_form::now_plus;
+use crate::hold::{progress_document, to_bson};
+use crate::transition::Transition;
+use crate::{FileRecord, Held, Ledger, LedgerError, PUSH, Problem, Progress};
+
+/// How often the judgement is made again when a finalise request comes in between.
+const TRIES: u32 = 8;
+
+/// What a chunker has proved.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored {
+    /// SHA-256 of the whole, of this pass over the source.
+    pub sha256: Digest,
+}
+
+/// What became of a file whose chunks are all stored.
+#[derive(Debug)]
+pub enum StoredOutcome {
+    /// It rests until a finalise request comes, or until the next one where the waiting one was wrong.
+    Resting(Box<FileRecord>),
+    /// The waiting expectation is met: due now. Publish the hint to finalise.
+    Accepted(Box<FileRecord>),
+    /// The lease was lost.
+    Lost,
+}
+
+impl Ledger {
+    /// Records that all chunks are stored and proved, and judges an expectation that is waiting, in one compare-and-set.
+    pub async fn stored(&self, held: &mut Held, facts: Stored) -> Result<StoredOutcome, LedgerError> {
+        let doing = "recording a file as stored";
+        for _ in 0..TRIES {
+            let (transition, accepted) = judged(&held.file, facts)?;
+            let mut filter = held.lease.filter();
+            filter.insert("version", held.file.version);
+            filter.insert("state", State::Chunking.as_str());
+            if let Some(file) = self.settle(doing, filter, transition).await? {
+                let file = Box::new(file);
+                return Ok(if accepted { StoredOutcome::Accepted(file) } else { StoredOutcome::Resting(file) });
+            }
+            match self.file(held.lease.file).await? {
+                Some(file) if file.is_held_by(&held.lease) => held.file = file,
+                _ => return Ok(StoredOutcome::Lost),
+            }
+        }
+        Err(LedgerError::Contended { doing, tries: TRIES })
+    }
+}
+
+fn judged(file: &FileRecord, facts: Stored) -> Result<(Transition, bool), LedgerError> {
+    let split = file.split().ok_or_else(|| LedgerError::Unreadable {
+        collection: "files",
+        detail: format!("{} is being chunked without a chunk size", file.id),
+    })?;
+    let size = i64::try_from(split.size()).unwrap_or(i64::MAX);
+    let detail = doc! { "size": size, "chunks": i64::from(split.count()), "sha256": facts.sha256.to_string() };
+    let progress = Progress { chunks_stored: split.count(), bytes_stored: split.size(), bytes_delivered: 0 };
+    let transition = Transition::to(State::Stored)
+        .set("sha256", facts.sha256.to_string())
+        .set("progress", progress_document(progress))
+        .event(EventKind::Stored, State::Stored, Some(detail.into()))
+        .unset(&["lease", "not_before", "hint_refusals"]);
+    let verdict = file.expectation.as_ref().map(|expected| expected.judge(&Proven { sha256: facts.sha256, split }));
+    Ok(match verdict {
+        None => (transition.unset(&["due_at", "error"]), false),
+        Some(Ok(())) => (transition.set("due_at", now_plus(PUSH)).unset(&["error"]), true),
+        Some(Err(mismatch)) => (refused(transition, &mismatch)?, false),
+    })
+}
+
+fn refused(transition: Transition, mismatch: &Mismatch) -> Result<Transition, LedgerError> {
+    let problem: Bson = to_bson(&Problem::from(mismatch))?;
+    Ok(transition
+        .set_literal("error", problem.clone())
+        .event(EventKind::Mismatch, State::Stored, Some(doc! { "error": problem }.into()))
+        .unset(&["expectation", "due_at"]))
+}
+
+impl FileRecord {
+    pub(crate) fn is_held_by(&self, lease: &crate::Lease) -> bool {
+        self.epoch == lease.epoch && self.lease.as_ref().is_some_and(|field| field.owner == lease.owner)
+    }
+}

@@ -1,0 +1,126 @@
+use std::time::Duration;
+
+use contract::{FileId, State, Step};
+use mongodb::Collection;
+use mongodb::bson::{DateTime, Document, doc};
+
+use crate::bson_form::{id, millis, now_plus};
+use crate::{FileRecord, Ledger, LedgerError, Outbox};
+
+/// How far a published hint pushes `due_at` on: a hint that had no effect by then is published again.
+pub const PUSH: Duration = Duration::from_secs(15);
+
+/// The furthest push of a hint that NATS refused because one is there already.
+const PUSH_MAX: Duration = Duration::from_secs(300);
+
+/// A file that nobody has looked at in time.
+#[derive(Debug, Clone)]
+pub struct Overdue {
+    /// The file.
+    pub file: FileId,
+    /// Which hint to publish.
+    pub step: Step,
+    due_at: DateTime,
+}
+
+impl Ledger {
+    /// Files whose `due_at` has passed, oldest first, at most `limit`.
+    pub async fn overdue(&self, limit: u16) -> Result<Vec<Overdue>, LedgerError> {
+        let found = self.past("due_at", Duration::ZERO, limit, doc! { "state": 1, "due_at": 1 }).await?;
+        found.iter().map(overdue_of).collect()
+    }
+
+    /// Pushes a file's `due_at` on, unless somebody else did or it was claimed since. `true`: it is ours to publish the hint.
+    pub async fn push_due(&self, overdue: &Overdue) -> Result<bool, LedgerError> {
+        let files = self.relaxed_files();
+        let filter = doc! { "_id": id(overdue.file), "due_at": overdue.due_at };
+        let push = vec![doc! { "$set": { "due_at": now_plus(PUSH) } }];
+        let pushed = self.run("pushing a due time on", async move { files.update_one(filter, push).await }).await?;
+        Ok(pushed.matched_count == 1)
+    }
+
+    /// Pushes `due_at` on further because NATS has a hint for the file already: twice as far each time, up to 5 minutes.
+    pub async fn hint_refused(&self, file: FileId) -> Result<(), LedgerError> {
+        let files = self.relaxed_files();
+        let filter = doc! { "_id": id(file), "due_at": { "$exists": true }, "lease": { "$exists": false } };
+        let refusals = doc! { "$add": [{ "$ifNull": ["$hint_refusals", 0] }, 1] };
+        let doubled = doc! { "$multiply": [millis(PUSH), { "$pow": [2, { "$min": ["$hint_refusals", 10] }] }] };
+        let span = doc! { "$min": [doubled, millis(PUSH_MAX)] };
+        let push = vec![
+            doc! { "$set": { "hint_refusals": refusals } },
+            doc! { "$set": { "due_at": { "$add": ["$$NOW", span] } } },
+        ];
+        self.run("pushing a due time on", async move { files.update_one(filter, push).await }).await?;
+        Ok(())
+    }
+
+    /// Makes everything due that waits for a hint: for a stream that was made anew and has lost them all.
+    pub async fn make_all_due(&self) -> Result<u64, LedgerError> {
+        let files = self.files.clone();
+        let filter = doc! {
+            "due_at": { "$exists": true },
+            "$expr": { "$and": [{ "$lte": ["$lease.until", "$$NOW"] }, { "$lte": ["$not_before", "$$NOW"] }] },
+        };
+        let due = vec![doc! { "$set": { "due_at": "$$NOW" } }, doc! { "$unset": "hint_refusals" }];
+        let made =
+            self.run("making all files in work due", async move { files.update_many(filter, due).await }).await?;
+        Ok(made.modified_count)
+    }
+
+    /// Outboxes that nobody has emptied within `age`, oldest first, at most `limit`.
+    pub async fn stale_outboxes(&self, age: Duration, limit: u16) -> Result<Vec<Outbox>, LedgerError> {
+        let found = self.past("outbox_at", age, limit, Document::new()).await?;
+        found.into_iter().map(|document| Ok(FileRecord::from_document(document)?.outbox())).collect()
+    }
+
+    /// Records whose `field` lies more than `age` in the past, by MongoDB's clock.
+    ///
+    /// The clock is asked first: a range over a constant uses the index, and a missing field is never less than it.
+    async fn past(
+        &self,
+        field: &'static str,
+        age: Duration,
+        limit: u16,
+        projection: Document,
+    ) -> Result<Vec<Document>, LedgerError> {
+        let (db, files) = (self.db.clone(), self.files.clone());
+        self.run("sweeping", async move {
+            let hello = db.run_command(doc! { "hello": 1 }).await?;
+            let now = hello.get_datetime("localTime").map_err(mongodb::error::Error::custom)?;
+            let before = DateTime::from_millis(now.timestamp_millis() - millis(age));
+            collect(files, doc! { field: { "$lt": before } }, doc! { field: 1 }, projection, limit).await
+        })
+        .await
+    }
+}
+
+async fn collect(
+    files: Collection<Document>,
+    filter: Document,
+    sort: Document,
+    projection: Document,
+    limit: u16,
+) -> mongodb::error::Result<Vec<Document>> {
+    let mut cursor = files.find(filter).sort(sort).projection(projection).limit(i64::from(limit)).await?;
+    let mut found = Vec::new();
+    while cursor.advance().await? {
+        found.push(cursor.deserialize_current()?);
+    }
+    Ok(found)
+}
+
+fn overdue_of(document: &Document) -> Result<Overdue, LedgerError> {
+    let unreadable = |detail: String| LedgerError::Unreadable { collection: "files", detail };
+    let uuid = match document.get("_id") {
+        Some(mongodb::bson::Bson::Binary(binary)) => <[u8; 16]>::try_from(binary.bytes.as_slice()).ok(),
+        _ => None,
+    };
+    let file = FileId::from_bytes(uuid.ok_or_else(|| unreadable("an _id is no UUID".into()))?);
+    let due_at = *document.get_datetime("due_at").map_err(|e| unreadable(e.to_string()))?;
+    let state: State = document.get_str("state").unwrap_or_default().parse().map_err(unreadable)?;
+    let step = match state {
+        State::Prepared | State::Chunking => Step::Prepare,
+        _ => Step::Finalise,
+    };
+    Ok(Overdue { file, step, due_at })
+}

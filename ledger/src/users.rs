@@ -1,0 +1,162 @@
+use argon2::Argon2;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use mongodb::bson::{Document, doc};
+use serde::Deserialize;
+
+use crate::error::is_duplicate_key;
+use crate::{Ledger, LedgerError};
+
+/// A user to be added.
+#[derive(Debug, Clone)]
+pub struct NewUser<'a> {
+    /// The name.
+    pub username: &'a str,
+    /// The password in clear; only its argon2id hash is kept.
+    pub password: &'a str,
+}
+
+/// Somebody who may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The name.
+    pub username: String,
+    /// What the user may do.
+    pub scopes: Vec<String>,
+}
+
+/// Whether a user may come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Name and password are right.
+    Welcome(User),
+    /// No such user, or not that password. Which of the two is not told.
+    Wrong,
+    /// Name and password are right, but the user is disabled.
+    Disabled,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct UserDocument {
+    pub(crate) username: String,
+    /// `hashed_password` is what the original service called it.
+    #[serde(alias = "hashed_password")]
+    pub(crate) password: String,
+    #[serde(default)]
+    pub(crate) scopes: Vec<String>,
+    #[serde(default)]
+    pub(crate) disabled: Option<bool>,
+}
+
+/// What a password is compared with where there is no user at all: argon2id with the default costs.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$d2F5YmlsbC1ub2JvZHk$pTeK54QTS4w6u6XE12QiWxoyq3bGwxRTJISNc6LOZDk";
+
+impl Ledger {
+    /// Adds a user. `false`: there is one of that name, and it stays as it is.
+    pub async fn add_user(&self, new: &NewUser<'_>) -> Result<bool, LedgerError> {
+        let password = new.password.to_owned();
+        let hash = blocking(move || hash(&password)).await??;
+        let user = doc! { "username": new.username, "password": hash, "scopes": [], "disabled": false };
+        let users = self.users.clone();
+        match self.run("adding a user", async move { users.insert_one(user).await }).await {
+            Ok(_) => Ok(true),
+            Err(LedgerError::Mongo { source, .. }) if is_duplicate_key(&source) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether there is any user.
+    pub async fn has_users(&self) -> Result<bool, LedgerError> {
+        let users = self.users.clone();
+        Ok(self.run("looking for users", async move { users.find_one(doc! {}).await }).await?.is_some())
+    }
+
+    /// Compares name and password with the table. An unknown user costs as much time as a wrong password: the password is then
+    /// compared with the hash of another user, and the result thrown away. Costs tens of milliseconds of a core; bound how
+    /// many run at once.
+    pub async fn verify_user(&self, username: &str, password: &str) -> Result<Verdict, LedgerError> {
+        let found = self.find_user(doc! { "username": username }).await?;
+        let known = found.is_some();
+        let user = match found {
+            Some(user) => Some(user),
+            None => self.find_user(doc! {}).await?,
+        };
+        let hash = user.as_ref().map_or_else(|| NOBODY.to_owned(), |user| user.password.clone());
+        let password = password.to_owned();
+        let right = blocking(move || matches(&password, &hash)).await?;
+        Ok(match user {
+            Some(user) if known && right && user.disabled == Some(true) => Verdict::Disabled,
+            Some(user) if known && right => Verdict::Welcome(User { username: user.username, scopes: user.scopes }),
+            _ => Verdict::Wrong,
+        })
+    }
+
+    /// Whether a user is there and not disabled: for requests with a token that was given out before.
+    pub async fn user_is_active(&self, username: &str) -> Result<bool, LedgerError> {
+        let user = self.find_user(doc! { "username": username }).await?;
+        Ok(user.is_some_and(|user| user.disabled != Some(true)))
+    }
+
+    async fn find_user(&self, filter: Document) -> Result<Option<UserDocument>, LedgerError> {
+        let users = self.users.clone_with_type::<UserDocument>();
+        self.run("looking a user up", async move { users.find_one(filter).await }).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LedgerError> {
+    let doing = "hashing a password";
+    tokio::task::spawn_blocking(work).await.map_err(|source| LedgerError::Aborted { doing, source })
+}
+
+fn hash(password: &str) -> Result<String, LedgerError> {
+    let hash: Result<PasswordHash, _> = Argon2::default().hash_password(password.as_bytes());
+    hash.map(|hash| hash.to_string()).map_err(|e| LedgerError::Password(e.to_string()))
+}
+
+fn matches(password: &str, hash: &str) -> bool {
+    if is_bcrypt(hash) {
+        return bcrypt::verify(password, hash).unwrap_or(false);
+    }
+    PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+}
+
+/// `$2a$`, `$2b$`, `$2y$`: what passlib and others write.
+fn is_bcrypt(hash: &str) -> bool {
+    ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| hash.starts_with(prefix)) && hash.len() == 60
+}
+
+/// Whether [`Ledger::verify_user`] could compare a password with this hash.
+pub(crate) fn is_known_form(hash: &str) -> bool {
+    is_bcrypt(hash) || (hash.starts_with("$argon2id$") && PasswordHash::new(hash).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn argon2id_and_bcrypt_are_compared() {
+        let own = hash("correct horse").unwrap();
+        assert!(own.starts_with("$argon2id$"));
+        assert!(matches("correct horse", &own) && !matches("battery staple", &own));
+        let theirs = bcrypt::hash("correct horse", 4).unwrap();
+        for version in ["$2a$", "$2b$"] {
+            let theirs = theirs.replacen("$2b$", version, 1);
+            assert!(matches("correct horse", &theirs) && !matches("battery staple", &theirs));
+        }
+    }
+
+    #[test]
+    fn what_is_no_hash_matches_nothing() {
+        for hash in ["", "correct horse", "$2b$12$short", "$1$abc"] {
+            assert!(!matches("correct horse", hash) && !is_known_form(hash), "{hash:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_a_hash_that_costs_as_much_as_ours() {
+        assert!(is_known_form(NOBODY));
+        let costs = |hash: &str| hash.split('$').nth(3).map(str::to_owned);
+        assert_eq!(costs(NOBODY), costs(&hash("x").unwrap()));
+    }
+}

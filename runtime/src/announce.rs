@@ -1,0 +1,127 @@
+//! Tells NATS what MongoDB holds: hints and events. Nothing waits for it, and whatever it does not get done, a sweep does.
+
+use std::sync::Arc;
+
+use contract::{Cause, FileId, Step};
+use ledger::{FileRecord, Ledger, Outbox};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::Lifecycle;
+use crate::nats::{Hinted, Nats, NatsError};
+
+/// Announcements that wait at most; further ones are left to the sweep.
+const QUEUE: usize = 4096;
+
+/// Announcements under way at once. Each is a round trip or two.
+const AT_ONCE: usize = 64;
+
+/// Takes announcements. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Announcer {
+    queue: mpsc::Sender<Announcement>,
+    at_once: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct Announcement {
+    outbox: Outbox,
+    hint: Option<Step>,
+}
+
+impl Announcer {
+    /// An announcer that works until the process stops and its queue is empty.
+    pub fn start(life: &Lifecycle, nats: Nats, ledger: Ledger) -> Self {
+        let (queue, mut announcements) = mpsc::channel::<Announcement>(QUEUE);
+        let at_once = Arc::new(Semaphore::new(AT_ONCE));
+        let permits = at_once.clone();
+        // Not a task of the life's: it must outlive the workers, whose last announcements it makes.
+        tokio::spawn(async move {
+            while let Some(announcement) = announcements.recv().await {
+                let Ok(permit) = permits.clone().acquire_owned().await else { return };
+                let (nats, ledger) = (nats.clone(), ledger.clone());
+                tokio::spawn(async move {
+                    announce(&nats, &ledger, announcement).await;
+                    drop(permit);
+                });
+            }
+        });
+        let announcer = Self { queue, at_once };
+        let (life_too, last) = (life.clone(), announcer.clone());
+        life.spawn("announcements", async move {
+            life_too.stopping().await;
+            last.drain().await;
+        });
+        announcer
+    }
+
+    /// Announces what a transition has made of a file: its events, and the hint for the next step where there is one.
+    pub fn announce(&self, record: &FileRecord, hint: Option<Step>) {
+        self.send(Announcement { outbox: record.outbox(), hint });
+    }
+
+    /// Announces events that a sweep has found.
+    pub(crate) fn announce_outbox(&self, outbox: Outbox) {
+        self.send(Announcement { outbox, hint: None });
+    }
+
+    fn send(&self, announcement: Announcement) {
+        if self.queue.try_send(announcement).is_err() {
+            tracing::debug!("too many announcements wait; the sweep will make this one");
+        }
+    }
+
+    /// Until nothing waits and nothing is under way.
+    pub async fn drain(&self) {
+        while self.queue.capacity() < QUEUE {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let all = u32::try_from(AT_ONCE).unwrap_or(u32::MAX);
+        drop(self.at_once.acquire_many(all).await);
+    }
+}
+
+async fn announce(nats: &Nats, ledger: &Ledger, announcement: Announcement) {
+    let Announcement { outbox, hint } = announcement;
+    let file = outbox.file;
+    if let Some(step) = hint {
+        hint_once(nats, ledger, step, file, Cause::Progress).await.unwrap_or_else(|error| {
+            tracing::debug!(%file, "a hint was not published; the sweep will: {error}");
+        });
+    }
+    if let Err(error) = publish(nats, ledger, &outbox).await {
+        tracing::debug!(%file, "events were not published; the sweep will: {error}");
+    }
+}
+
+/// Publishes a hint; where one is there already, pushes `due_at` on.
+pub(crate) async fn hint_once(
+    nats: &Nats,
+    ledger: &Ledger,
+    step: Step,
+    file: FileId,
+    cause: Cause,
+) -> Result<(), AnnounceError> {
+    if nats.hint(step, file, cause).await? == Hinted::Refused {
+        ledger.hint_refused(file).await?;
+    }
+    Ok(())
+}
+
+/// Publishes events one by one, each after the one before was acknowledged, then takes them out of the record.
+async fn publish(nats: &Nats, ledger: &Ledger, outbox: &Outbox) -> Result<(), AnnounceError> {
+    for event in &outbox.events {
+        nats.event(event).await?;
+    }
+    match outbox.events.last() {
+        Some(last) => Ok(ledger.pop_outbox(outbox.file, last.version).await?),
+        None => Ok(()),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnnounceError {
+    #[error(transparent)]
+    Nats(#[from] NatsError),
+    #[error(transparent)]
+    Ledger(#[from] ledger::LedgerError),
+}

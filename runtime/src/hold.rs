@@ -1,0 +1,124 @@
+//! The lease on a file while it is worked on: renewed with every sign of life, noticed when lost.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ledger::{Lease, Progress, Renewal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::consume::Job;
+use crate::service::Service;
+
+/// A lease that is kept alive until this is dropped.
+#[derive(Debug)]
+pub struct Holding {
+    fence: Fence,
+    _keeper: AbortOnDropHandle<()>,
+}
+
+/// Tells whether a lease still holds. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Fence(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Until when the lease holds for certain, by this process' own clock.
+    safe_until: Mutex<Instant>,
+    lost: CancellationToken,
+    progress: Mutex<Progress>,
+}
+
+/// The lease was lost: stop at once, change nothing, acknowledge nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the lease on the file was lost")]
+pub struct LeaseLost;
+
+/// How work under a lease ended.
+#[derive(Debug)]
+pub enum Ended<T> {
+    /// It came to its end.
+    Finished(T),
+    /// The lease was lost on the way.
+    Lost,
+    /// The process stops: the file must be handed back.
+    HandBack,
+}
+
+impl Fence {
+    /// Whether the lease holds now. Asked before every chunk, and before the act that makes a file visible.
+    pub fn check(&self) -> Result<(), LeaseLost> {
+        let safe_until = *self.0.safe_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.lost.is_cancelled() || Instant::now() >= safe_until {
+            self.0.lost.cancel();
+            return Err(LeaseLost);
+        }
+        Ok(())
+    }
+
+    /// Notes how far the work is; it is written with the next renewal.
+    pub fn note_progress(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.0.progress.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn progress(&self) -> Progress {
+        *self.0.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Holding {
+    /// Keeps `lease` alive, and the message of `job` with it.
+    pub fn start(service: &Service, lease: &Lease, progress: Progress, job: &Job) -> Self {
+        let fence = Fence(Arc::new(Shared {
+            safe_until: Mutex::new(safe_until(lease.taken, lease.length)),
+            lost: CancellationToken::new(),
+            progress: Mutex::new(progress),
+        }));
+        let keeper = tokio::spawn(keep(service.clone(), lease.clone(), fence.clone(), job.clone()));
+        Self { fence, _keeper: AbortOnDropHandle::new(keeper) }
+    }
+
+    /// The fence of this lease.
+    pub const fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Runs `work` until it ends, the lease is lost, or the process must hand its work back. `work` is dropped then, so it
+    /// must not mind being dropped at an await.
+    pub async fn run<T>(&self, service: &Service, work: impl Future<Output = T>) -> Ended<T> {
+        tokio::select! {
+            biased;
+            () = self.fence.0.lost.cancelled() => Ended::Lost,
+            () = service.life.handing_back() => Ended::HandBack,
+            ended = work => Ended::Finished(ended),
+        }
+    }
+}
+
+/// An eighth of the lease before its end a holder stops: the others' clock starts when MongoDB wrote it, ours before we sent it.
+fn safe_until(sent: Instant, length: Duration) -> Instant {
+    sent + length.mul_f64(0.875)
+}
+
+async fn keep(service: Service, lease: Lease, fence: Fence, job: Job) {
+    loop {
+        tokio::time::sleep(lease.length / 4).await;
+        let sent = Instant::now();
+        match service.ledger.renew(&lease, Some(fence.progress())).await {
+            Ok(Renewal::Kept) => {
+                *fence.0.safe_until.lock().unwrap_or_else(PoisonError::into_inner) = safe_until(sent, lease.length);
+                job.still_alive().await;
+            }
+            Ok(Renewal::Lost) => {
+                tracing::warn!(file = %lease.file, epoch = %lease.epoch, "another has the file; stopping");
+                fence.0.lost.cancel();
+            }
+            // It may yet succeed while the lease lasts; the check below ends it when it does not.
+            Err(error) => tracing::warn!(file = %lease.file, "a lease was not renewed: {error}"),
+        }
+        if fence.check().is_err() {
+            return;
+        }
+    }
+}

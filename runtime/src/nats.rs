@@ -1,0 +1,230 @@
+//! The connection to NATS and what is published on it.
+
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::{Client, ConnectOptions, Event as ConnectionEvent};
+use contract::{Cause, DeadLetter, Event, FileId, Hint, Names, PAYLOAD_HEADROOM, Role, Step};
+use tokio::sync::watch;
+
+use crate::settings::{NatsSettings, SettingsError};
+
+/// How long JetStream has to acknowledge a publish, and the server to answer a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a silent connection is tested. The library's default notices a partition after minutes.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Commands that wait for the socket at most, on a control connection: small messages.
+const CONTROL_CAPACITY: usize = 1024;
+
+/// Commands that wait for the socket at most, on a connection for chunks of up to 4 MiB.
+const DATA_CAPACITY: usize = 16;
+
+/// Messages of one subscription that wait for their reader at most. The store's reader never blocks, so this is only what
+/// arrives between two turns of it.
+const DATA_SUBSCRIPTION_CAPACITY: usize = 32;
+
+/// A connection to NATS. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Nats {
+    client: Client,
+    jetstream: jetstream::Context,
+    names: Names,
+    connects: watch::Receiver<u64>,
+}
+
+/// Why NATS could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    /// The connection could not be set up.
+    #[error("connecting to NATS failed: {0}")]
+    Connect(#[from] async_nats::ConnectError),
+    /// The settings for it are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The credentials file cannot be used.
+    #[error("the NATS credentials file cannot be used: {0}")]
+    Credentials(std::io::Error),
+    /// The stream is not there.
+    #[error("NATS has no stream for {subject}")]
+    NoStream {
+        /// What was published.
+        subject: String,
+    },
+    /// Publishing failed, or its outcome is unknown.
+    #[error("publishing on {subject} failed: {source}")]
+    Publish {
+        /// What was published.
+        subject: String,
+        /// Why.
+        source: jetstream::context::PublishError,
+    },
+    /// A stream or consumer could not be made.
+    #[error("making {what} failed: {why}")]
+    Make {
+        /// Which.
+        what: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What became of a hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hinted {
+    /// It is in the stream.
+    Published,
+    /// One is there or held already, or the stream is full: `due_at` sees to it.
+    Refused,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Hints, events, acks: small, and never to queue behind payloads.
+    Control,
+    /// Chunks.
+    Data,
+}
+
+impl Nats {
+    /// Opens a connection that comes back by itself for ever. It returns before the server is reached.
+    pub async fn open(settings: &NatsSettings, names: &Names, worker: &str, usage: Use) -> Result<Self, NatsError> {
+        let (connected, connects) = watch::channel(0_u64);
+        let mut options = ConnectOptions::new()
+            .name(format!("{worker} ({})", if usage == Use::Data { "chunks" } else { "control" }))
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .ping_interval(PING_INTERVAL)
+            .request_timeout(Some(REQUEST_TIMEOUT))
+            .connection_timeout(REQUEST_TIMEOUT)
+            .reconnect_delay_callback(reconnect_delay)
+            .event_callback(move |event| {
+                note(&event);
+                if matches!(event, ConnectionEvent::Connected) {
+                    connected.send_modify(|count| *count += 1);
+                }
+                std::future::ready(())
+            });
+        options = match usage {
+            Use::Control => options.client_capacity(CONTROL_CAPACITY),
+            Use::Data => options.client_capacity(DATA_CAPACITY).subscription_capacity(DATA_SUBSCRIPTION_CAPACITY),
+        };
+        if let (Some(user), Some(password)) = (&settings.username, settings.password()?) {
+            options = options.user_and_password(user.clone(), password.expose().to_owned());
+        }
+        if let Some(file) = &settings.credentials_file {
+            let credentials = tokio::fs::read_to_string(file).await.map_err(NatsError::Credentials)?;
+            options = options.credentials(&credentials).map_err(NatsError::Credentials)?;
+        }
+        if let Some(file) = &settings.ca_file {
+            options = options.add_root_certificates(file.clone());
+        }
+        let client = options.connect(settings.url.as_str()).await?;
+        let jetstream = jetstream::context::ContextBuilder::new()
+            .timeout(REQUEST_TIMEOUT)
+            .ack_timeout(REQUEST_TIMEOUT)
+            .build(client.clone());
+        Ok(Self { client, jetstream, names: names.clone(), connects })
+    }
+
+    /// The connection itself.
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// JetStream over it.
+    pub const fn jetstream(&self) -> &jetstream::Context {
+        &self.jetstream
+    }
+
+    /// The names below the configured prefix.
+    pub const fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Counts the times the connection was made. A pull that was under way is dead after each.
+    pub fn connects(&self) -> watch::Receiver<u64> {
+        self.connects.clone()
+    }
+
+    /// What stands in the way of chunks of `chunk_size` bytes; `None` if nothing does.
+    pub fn problem(&self, chunk_size: u32) -> Option<String> {
+        if self.client.connection_state() != State::Connected {
+            return Some("NATS is not connected".into());
+        }
+        let needed = u64::from(chunk_size) + u64::from(PAYLOAD_HEADROOM);
+        match self.client.try_server_info() {
+            None => Some("NATS has not said yet what it takes".into()),
+            Some(info) if (info.max_payload as u64) < needed => Some(format!(
+                "NATS takes payloads of up to {} bytes, but chunks of {chunk_size} bytes need {needed}: raise max_payload \
+                 in the server's configuration, or lower files.chunk_size",
+                info.max_payload
+            )),
+            Some(_) => None,
+        }
+    }
+
+    /// Publishes the hint to take `step` with a file.
+    pub async fn hint(&self, step: Step, file: FileId, cause: Cause) -> Result<Hinted, NatsError> {
+        let subject = self.names.hint(step, file);
+        let message = PublishMessage::build().payload(Hint::new(file, cause).to_json().into());
+        match self.publish(&subject, message).await {
+            Ok(()) => Ok(Hinted::Published),
+            Err(NatsError::Publish { source, .. }) if is_refusal(&source) => Ok(Hinted::Refused),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Publishes an event. A repetition of one that was published shortly before is dropped by its id.
+    pub async fn event(&self, event: &Event) -> Result<(), NatsError> {
+        let subject = self.names.event(event.file_id, event.event);
+        let message = PublishMessage::build().payload(event.to_json().into()).message_id(&event.id);
+        self.publish(&subject, message).await
+    }
+
+    /// Publishes a message that nobody can read, with the reason.
+    pub async fn dead(&self, role: Role, letter: &DeadLetter) -> Result<(), NatsError> {
+        let message = PublishMessage::build().payload(letter.to_json().into());
+        self.publish(&self.names.dead(role), message).await
+    }
+
+    async fn publish(&self, subject: &str, message: PublishMessage) -> Result<(), NatsError> {
+        let failed = |source: jetstream::context::PublishError| match source.kind() {
+            PublishErrorKind::StreamNotFound => NatsError::NoStream { subject: subject.to_owned() },
+            _ => NatsError::Publish { subject: subject.to_owned(), source },
+        };
+        let ack = self.jetstream.send_publish(subject.to_owned(), message).await.map_err(failed)?;
+        ack.await.map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// Whether JetStream refused the message because of the limits of the stream (10077): one of its subject is there or held
+/// already, or the stream is full.
+fn is_refusal(error: &jetstream::context::PublishError) -> bool {
+    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<jetstream::Error>());
+    source.is_some_and(|source| source.error_code() == ErrorCode::STREAM_STORE_FAILED)
+}
+
+/// 100 ms, doubled up to 2 s, of which the upper half is random: services that lost one server do not come back at once.
+fn reconnect_delay(attempt: usize) -> Duration {
+    let doublings = u32::try_from(attempt.min(5)).unwrap_or(5);
+    let span = Duration::from_millis(100 * 2_u64.pow(doublings)).min(Duration::from_secs(2));
+    span.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+}
+
+fn note(event: &ConnectionEvent) {
+    match event {
+        ConnectionEvent::Connected => tracing::info!("connected to NATS"),
+        ConnectionEvent::SlowConsumer(_) => {
+            tracing::warn!("NATS messages came faster than they were read; some are dropped")
+        }
+        other => tracing::warn!("NATS connection: {other}"),
+    }
+}

@@ -1,0 +1,132 @@
+//! The settings of all services: one file, a section each. Read as defaults, then the file, then the environment
+//! (`WAYBILL__SECTION__KEY`). A key that nobody knows is an error, so that a misspelt one is noticed.
+
+mod check;
+mod remotes;
+mod secret;
+mod sections;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+pub use remotes::{DirectoryRemote, HttpRemote, RemoteSettings};
+pub use secret::Secret;
+pub use sections::{
+    AuthSettings, ChunkerSettings, FilesSettings, FinaliserSettings, GatewaySettings, HealthSettings, LogFormat,
+    MongodbSettings, NatsSettings, RetrySettings, StoreSettings, TelemetrySettings, WorkSettings,
+};
+
+/// All settings.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// How to reach NATS.
+    pub nats: NatsSettings,
+    /// How to reach MongoDB.
+    pub mongodb: MongodbSettings,
+    /// What may be read, and how it is cut.
+    pub files: FilesSettings,
+    /// Leases, sweeps and the end.
+    pub work: WorkSettings,
+    /// When a failed attempt is made again.
+    pub retry: RetrySettings,
+    /// Who may call.
+    pub auth: AuthSettings,
+    /// The gateway alone.
+    pub gateway: GatewaySettings,
+    /// The chunker alone.
+    pub chunker: ChunkerSettings,
+    /// The store alone.
+    pub store: StoreSettings,
+    /// The finaliser alone.
+    pub finaliser: FinaliserSettings,
+    /// Where a worker answers health checks.
+    pub health: HealthSettings,
+    /// What is logged.
+    pub telemetry: TelemetrySettings,
+    /// Where files go, by name.
+    pub remotes: BTreeMap<String, RemoteSettings>,
+    /// The remote for files whose requests name none.
+    pub default_remote: Option<String>,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// Not readable, or a key or value is wrong.
+    #[error("the settings cannot be read: {0}")]
+    Read(#[from] config::ConfigError),
+    /// A value is out of its bounds.
+    #[error("the setting {key} is wrong: {why}")]
+    Value {
+        /// Which.
+        key: String,
+        /// What was expected and what was found.
+        why: String,
+    },
+    /// A secret that is needed is not there.
+    #[error("the setting {key} is missing: {why}")]
+    Missing {
+        /// Which.
+        key: &'static str,
+        /// What it is for and how to give it.
+        why: &'static str,
+    },
+    /// A file with a secret cannot be read.
+    #[error("the file {path} that {key} names cannot be read: {source}")]
+    SecretFile {
+        /// Which setting names it.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Settings {
+    /// Reads the file, if one is named, and the environment over it.
+    pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        Self::load_with(file, None)
+    }
+
+    /// [`Settings::load`] with another environment, for tests.
+    pub fn load_with(
+        file: Option<&Path>,
+        environment: Option<std::collections::HashMap<String, String>>,
+    ) -> Result<Self, SettingsError> {
+        let variables = config::Environment::with_prefix("WAYBILL")
+            .prefix_separator("__")
+            .separator("__")
+            .try_parsing(true)
+            .list_separator(":")
+            .with_list_parse_key("files.roots")
+            .source(environment);
+        let mut builder = config::Config::builder();
+        if let Some(file) = file {
+            builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
+        }
+        let settings: Self = builder.add_source(variables).build()?.try_deserialize()?;
+        settings.check()?;
+        Ok(settings)
+    }
+}
+
+/// A secret given in clear or by the file that holds it; the file's trailing line end does not count.
+fn secret_of(
+    key: &'static str,
+    clear: Option<&Secret>,
+    file: Option<&PathBuf>,
+) -> Result<Option<Secret>, SettingsError> {
+    match (clear, file) {
+        (Some(secret), _) => Ok(Some(secret.clone())),
+        (None, Some(path)) => {
+            let read = std::fs::read_to_string(path);
+            let text = read.map_err(|source| SettingsError::SecretFile { key, path: path.clone(), source })?;
+            Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())))
+        }
+        (None, None) => Ok(None),
+    }
+}

@@ -1,0 +1,311 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ledger::BlockCompressor;
+use serde::Deserialize;
+
+use super::{Secret, SettingsError, secret_of};
+
+/// `[nats]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NatsSettings {
+    /// Where the servers are: `nats://host:port`, several separated by commas; `tls://` for TLS.
+    pub url: String,
+    /// What all subjects, streams and services begin with.
+    pub prefix: String,
+    /// A user's name, with `password` or `password_file`.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<Secret>,
+    /// A file that holds it.
+    pub password_file: Option<PathBuf>,
+    /// A credentials file (JWT and seed) as `nsc` writes it.
+    pub credentials_file: Option<PathBuf>,
+    /// Certificates (PEM) to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for NatsSettings {
+    fn default() -> Self {
+        Self {
+            url: "nats://127.0.0.1:4222".into(),
+            prefix: "waybill".into(),
+            username: None,
+            password: None,
+            password_file: None,
+            credentials_file: None,
+            ca_file: None,
+        }
+    }
+}
+
+impl NatsSettings {
+    /// The password, from wherever it is kept.
+    pub fn password(&self) -> Result<Option<Secret>, SettingsError> {
+        secret_of("nats.password_file", self.password.as_ref(), self.password_file.as_ref())
+    }
+}
+
+/// `[mongodb]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MongodbSettings {
+    /// The connection string. A replica set is needed, of one member at least.
+    pub uri: Secret,
+    /// A file that holds it; used where `uri` is not set.
+    pub uri_file: Option<PathBuf>,
+    /// The database.
+    pub database: String,
+    /// Connections at most, per service (1 to 1000).
+    pub pool_size: u32,
+    /// After how many milliseconds without an answer an operation's outcome counts as unknown (500 to 120,000).
+    pub operation_timeout_ms: u64,
+    /// How many milliseconds to look for a primary (100 to 60,000).
+    pub server_selection_timeout_ms: u64,
+    /// How MongoDB compresses chunks on disk: `none`, `snappy`, `zstd`. Takes effect when the collections are first made.
+    pub block_compressor: BlockCompressor,
+}
+
+impl Default for MongodbSettings {
+    fn default() -> Self {
+        Self {
+            uri: Secret::new(String::new()),
+            uri_file: None,
+            database: "waybill".into(),
+            pool_size: 32,
+            operation_timeout_ms: 10_000,
+            server_selection_timeout_ms: 4_000,
+            block_compressor: BlockCompressor::None,
+        }
+    }
+}
+
+impl MongodbSettings {
+    /// The connection string, from wherever it is kept.
+    pub fn uri(&self) -> Result<Secret, SettingsError> {
+        let clear = Some(&self.uri).filter(|uri| !uri.expose().is_empty());
+        let uri = secret_of("mongodb.uri_file", clear, self.uri_file.as_ref())?;
+        Ok(uri.unwrap_or_else(|| Secret::new("mongodb://127.0.0.1:27017/?replicaSet=rs0".into())))
+    }
+}
+
+/// `[files]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FilesSettings {
+    /// The folders beneath which files may be read; a relative path lies beneath the first. Needed by gateway and chunker,
+    /// under the same names.
+    pub roots: Vec<PathBuf>,
+    /// Bytes of a chunk (65,536 to 4,194,304). NATS' `max_payload` must be at least this and 8 KiB more.
+    pub chunk_size: u32,
+    /// Up to how many bytes all chunks of a file go into one document (0 to 15,728,640).
+    pub embed_limit: u64,
+}
+
+impl Default for FilesSettings {
+    fn default() -> Self {
+        Self { roots: Vec::new(), chunk_size: 1024 * 1024, embed_limit: 2 * 1024 * 1024 }
+    }
+}
+
+/// `[work]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkSettings {
+    /// How many milliseconds a claim lasts unless renewed (1,000 to 600,000). Renewed every quarter of it.
+    pub lease_ms: u64,
+    /// How many milliseconds lie between two looks for files that nobody works on (100 to 60,000).
+    pub sweep_ms: u64,
+    /// How many milliseconds a service has to finish or hand back its work when it is stopped (500 to 300,000).
+    pub grace_ms: u64,
+}
+
+impl Default for WorkSettings {
+    fn default() -> Self {
+        Self { lease_ms: 15_000, sweep_ms: 3_000, grace_ms: 10_000 }
+    }
+}
+
+impl WorkSettings {
+    /// How long a claim lasts unless renewed.
+    pub const fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms)
+    }
+
+    /// What lies between two sweeps.
+    pub const fn sweep(&self) -> Duration {
+        Duration::from_millis(self.sweep_ms)
+    }
+
+    /// What a service has to come to its end.
+    pub const fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_ms)
+    }
+}
+
+/// `[retry]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetrySettings {
+    /// How many milliseconds to wait after the first failed attempt (10 to 600,000); twice as long after each further one.
+    pub first_ms: u64,
+    /// How many milliseconds to wait at most (10 to 86,400,000).
+    pub max_ms: u64,
+    /// After how many attempts at a phase a file is given up (1 to 10,000).
+    pub attempts: u32,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        // 2 s, 4 s, ... 15 min: 24 attempts take about four hours.
+        Self { first_ms: 2_000, max_ms: 900_000, attempts: 24 }
+    }
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthSettings {
+    /// What tokens are signed with, at least 32 bytes.
+    pub jwt_secret: Option<Secret>,
+    /// A file that holds it.
+    pub jwt_secret_file: Option<PathBuf>,
+    /// How many seconds a token is good for (1 to 86,400).
+    pub token_seconds: u64,
+}
+
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self { jwt_secret: None, jwt_secret_file: None, token_seconds: 30 * 60 }
+    }
+}
+
+impl AuthSettings {
+    /// What tokens are signed with, from wherever it is kept.
+    pub fn jwt_secret(&self) -> Result<Secret, SettingsError> {
+        let secret = secret_of("auth.jwt_secret_file", self.jwt_secret.as_ref(), self.jwt_secret_file.as_ref())?;
+        let secret = secret.ok_or(SettingsError::Missing {
+            key: "auth.jwt_secret",
+            why: "tokens are signed with it; set it, or auth.jwt_secret_file, to at least 32 random bytes \
+                  (openssl rand -hex 32)",
+        })?;
+        match secret.expose().len() {
+            0..32 => Err(SettingsError::Value {
+                key: "auth.jwt_secret".into(),
+                why: format!("expected at least 32 bytes, found {}", secret.expose().len()),
+            }),
+            _ => Ok(secret),
+        }
+    }
+}
+
+/// `[gateway]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewaySettings {
+    /// Where it listens; port 0 picks one.
+    pub listen: SocketAddr,
+    /// The largest body of a request in bytes (1,024 to 16,777,216).
+    pub body_limit: usize,
+    /// How many connections at once (1 to 100,000); further ones wait.
+    pub max_connections: usize,
+    /// How many milliseconds a client has to send the head of a request, and then its body (100 to 600,000).
+    pub read_timeout_ms: u64,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            body_limit: 64 * 1024,
+            max_connections: 1024,
+            read_timeout_ms: 15_000,
+        }
+    }
+}
+
+/// `[chunker]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChunkerSettings {
+    /// Files at once (1 to 64).
+    pub concurrency: usize,
+    /// Chunks of a file under way at most (2 to 16).
+    pub window: usize,
+    /// How many milliseconds to wait for the store's answer to a chunk (100 to 60,000).
+    pub chunk_timeout_ms: u64,
+}
+
+impl Default for ChunkerSettings {
+    fn default() -> Self {
+        Self { concurrency: 2, window: 16, chunk_timeout_ms: 10_000 }
+    }
+}
+
+/// `[store]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSettings {
+    /// Writes to MongoDB at once (1 to 64).
+    pub writers: usize,
+    /// Bytes of chunks taken in and not yet answered at most (4,194,304 to 1,073,741,824); beyond, a chunk is answered `busy`.
+    pub in_flight_bytes: u32,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self { writers: 4, in_flight_bytes: 32 * 1024 * 1024 }
+    }
+}
+
+/// `[finaliser]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FinaliserSettings {
+    /// Files at once (1 to 64).
+    pub concurrency: usize,
+    /// Chunks read ahead of the remote at most, per file (2 to 16); at most 16 MiB whatever it says.
+    pub prefetch: u32,
+}
+
+impl Default for FinaliserSettings {
+    fn default() -> Self {
+        Self { concurrency: 4, prefetch: 8 }
+    }
+}
+
+/// `[health]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthSettings {
+    /// Where a worker answers `/healthz` and `/readyz`; not at all if unset. The gateway answers them where it listens.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetrySettings {
+    /// `plain` or `json`.
+    pub format: LogFormat,
+    /// What is logged, in the syntax of tracing's `EnvFilter`: `info`, `chunker=debug,info`.
+    pub filter: String,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Plain,
+    /// For programs.
+    Json,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Plain, filter: "info".into() }
+    }
+}

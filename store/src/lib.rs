@@ -1,0 +1,94 @@
+//! Checks chunks and persists them.
+//!
+//! A chunk comes as a core NATS request. Nothing in NATS holds it: until our reply, the source file is its durable copy. So the
+//! reply is sent only after the majority-journaled write, and what cannot be taken in now is answered `busy` at once.
+
+mod admission;
+mod handler;
+mod writer;
+
+use std::sync::Arc;
+
+use async_nats::service::endpoint::Endpoint;
+use contract::{ChunkAnswer, ChunkReply};
+use futures_util::StreamExt;
+use runtime::nats::{Nats, NatsError, Use};
+use runtime::service::StartError;
+use runtime::{Service, status};
+use tokio::sync::Semaphore;
+
+/// The queue group in which all stores share the chunks.
+const QUEUE_GROUP: &str = "store";
+
+/// Chunks that are taken in at once at most, however small they are.
+const CHUNKS_AT_ONCE: usize = 1024;
+
+/// Starts the store's tasks.
+pub async fn run(service: Service) -> Result<(), StartError> {
+    let data = Nats::open(&service.settings.nats, &service.names, &service.worker, Use::Data).await?;
+    let handler = Arc::new(handler::Handler::start(&service));
+    let task = take_chunks(service.clone(), data, handler);
+    service.life.spawn("chunks", task);
+    Ok(())
+}
+
+/// Takes chunks until the process stops; then waits for those under way.
+async fn take_chunks(service: Service, data: Nats, handler: Arc<handler::Handler>) {
+    let permits = Arc::new(Semaphore::new(CHUNKS_AT_ONCE));
+    // Not before payloads fit: a store that is asked must be able to answer.
+    tokio::select! {
+        () = service.wait_until_payloads_fit() => {}
+        () = service.life.stopping() => return,
+    }
+    let (_micro, mut endpoint) = match register(&service, &data).await {
+        Ok(registered) => registered,
+        Err(error) => {
+            service.life.fail(error.to_string());
+            return;
+        }
+    };
+    loop {
+        let request = tokio::select! {
+            request = endpoint.next() => request,
+            () = service.life.stopping() => break,
+        };
+        let Some(request) = request else { break };
+        // The reader never blocks: what cannot be taken in now is answered, not kept waiting.
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            reply(request, ChunkReply::new(ChunkAnswer::Busy)).await;
+            continue;
+        };
+        let arrived = std::time::Instant::now();
+        let handler = handler.clone();
+        tokio::spawn(async move {
+            let answer = handler.handle(&request.message, arrived).await;
+            if let Some(answer) = answer {
+                reply(request, answer).await;
+            }
+            drop(permit);
+        });
+    }
+    if let Err(error) = endpoint.stop().await {
+        tracing::debug!("unsubscribing from chunks failed: {error}");
+    }
+    let all = u32::try_from(CHUNKS_AT_ONCE).unwrap_or(u32::MAX);
+    drop(permits.acquire_many(all).await);
+    if let Err(error) = data.client().flush().await {
+        tracing::debug!("the last answers may not be sent: {error}");
+    }
+}
+
+async fn register(service: &Service, data: &Nats) -> Result<(async_nats::service::Service, Endpoint), NatsError> {
+    let micro = status::register(service, data.client()).await?;
+    let subject = service.names.chunk_put();
+    let endpoint = micro.endpoint_builder().name("chunk-put").queue_group(QUEUE_GROUP).add(&subject).await;
+    let endpoint =
+        endpoint.map_err(|e| NatsError::Make { what: format!("the endpoint {subject}"), why: e.to_string() })?;
+    Ok((micro, endpoint))
+}
+
+async fn reply(request: async_nats::service::Request, answer: ChunkReply) {
+    if let Err(error) = request.respond(Ok(answer.to_json().into())).await {
+        tracing::debug!("an answer to a chunk was not sent; it comes again: {error}");
+    }
+}

@@ -1,0 +1,20 @@
+//! The store as a process of its own.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use contract::Role;
+use runtime::args::ServiceArgs;
+
+/// Checks chunks and persists them in MongoDB
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    runtime::service::main(Role::Store, Args::parse().service, store::run).await
+}
