@@ -115,12 +115,8 @@ impl From<LedgerError> for Problem {
             LedgerError::Contended { .. } => {
                 Self::new(UNAVAILABLE, "the file changes too fast just now; send the request again")
             }
-            LedgerError::Mongo { .. }
-            | LedgerError::Timeout { .. }
-            | LedgerError::Aborted { .. }
-            | LedgerError::NotPrimary => {
-                Self::new(UNAVAILABLE, "the database does not answer; send the request again, it may be repeated")
-            }
+            // MongoDB is out of reach, silent, no primary, or refuses.
+            _ => Self::new(UNAVAILABLE, "the database does not answer; send the request again, it may be repeated"),
         };
         problem.because(error)
     }

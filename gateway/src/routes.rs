@@ -2,8 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::OriginalUri;
-use axum::http::Method;
+use axum::http::{Method, Uri};
 use axum::routing::{MethodRouter, get, post};
 
 use crate::problem::{METHOD_NOT_ALLOWED, NOT_FOUND, Problem};
@@ -40,13 +39,13 @@ pub(crate) fn is_open(method: &Method, path: &str) -> bool {
     }
 }
 
-async fn no_route(OriginalUri(uri): OriginalUri) -> Problem {
+async fn no_route(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
     Problem::new(NOT_FOUND, format!("expected an address of this service, found {path:?}"))
 }
 
 // The router adds `Allow`.
-async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
     Problem::new(METHOD_NOT_ALLOWED, format!("{path} does not take {method}; the header Allow names what it takes"))
 }

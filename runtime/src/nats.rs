@@ -125,7 +125,8 @@ impl Nats {
         if let Some(file) = &settings.ca_file {
             options = options.add_root_certificates(file.clone());
         }
-        let client = options.connect(settings.url.as_str()).await?;
+        let servers: Vec<&str> = settings.url().split(',').map(str::trim).collect();
+        let client = options.connect(servers.as_slice()).await?;
         let jetstream = jetstream::context::ContextBuilder::new()
             .timeout(REQUEST_TIMEOUT)
             .ack_timeout(REQUEST_TIMEOUT)

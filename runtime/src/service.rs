@@ -113,6 +113,17 @@ impl Service {
         problems
     }
 
+    /// Until nothing keeps this service from working.
+    pub async fn wait_until_ready(&self) {
+        let mut connects = self.nats.connects();
+        while !self.problems().await.is_empty() {
+            tokio::select! {
+                _ = connects.changed() => {}
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+        }
+    }
+
     /// Until NATS is connected and takes payloads as large as our chunks. Says every few seconds why it does not.
     pub async fn wait_until_payloads_fit(&self) {
         let mut connects = self.nats.connects();
@@ -126,17 +137,22 @@ impl Service {
     }
 }
 
-async fn connect_ledger(settings: &Settings, worker: &str, life: &Lifecycle) -> Result<Ledger, StartError> {
+/// How to reach MongoDB, as the settings say; `app_name` is what shows in its log.
+pub fn ledger_options(settings: &Settings, app_name: &str) -> Result<LedgerOptions, SettingsError> {
     let mongodb = &settings.mongodb;
-    let options = LedgerOptions {
+    Ok(LedgerOptions {
         uri: mongodb.uri()?.expose().to_owned(),
         database: mongodb.database.clone(),
-        app_name: worker.to_owned(),
+        app_name: app_name.to_owned(),
         pool_size: mongodb.pool_size,
         operation_timeout: Duration::from_millis(mongodb.operation_timeout_ms),
         server_selection_timeout: Duration::from_millis(mongodb.server_selection_timeout_ms),
         block_compressor: mongodb.block_compressor,
-    };
+    })
+}
+
+async fn connect_ledger(settings: &Settings, worker: &str, life: &Lifecycle) -> Result<Ledger, StartError> {
+    let options = ledger_options(settings, worker)?;
     loop {
         let error = match Ledger::connect(&options).await {
             Ok(ledger) => return Ok(ledger),

@@ -108,20 +108,27 @@ mod tests {
 
     #[test]
     fn a_server_that_speaks_something_else_is_an_error() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let server = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
-            // Until the client hangs up, which may come as a reset.
-            let _ = stream.read_to_end(&mut Vec::new());
-        });
-        let mut wire = Wire::connect(port, Duration::from_secs(5)).unwrap();
-        let error = wire.run(doc! { "hello": 1 }).unwrap_err();
-        let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert!(cause.contains("expected an OP_MSG"), "{cause}");
-        drop(wire);
-        server.join().unwrap();
+        // As long as it says, but the opcode of a request (2004).
+        let mut other_opcode = [0; 32];
+        other_opcode[0] = 32;
+        other_opcode[12..16].copy_from_slice(&2004_i32.to_le_bytes());
+        let too_long = *b"HTTP/1.1 400 Bad Request\r\n\r\n\0\0\0\0";
+        for reply in [other_opcode, too_long] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let server = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.write_all(&reply).unwrap();
+                // Until the client hangs up, which may come as a reset.
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+            let mut wire = Wire::connect(port, Duration::from_secs(5)).unwrap();
+            let error = wire.run(doc! { "hello": 1 }).unwrap_err();
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            assert!(cause.is_some_and(|cause| cause.contains("expected an OP_MSG")), "{error:?}");
+            drop(wire);
+            server.join().unwrap();
+        }
     }
 
     #[test]

@@ -1,1 +1,9 @@
-//! placeholder
+//! All of Waybill on one machine: starts the servers, runs the same services as the four binaries, and sends files through.
+
+pub mod client;
+pub mod demo;
+pub mod local;
+mod progress;
+pub mod scale;
+pub mod up;
+pub mod users;

@@ -86,6 +86,19 @@ async fn a_name_taken_meanwhile_is_a_clash() {
 }
 
 #[tokio::test]
+async fn a_name_taken_before_costs_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let remote = folder(root.path()).unwrap();
+    fs::write(root.path().join("x"), "1234").unwrap();
+    let parcel = parcel("x", b"abcdef");
+    let (_to, body) = open_body(6);
+    let sent = within(remote.send(&parcel, body)).await;
+    assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+    let found = within(remote.look(&parcel)).await;
+    assert!(matches!(&found, Ok(Look::Other(what)) if what == "4 bytes"), "{found:?}");
+}
+
+#[tokio::test]
 async fn leftovers_of_older_claims_are_removed() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();

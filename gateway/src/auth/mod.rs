@@ -42,7 +42,10 @@ impl Auth {
     pub(crate) async fn caller(&self, ledger: &Ledger, headers: &HeaderMap) -> Result<Caller, Problem> {
         let token = bearer(headers)?;
         let user = self.tokens.user_of(token).ok_or_else(|| {
-            Problem::new(UNAUTHORIZED, "the token is not one of this service, or has expired; get one at POST /auth/token")
+            Problem::new(
+                UNAUTHORIZED,
+                "the token is not one of this service, or has expired; get one at POST /auth/token",
+            )
         })?;
         if !self.active.is_active(ledger, &user).await? {
             return Err(Problem::new(UNAUTHORIZED, "the user of the token is not there any more, or is disabled"));
@@ -53,7 +56,10 @@ impl Auth {
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let refuse = |found: &str| {
-        Problem::new(UNAUTHORIZED, format!("expected the header Authorization to hold Bearer and a token, found {found}"))
+        Problem::new(
+            UNAUTHORIZED,
+            format!("expected the header Authorization to hold Bearer and a token, found {found}"),
+        )
     };
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let field = match (fields.next(), fields.next()) {

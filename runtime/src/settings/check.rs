@@ -12,9 +12,6 @@ impl Settings {
     /// Looks whether every value is within its bounds, whichever service it is for.
     pub fn check(&self) -> Result<(), SettingsError> {
         Names::new(&self.nats.prefix).map_err(|e| wrong("nats.prefix", e))?;
-        if self.nats.url.is_empty() {
-            return Err(wrong("nats.url", "expected an address, found none"));
-        }
         if self.mongodb.database.is_empty() || self.mongodb.database.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
             return Err(wrong("mongodb.database", "expected a database name without / \\ . \" $ and spaces"));
         }

@@ -11,7 +11,7 @@ use super::{Secret, SettingsError, secret_of};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NatsSettings {
-    /// Where the servers are: `nats://host:port`, several separated by commas; `tls://` for TLS.
+    /// Where the servers are: `nats://host:port`, several separated by commas; `tls://` for TLS. Empty: not configured.
     pub url: String,
     /// What all subjects, streams and services begin with.
     pub prefix: String,
@@ -30,7 +30,7 @@ pub struct NatsSettings {
 impl Default for NatsSettings {
     fn default() -> Self {
         Self {
-            url: "nats://127.0.0.1:4222".into(),
+            url: String::new(),
             prefix: "waybill".into(),
             username: None,
             password: None,
@@ -42,6 +42,11 @@ impl Default for NatsSettings {
 }
 
 impl NatsSettings {
+    /// Where the servers are; the usual port of this machine where nothing is configured.
+    pub fn url(&self) -> &str {
+        if self.url.is_empty() { "nats://127.0.0.1:4222" } else { &self.url }
+    }
+
     /// The password, from wherever it is kept.
     pub fn password(&self) -> Result<Option<Secret>, SettingsError> {
         secret_of("nats.password_file", self.password.as_ref(), self.password_file.as_ref())
@@ -52,7 +57,7 @@ impl NatsSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MongodbSettings {
-    /// The connection string. A replica set is needed, of one member at least.
+    /// The connection string. A replica set is needed, of one member at least. Empty: not configured.
     pub uri: Secret,
     /// A file that holds it; used where `uri` is not set.
     pub uri_file: Option<PathBuf>,
@@ -83,7 +88,12 @@ impl Default for MongodbSettings {
 }
 
 impl MongodbSettings {
-    /// The connection string, from wherever it is kept.
+    /// Whether it is said anywhere where MongoDB is.
+    pub fn is_configured(&self) -> bool {
+        !self.uri.expose().is_empty() || self.uri_file.is_some()
+    }
+
+    /// The connection string, from wherever it is kept; the usual port of this machine where nothing is configured.
     pub fn uri(&self) -> Result<Secret, SettingsError> {
         let clear = Some(&self.uri).filter(|uri| !uri.expose().is_empty());
         let uri = secret_of("mongodb.uri_file", clear, self.uri_file.as_ref())?;

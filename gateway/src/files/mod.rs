@@ -1,0 +1,103 @@
+//! `GET /files` and `GET /files/{id}`: what is known of files.
+
+mod shape;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use contract::FileId;
+use ledger::Listing;
+use serde::Serialize;
+
+use crate::Gateway;
+use crate::problem::{BAD_PARAMETER, Problem, UNKNOWN_FILE};
+use crate::query::parameters;
+use shape::File;
+
+/// Files of a page, unless the caller asks for another number.
+const LIMIT: u16 = 50;
+
+/// Files of a page at most.
+const LIMIT_MAX: u16 = 1000;
+
+/// A part of the list.
+#[derive(Debug, Serialize)]
+pub(crate) struct List {
+    files: Vec<File>,
+    next_cursor: Option<FileId>,
+}
+
+pub(crate) async fn file(
+    State(gateway): State<Arc<Gateway>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<File>, Problem> {
+    let id = id_of(id)?;
+    match gateway.service.ledger.file(id).await? {
+        Some(record) => Ok(Json(File::of(record, gateway.service.settings.files.chunk_size))),
+        None => Err(unknown(id)),
+    }
+}
+
+pub(crate) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<List>, Problem> {
+    let page = gateway.service.ledger.list(&listing(query.as_deref().unwrap_or_default())?).await?;
+    let chunk_size = gateway.service.settings.files.chunk_size;
+    let files = page.files.into_iter().map(|record| File::of(record, chunk_size)).collect();
+    Ok(Json(List { files, next_cursor: page.next }))
+}
+
+fn listing(query: &str) -> Result<Listing, Problem> {
+    let refuse = |name: &str, why: &dyn std::fmt::Display| Problem::new(BAD_PARAMETER, format!("{name}: {why}"));
+    let [state, remote, cursor, limit] = parameters(query, ["state", "remote", "cursor", "limit"])?;
+    let state = state.map(|state| state.parse()).transpose().map_err(|why: String| refuse("state", &why))?;
+    let before = cursor.map(|cursor| cursor.parse()).transpose();
+    let before =
+        before.map_err(|_| refuse("cursor", &"expected a next_cursor of an answer before, found another text"))?;
+    let limit = match limit {
+        None => LIMIT,
+        Some(text) => text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit)).ok_or_else(|| {
+            let text: String = text.chars().take(80).collect();
+            refuse("limit", &format!("expected 1 to {LIMIT_MAX}, found {text:?}"))
+        })?,
+    };
+    Ok(Listing { state, remote: remote.map(Into::into), before, limit })
+}
+
+/// The id in an address. What is no id names no file either.
+pub(crate) fn id_of(id: Result<Path<String>, PathRejection>) -> Result<FileId, Problem> {
+    let refuse = |why: String| Problem::new(UNKNOWN_FILE, why);
+    let Path(text) = id.map_err(|error| refuse(error.body_text()))?;
+    text.parse().map_err(|error: contract::FileIdError| refuse(error.to_string()))
+}
+
+/// The problem that there is no such file.
+pub(crate) fn unknown(id: FileId) -> Problem {
+    Problem::new(UNKNOWN_FILE, format!("no file {id} was prepared here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::State;
+
+    use super::*;
+
+    #[test]
+    fn a_listing_is_read_from_its_query() {
+        let id = FileId::generate();
+        let full = listing(&format!("state=stored&remote=archive&cursor={id}&limit=7")).unwrap();
+        assert_eq!((full.state, full.remote.as_deref()), (Some(State::Stored), Some("archive")));
+        assert_eq!((full.before, full.limit), (Some(id), 7));
+        assert_eq!(listing("").unwrap().limit, LIMIT);
+    }
+
+    #[test]
+    fn wrong_parameters_are_refused() {
+        for query in ["state=", "state=Stored", "cursor=1", "limit=0", "limit=1001", "limit=x", "limit=-1", "page=1"] {
+            assert!(listing(query).is_err(), "{query} was accepted");
+        }
+    }
+}

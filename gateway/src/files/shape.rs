@@ -1,0 +1,119 @@
+use std::collections::BTreeMap;
+
+use contract::{Digest, FileId, Generation, Receipt, Split, State, Timestamp};
+use ledger::{FileRecord, Problem};
+use serde::Serialize;
+
+/// A file as callers see it.
+#[derive(Debug, Serialize)]
+pub(crate) struct File {
+    file_id: FileId,
+    name: String,
+    media_type: String,
+    metadata: BTreeMap<String, String>,
+    /// The path beneath its root.
+    file_path: String,
+    state: State,
+    phase: &'static str,
+    size: u64,
+    chunks: Chunks,
+    bytes: Bytes,
+    sha256: Option<Digest>,
+    remote: Option<String>,
+    attempts: u32,
+    generation: Generation,
+    holder: Option<String>,
+    not_before: Option<Timestamp>,
+    error: Option<Problem>,
+    receipt: Option<Receipt>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+struct Chunks {
+    total: Option<u32>,
+    stored: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Bytes {
+    stored: u64,
+    delivered: u64,
+}
+
+impl File {
+    /// A record as callers see it. `chunk_size` is the configured one: a file that no chunker has claimed yet has none.
+    pub(crate) fn of(record: FileRecord, chunk_size: u32) -> Self {
+        let split = record.split().or_else(|| Split::new(record.source.size, chunk_size));
+        let (chunks, bytes) = progress(&record, split);
+        let phase = phase(record.state, record.holder().is_some(), record.expectation.is_some());
+        Self {
+            phase,
+            chunks,
+            bytes,
+            attempts: record.attempts(),
+            holder: record.holder().map(str::to_owned),
+            file_id: record.id,
+            name: record.name,
+            media_type: record.media_type,
+            metadata: record.metadata,
+            file_path: record.source.path,
+            state: record.state,
+            size: record.source.size,
+            sha256: record.sha256,
+            remote: record.expectation.map(|expectation| expectation.remote).or(record.remote),
+            generation: record.generation,
+            not_before: record.not_before,
+            error: record.error,
+            receipt: record.receipt,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        }
+    }
+}
+
+/// What is happening to the file just now. `waiting`: somebody must claim it, perhaps not before a time.
+const fn phase(state: State, held: bool, accepted: bool) -> &'static str {
+    match state {
+        State::Prepared => "queued",
+        State::Chunking | State::Delivering if !held => "waiting",
+        State::Stored if accepted => "accepted",
+        other => other.as_str(),
+    }
+}
+
+/// The figures of a phase that is over are known; those of the one under way lag behind by a renewal.
+fn progress(record: &FileRecord, split: Option<Split>) -> (Chunks, Bytes) {
+    let total = split.map(|split| split.count());
+    let (size, progress) = (record.source.size, record.progress);
+    let (stored, bytes_stored) = match (record.state, total) {
+        (State::Stored | State::Delivering | State::Delivered, Some(total)) => (total, size),
+        _ => (progress.chunks_stored, progress.bytes_stored),
+    };
+    let delivered = if record.state == State::Delivered { size } else { progress.bytes_delivered };
+    (Chunks { total, stored }, Bytes { stored: bytes_stored, delivered })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_tell_who_is_at_it() {
+        for (state, held, accepted, expected) in [
+            (State::Prepared, false, true, "queued"),
+            (State::Chunking, true, false, "chunking"),
+            (State::Chunking, false, true, "waiting"),
+            (State::Stored, false, false, "stored"),
+            (State::Stored, false, true, "accepted"),
+            (State::Delivering, true, true, "delivering"),
+            (State::Delivering, false, true, "waiting"),
+            (State::Delivered, false, true, "delivered"),
+            (State::Failed, false, true, "failed"),
+            (State::Cancelled, false, false, "cancelled"),
+        ] {
+            assert_eq!(phase(state, held, accepted), expected, "{state} {held} {accepted}");
+        }
+    }
+}

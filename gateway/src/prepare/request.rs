@@ -1,0 +1,166 @@
+use std::collections::BTreeMap;
+
+use contract::{Digest, ObjectName};
+use serde::{Deserialize, Serialize};
+
+use crate::body;
+use crate::problem::{BAD_NAME, BAD_PATH, MALFORMED, Problem};
+
+/// The longest path in bytes: PATH_MAX of Linux.
+const PATH_MAX: usize = 4096;
+
+/// Notes of a caller about a file at most.
+const METADATA_MAX: usize = 64;
+
+/// The longest key of a note in characters.
+const METADATA_KEY_MAX: usize = 64;
+
+/// The longest note in bytes.
+const METADATA_VALUE_MAX: usize = 1024;
+
+/// What a prepare request says, checked in itself.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct PrepareRequest {
+    pub(super) file_path: String,
+    pub(super) remote: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) metadata: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    file_path: String,
+    remote: Option<String>,
+    name: Option<String>,
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+impl PrepareRequest {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let Wire { file_path, remote, name, metadata } = body::json(bytes)?;
+        let metadata = metadata.unwrap_or_default();
+        check_path(&file_path)?;
+        check_metadata(&metadata)?;
+        if let Some(name) = &name {
+            ObjectName::new(name.as_str()).map_err(|error| Problem::new(BAD_NAME, format!("name: {error}")))?;
+        }
+        Ok(Self { file_path, remote, name, metadata })
+    }
+
+    /// The same for the same request, however its JSON was written. Kept in records, so it must never change.
+    pub(super) fn fingerprint(&self) -> Digest {
+        #[derive(Serialize)]
+        struct Canonical<'a> {
+            file_path: &'a str,
+            remote: Option<&'a str>,
+            name: Option<&'a str>,
+            metadata: &'a BTreeMap<String, String>,
+        }
+        let Self { file_path, remote, name, metadata } = self;
+        let canonical = Canonical { file_path, remote: remote.as_deref(), name: name.as_deref(), metadata };
+        // Strings and maps of strings can always be written.
+        Digest::of(&serde_json::to_vec(&canonical).expect("a request is plain data"))
+    }
+}
+
+fn check_path(path: &str) -> Result<(), Problem> {
+    let found = match path {
+        "" => "an empty one".to_owned(),
+        _ if path.len() > PATH_MAX => format!("{} bytes", path.len()),
+        _ if path.contains('\0') => "one that holds NUL".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(Problem::new(
+        BAD_PATH,
+        format!("file_path: expected a path of 1 to {PATH_MAX} bytes without NUL, found {found}"),
+    ))
+}
+
+fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
+    let refuse = |why: String| Err(Problem::new(MALFORMED, format!("metadata: {why}")));
+    if metadata.len() > METADATA_MAX {
+        return refuse(format!("expected at most {METADATA_MAX} entries, found {}", metadata.len()));
+    }
+    for (key, value) in metadata {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if !(1..=METADATA_KEY_MAX).contains(&key.len()) || !key.chars().all(plain) {
+            let key: String = key.chars().take(METADATA_KEY_MAX).collect();
+            return refuse(format!(
+                "expected keys of 1 to {METADATA_KEY_MAX} characters A-Z, a-z, 0-9, _ and -, found {key:?}"
+            ));
+        }
+        if value.len() > METADATA_VALUE_MAX {
+            return refuse(format!(
+                "expected values of at most {METADATA_VALUE_MAX} bytes, found {} at {key}",
+                value.len()
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(value: &serde_json::Value) -> Result<PrepareRequest, Problem> {
+        PrepareRequest::parse(value.to_string().as_bytes())
+    }
+
+    fn refusal(value: &serde_json::Value) -> String {
+        format!("{:?}", parse(value).expect_err(&format!("{value} was accepted")))
+    }
+
+    #[test]
+    fn whatever_is_optional_may_be_absent_or_null() {
+        let bare = parse(&json!({ "file_path": "a" })).unwrap();
+        let nulls = parse(&json!({ "file_path": "a", "remote": null, "name": null, "metadata": null })).unwrap();
+        assert_eq!(bare, nulls);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert!(refusal(&json!({ "file_path": 7 })).contains("file_path"));
+        assert!(refusal(&json!({ "file_path": "a", "metadata": { "k": 1 } })).contains("metadata.k"));
+        assert!(refusal(&json!({ "file_path": "a", "callback": "x" })).contains("callback"));
+        assert!(refusal(&json!({})).contains("file_path"));
+        assert!(refusal(&json!(["a", null, null, null])).contains("object"));
+    }
+
+    #[test]
+    fn bounds_are_kept() {
+        let path = |length: usize| json!({ "file_path": "p".repeat(length) });
+        assert!(parse(&path(PATH_MAX)).is_ok());
+        refusal(&path(PATH_MAX + 1));
+        refusal(&path(0));
+        refusal(&json!({ "file_path": "a\0b" }));
+        let note = |key: &str, value: usize| json!({ "file_path": "a", "metadata": { key: "v".repeat(value) } });
+        assert!(parse(&note("Key_1-a", METADATA_VALUE_MAX)).is_ok());
+        refusal(&note("k", METADATA_VALUE_MAX + 1));
+        refusal(&note(&"k".repeat(METADATA_KEY_MAX + 1), 1));
+        for key in ["", "a.b", "$a", "a b", "ä"] {
+            refusal(&note(key, 1));
+        }
+        let many: BTreeMap<String, String> = (0..=METADATA_MAX).map(|n| (format!("k{n}"), String::new())).collect();
+        refusal(&json!({ "file_path": "a", "metadata": many }));
+    }
+
+    #[test]
+    fn a_fingerprint_depends_on_what_is_said_only() {
+        let one = PrepareRequest::parse(br#"{"file_path":"a","metadata":{"x":"1","y":"2"}}"#).unwrap();
+        let same =
+            PrepareRequest::parse(br#" { "metadata": {"y":"2","x":"1"}, "name": null, "file_path": "a" }"#).unwrap();
+        assert_eq!(one.fingerprint(), same.fingerprint());
+        for other in
+            [json!({ "file_path": "b" }), json!({ "file_path": "a" }), json!({ "file_path": "a", "name": "x" })]
+        {
+            assert_ne!(one.fingerprint(), parse(&other).unwrap().fingerprint());
+        }
+        // Pinned: a change would make every key that was used before belong to another request.
+        let pinned = r#"{"file_path":"a","remote":null,"name":null,"metadata":{"x":"1","y":"2"}}"#;
+        assert_eq!(one.fingerprint(), Digest::of(pinned.as_bytes()));
+    }
+}

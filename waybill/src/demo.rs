@@ -1,0 +1,147 @@
+//! `waybill demo`: everything in a fresh directory, one file all the way, and the proof.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use contract::{Digest, Hasher};
+use rand::Rng;
+use runtime::settings::Settings;
+use runtime::{Lifecycle, telemetry};
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::progress::Progress;
+use crate::scale::Scale;
+use crate::up;
+
+/// The size of the file that is made where none is named.
+const SIZE: u64 = 64 * 1024 * 1024;
+
+/// Bytes read or made at once.
+const PIECE: usize = 1024 * 1024;
+
+/// How often the gateway is asked how far the file is.
+const POLL: Duration = Duration::from_millis(50);
+
+/// The command.
+pub async fn command(file: Option<PathBuf>) -> Result<()> {
+    let begun = Instant::now();
+    let directory = tempfile::Builder::new().prefix("waybill-demo-").tempdir().context("no fresh directory")?;
+    let file = match file {
+        Some(file) => file.canonicalize().with_context(|| format!("{} cannot be found", file.display()))?,
+        None => make_file(directory.path())?,
+    };
+    let mut settings = Settings::load(None)?;
+    settings.telemetry.filter = "warn".into();
+    telemetry::start(&settings.telemetry)?;
+    settings.files.roots = vec![file.parent().context("the file has no folder")?.to_owned()];
+    let life = Lifecycle::new(settings.work.grace());
+    life.stop_on_signals().context("signals cannot be listened for")?;
+
+    eprintln!("Starting NATS, MongoDB and the four services in {} ...", directory.path().display());
+    let options = up::Options {
+        data_dir: directory.path().join("data"),
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        config: None,
+        scale: Scale::default(),
+    };
+    let Some(up) = up::start(settings, &options, life.clone()).await? else { bail!("stopped") };
+    eprintln!("Ready after {:.1} s. Sending {} ...", begun.elapsed().as_secs_f64(), file.display());
+    let ready = up.ready.clone();
+    let running = tokio::spawn(up.run());
+    let sent = tokio::select! {
+        sent = send(&ready, &file) => sent,
+        () = life.stopping() => Err(anyhow::anyhow!("stopped")),
+    };
+    let shown = match sent {
+        Ok(shown) => show(&shown, &ready, &file, begun),
+        Err(error) => Err(error),
+    };
+    life.stop();
+    let ended = running.await?;
+    shown.and(ended)
+}
+
+/// Has the file prepared, finalised and delivered, showing how far it is.
+async fn send(ready: &up::Ready, file: &Path) -> Result<Value> {
+    let (Some(username), Some(password)) = (&ready.username, &ready.password) else {
+        bail!("the database has users already: the demonstration wants a fresh one");
+    };
+    let client = Client::log_in(&ready.gateway, username, password).await?;
+    let size = file.metadata()?.len();
+    let id = client.prepare(file).await?;
+    let path = file.to_owned();
+    let sha256 = tokio::task::spawn_blocking(move || hash(&path)).await??;
+    client.finalise(id, sha256).await?;
+    let mut progress = Progress::new(size);
+    loop {
+        let shown = client.file(id).await?;
+        progress.show(&shown);
+        match shown["state"].as_str().unwrap_or_default() {
+            "delivered" => {
+                progress.finish();
+                return Ok(shown);
+            }
+            "failed" | "cancelled" => bail!("the file was given up: {}", shown["error"]),
+            "stored" if !shown["error"].is_null() => bail!("the file was refused: {}", shown["error"]),
+            _ => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "this is the result of the command")]
+fn show(shown: &Value, ready: &up::Ready, file: &Path, begun: Instant) -> Result<()> {
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("{}", serde_json::to_string_pretty(&shown["receipt"])?);
+    let Some(folder) = &ready.remote_dir else {
+        eprintln!("Delivered after {seconds:.1} s, to {}", shown["receipt"]["remote"]["address"]);
+        return Ok(());
+    };
+    let object = shown["receipt"]["remote"]["object"].as_str().context("the receipt names no object")?;
+    compare(file, &folder.join(object))?;
+    eprintln!("Delivered after {seconds:.1} s, and identical, byte by byte: {}", folder.join(object).display());
+    Ok(())
+}
+
+fn make_file(directory: &Path) -> Result<PathBuf> {
+    let folder = directory.join("source");
+    std::fs::create_dir(&folder)?;
+    let path = folder.join("demo.bin");
+    let mut file = BufWriter::new(File::create(&path).with_context(|| format!("{} cannot be made", path.display()))?);
+    let mut random = rand::rng();
+    let mut piece = vec![0; PIECE];
+    for _ in 0..SIZE / PIECE as u64 {
+        random.fill_bytes(&mut piece);
+        file.write_all(&piece)?;
+    }
+    file.flush()?;
+    Ok(path)
+}
+
+fn hash(path: &Path) -> Result<Digest> {
+    let mut file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let (mut whole, mut piece) = (Hasher::new(), vec![0; PIECE]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(whole.finish()),
+            read => whole.update(&piece[..read]),
+        }
+    }
+}
+
+fn compare(sent: &Path, arrived: &Path) -> Result<()> {
+    let open = |path: &Path| File::open(path).with_context(|| format!("{} cannot be read", path.display()));
+    let (one, other) = (open(sent)?, open(arrived)?);
+    let (size, found) = (one.metadata()?.len(), other.metadata()?.len());
+    ensure!(size == found, "the delivered file differs: expected {size} bytes, found {found}");
+    let mut pairs = BufReader::with_capacity(PIECE, one).bytes().zip(BufReader::with_capacity(PIECE, other).bytes());
+    let differs = pairs.position(|(one, other)| !matches!((one, other), (Ok(one), Ok(other)) if one == other));
+    match differs {
+        Some(at) => bail!("the delivered file differs from the one sent at byte {at}"),
+        None => Ok(()),
+    }
+}

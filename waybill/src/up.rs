@@ -1,0 +1,209 @@
+//! `waybill up`: the servers, the four services, a first user.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use contract::Role;
+use ledger::NewUser;
+use runtime::settings::{RemoteSettings, Settings};
+use runtime::{Lifecycle, Service, telemetry};
+use serde::Serialize;
+
+use crate::local::{DataDir, Endpoints, LocalServers, random_text};
+use crate::scale::Scale;
+
+/// The first user's name.
+const FIRST_USER: &str = "waybill";
+
+/// What to run and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where the gateway listens; port 0 picks one. `None`: as the settings say.
+    pub listen: Option<SocketAddr>,
+    /// The settings.
+    pub config: Option<PathBuf>,
+    /// How many of each worker.
+    pub scale: Scale,
+}
+
+/// Everything runs and is ready.
+#[derive(Debug)]
+pub struct Up {
+    /// What to tell the user.
+    pub ready: Ready,
+    /// When to stop.
+    pub life: Lifecycle,
+    servers: LocalServers,
+}
+
+/// Where everything is; the line that `--json` prints.
+#[derive(Debug, Clone, Serialize)]
+pub struct Ready {
+    /// The address of the gateway.
+    pub gateway: String,
+    /// The address of NATS.
+    pub nats: String,
+    /// The MongoDB connection string.
+    pub mongodb: String,
+    /// The first user; unset where users were there that `up` did not make.
+    pub username: Option<String>,
+    /// Its password; only when it was just made.
+    pub password: Option<String>,
+    /// The first allowed root.
+    pub root: PathBuf,
+    /// The folder of the default remote, if that is a directory.
+    pub remote_dir: Option<PathBuf>,
+}
+
+/// The command: up until a signal.
+pub async fn command(options: Options, json: bool) -> Result<()> {
+    let settings = Settings::load(options.config.as_deref())?;
+    telemetry::start(&settings.telemetry)?;
+    let life = Lifecycle::new(settings.work.grace());
+    life.stop_on_signals().context("signals cannot be listened for")?;
+    let Some(up) = start(settings, &options, life).await? else { return Ok(()) };
+    say(&up.ready, json)?;
+    up.run().await
+}
+
+/// Starts everything and waits until it is ready. `None`: it was asked to stop before.
+pub async fn start(mut settings: Settings, options: &Options, life: Lifecycle) -> Result<Option<Up>> {
+    let directory = DataDir::open(&options.data_dir)?;
+    if let Some(listen) = options.listen {
+        settings.gateway.listen = listen;
+    }
+    directory.complete(&mut settings)?;
+    settings.check()?;
+    let servers = tokio::select! {
+        servers = directory.start_servers(&mut settings) => servers?,
+        () = life.stopping() => return Ok(None),
+    };
+    let settings = Arc::new(settings);
+    let started = async {
+        let (address, services) = start_services(&settings, &life, options.scale).await?;
+        wait_until_ready(&services).await;
+        anyhow::Ok((address, services))
+    };
+    let (address, services) = tokio::select! {
+        started = started => match started {
+            Ok(started) => started,
+            Err(error) => {
+                life.stop();
+                servers.stop().await?;
+                return Err(error);
+            }
+        },
+        why = servers.ended() => bail!(why),
+        () = life.stopping() => {
+            let ended = life.ended().await;
+            servers.stop().await?;
+            return Ok(ended.map(|()| None)?);
+        }
+    };
+    let mongodb = settings.mongodb.uri()?.expose().to_owned();
+    let endpoints = Endpoints { nats: settings.nats.url().to_owned(), mongodb };
+    directory.note(&endpoints)?;
+    let (username, password) = first_user(&services).await?;
+    let ready = Ready {
+        gateway: format!("http://{address}"),
+        nats: endpoints.nats,
+        mongodb: endpoints.mongodb,
+        username,
+        password,
+        root: settings.files.roots.first().cloned().unwrap_or_default(),
+        remote_dir: default_folder(&settings),
+    };
+    Ok(Some(Up { ready, life, servers }))
+}
+
+impl Up {
+    /// Runs until it is asked to stop, then stops the services, and after them the servers.
+    pub async fn run(self) -> Result<()> {
+        let Self { life, servers, .. } = self;
+        tokio::select! {
+            why = servers.ended() => life.fail(why),
+            () = life.stopping() => {}
+        }
+        let ended = life.ended().await;
+        let stopped = servers.stop().await;
+        ended?;
+        stopped
+    }
+}
+
+async fn start_services(
+    settings: &Arc<Settings>,
+    life: &Lifecycle,
+    scale: Scale,
+) -> Result<(SocketAddr, Vec<Service>)> {
+    let mut services = Vec::new();
+    let mut address = None;
+    for role in Role::ALL {
+        for _ in 0..scale.of(role) {
+            let service = Service::start(role, settings.clone(), life.clone()).await?;
+            services.push(service.clone());
+            match role {
+                Role::Gateway => address = Some(gateway::run(service).await?),
+                Role::Chunker => chunker::run(service).await?,
+                Role::Store => store::run(service).await?,
+                Role::Finaliser => finaliser::run(service, None).await?,
+            }
+        }
+    }
+    Ok((address.context("no gateway was started")?, services))
+}
+
+async fn wait_until_ready(services: &[Service]) {
+    for service in services {
+        service.wait_until_ready().await;
+    }
+}
+
+/// Makes the first user where there is none. Last of all, so that its password is not lost to an error in between.
+async fn first_user(services: &[Service]) -> Result<(Option<String>, Option<String>)> {
+    let ledger = &services.first().context("no service was started")?.ledger;
+    if ledger.has_users().await? {
+        let ours = ledger.user_is_active(FIRST_USER).await?;
+        return Ok((ours.then(|| FIRST_USER.to_owned()), None));
+    }
+    let password = random_text(24);
+    ledger.add_user(&NewUser { username: FIRST_USER, password: &password }).await?;
+    Ok((Some(FIRST_USER.to_owned()), Some(password)))
+}
+
+fn default_folder(settings: &Settings) -> Option<PathBuf> {
+    match settings.remotes.get(settings.default_remote.as_ref()?)? {
+        RemoteSettings::Directory(directory) => Some(directory.path.clone()),
+        RemoteSettings::Http(_) => None,
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "this is the result of the command")]
+fn say(ready: &Ready, json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(ready)?);
+        return Ok(());
+    }
+    println!("Waybill is up.");
+    println!("  gateway   {}", ready.gateway);
+    println!("  NATS      {}", ready.nats);
+    println!("  MongoDB   {}", ready.mongodb);
+    println!("  sources   {}", ready.root.display());
+    if let Some(folder) = &ready.remote_dir {
+        println!("  remote    {}", folder.display());
+    }
+    match (&ready.username, &ready.password) {
+        (Some(username), Some(password)) => {
+            println!("  user      {username}");
+            println!("  password  {password}   (shown once; `waybill user add` makes more users)");
+        }
+        (Some(username), None) => println!("  user      {username}   (its password was shown at the first start)"),
+        (None, _) => println!("  users     those that are in the database"),
+    }
+    println!("Ctrl-C stops it.");
+    Ok(())
+}
