@@ -35,7 +35,7 @@ pub async fn run(service: Service) -> Result<(), StartError> {
     }
     let opened = tokio::task::spawn_blocking(move || Roots::open(&folders)).await;
     let roots = opened.map_err(|e| StartError::Own(e.to_string()))?.map_err(|e| StartError::Own(e.to_string()))?;
-    let data = Nats::open(&service.settings.nats, &service.names, &service.worker, Use::Data).await?;
+    let data = Nats::open(&service.settings.nats, &service.names, &service.worker, Use::Data, &service.life).await?;
     service.register().await?;
     let chunker = Arc::new(Chunker { service: service.clone(), roots, data });
     let concurrency = service.settings.chunker.concurrency;

@@ -15,6 +15,9 @@ use crate::problem::{BODY_TOO_LARGE, MALFORMED, Problem, READ_TIMEOUT};
 /// sends is reset, and the client may never see the answer that says why.
 const DISCARDED_MAX: u64 = 1024 * 1024;
 
+/// How many characters are said about JSON that cannot be read: it may hold what was sent.
+const DETAIL_MAX: usize = 500;
+
 /// What a body is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Media {
@@ -99,7 +102,9 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     }
     match Json::<T>::from_bytes(bytes) {
         Ok(Json(value)) => Ok(value),
-        Err(rejection) => Err(Problem::new(MALFORMED, rejection.body_text())),
+        Err(rejection) => {
+            Err(Problem::new(MALFORMED, rejection.body_text().chars().take(DETAIL_MAX).collect::<String>()))
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::service::Service;
-use crate::{retry, streams};
+use crate::{retry, streams, sweep};
 
 /// How long a pull waits for messages. A pull dies with its server, so a long one would be a long silence.
 const PULL: Duration = Duration::from_secs(3);
@@ -95,6 +95,7 @@ where
 {
     let mut connects = service.nats.connects();
     service.wait_until_payloads_fit().await;
+    sweep::make_streams(service).await.map_err(|e| e.to_string())?;
     let consumer =
         streams::consumer(&service.nats, step, service.settings.work.lease()).await.map_err(|e| e.to_string())?;
     loop {

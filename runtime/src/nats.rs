@@ -11,6 +11,7 @@ use async_nats::{Client, ConnectOptions, Event as ConnectionEvent};
 use contract::{Cause, DeadLetter, Event, FileId, Hint, Names, PAYLOAD_HEADROOM, Role, Step};
 use tokio::sync::watch;
 
+use crate::Lifecycle;
 use crate::settings::{NatsSettings, SettingsError};
 
 /// How long JetStream has to acknowledge a publish, and the server to answer a request.
@@ -94,8 +95,15 @@ pub enum Use {
 
 impl Nats {
     /// Opens a connection that comes back by itself for ever. It returns before the server is reached.
-    pub async fn open(settings: &NatsSettings, names: &Names, worker: &str, usage: Use) -> Result<Self, NatsError> {
+    pub async fn open(
+        settings: &NatsSettings,
+        names: &Names,
+        worker: &str,
+        usage: Use,
+        life: &Lifecycle,
+    ) -> Result<Self, NatsError> {
         let (connected, connects) = watch::channel(0_u64);
+        let life = life.clone();
         let mut options = ConnectOptions::new()
             .name(format!("{worker} ({})", if usage == Use::Data { "chunks" } else { "control" }))
             .retry_on_initial_connect()
@@ -105,7 +113,7 @@ impl Nats {
             .connection_timeout(REQUEST_TIMEOUT)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {
-                note(&event);
+                note(&event, life.is_stopping());
                 if matches!(event, ConnectionEvent::Connected) {
                     connected.send_modify(|count| *count += 1);
                 }
@@ -220,8 +228,10 @@ fn reconnect_delay(attempt: usize) -> Duration {
     span.mul_f64(0.5 + rand::random::<f64>() / 2.0)
 }
 
-fn note(event: &ConnectionEvent) {
+fn note(event: &ConnectionEvent, stopping: bool) {
     match event {
+        // At the end connections close, and in `waybill up` the server goes away after the services.
+        other if stopping => tracing::debug!("NATS connection: {other}"),
         ConnectionEvent::Connected => tracing::info!("connected to NATS"),
         ConnectionEvent::SlowConsumer(_) => {
             tracing::warn!("NATS messages came faster than they were read; some are dropped")

@@ -76,7 +76,7 @@ impl Service {
             .map_err(|e| SettingsError::Value { key: "nats.prefix".into(), why: e.to_string() })?;
         let worker = format!("{role}-{:08x}", rand::random::<u32>());
         let ledger = connect_ledger(&settings, &worker, &life).await?;
-        let nats = Nats::open(&settings.nats, &names, &worker, Use::Control).await?;
+        let nats = Nats::open(&settings.nats, &names, &worker, Use::Control, &life).await?;
         let announcer = Announcer::start(&life, nats.clone(), ledger.clone());
         let counters = Counters::default();
         let service = Self { role, worker, settings, names, ledger, nats, announcer, life, counters };

@@ -45,7 +45,8 @@ pub(crate) async fn run(service: Service) {
     }
 }
 
-async fn make_streams(service: &Service) -> Result<(), AnnounceError> {
+/// Makes the streams that are missing.
+pub(crate) async fn make_streams(service: &Service) -> Result<(), AnnounceError> {
     if streams::ensure(&service.nats).await? {
         // Whatever hints there were are gone, so every file in work needs a new one.
         let due = service.ledger.make_all_due().await?;

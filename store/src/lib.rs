@@ -25,7 +25,7 @@ const CHUNKS_AT_ONCE: usize = 1024;
 
 /// Starts the store's tasks.
 pub async fn run(service: Service) -> Result<(), StartError> {
-    let data = Nats::open(&service.settings.nats, &service.names, &service.worker, Use::Data).await?;
+    let data = Nats::open(&service.settings.nats, &service.names, &service.worker, Use::Data, &service.life).await?;
     let handler = Arc::new(handler::Handler::start(&service));
     let task = take_chunks(service.clone(), data, handler);
     service.life.spawn("chunks", task);

@@ -1,7 +1,7 @@
 //! `waybill demo`: everything in a fresh directory, one file all the way, and the proof.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -138,10 +138,19 @@ fn compare(sent: &Path, arrived: &Path) -> Result<()> {
     let (one, other) = (open(sent)?, open(arrived)?);
     let (size, found) = (one.metadata()?.len(), other.metadata()?.len());
     ensure!(size == found, "the delivered file differs: expected {size} bytes, found {found}");
-    let mut pairs = BufReader::with_capacity(PIECE, one).bytes().zip(BufReader::with_capacity(PIECE, other).bytes());
-    let differs = pairs.position(|(one, other)| !matches!((one, other), (Ok(one), Ok(other)) if one == other));
-    match differs {
-        Some(at) => bail!("the delivered file differs from the one sent at byte {at}"),
-        None => Ok(()),
+    let (mut one, mut other) = (one.take(size), other.take(size));
+    let (mut piece, mut piece_found) = (vec![0; PIECE], vec![0; PIECE]);
+    let mut at = 0;
+    loop {
+        let read = one.read(&mut piece)?;
+        if read == 0 {
+            return Ok(());
+        }
+        other.read_exact(&mut piece_found[..read])?;
+        let differs = piece[..read].iter().zip(&piece_found).position(|(one, other)| one != other);
+        if let Some(within) = differs {
+            bail!("the delivered file differs from the one sent at byte {}", at + within as u64);
+        }
+        at += read as u64;
     }
 }

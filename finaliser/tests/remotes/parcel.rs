@@ -7,7 +7,7 @@ use runtime::settings::{DirectoryRemote, HttpRemote, RemoteSettings};
 use tokio::sync::mpsc;
 
 /// Long enough for any machine; only a test that hangs gets there.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Long enough for any machine to answer; for tests in which nobody should be waited for.
 pub(crate) const PATIENT: Duration = Duration::from_secs(30);

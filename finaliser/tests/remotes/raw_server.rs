@@ -1,8 +1,10 @@
 //! Servers that misbehave: a plain socket and what the test does with it.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
+
+use crate::parcel::DEADLINE;
 
 /// A server that does `script` with its only connection, on a thread of its own. Returns its address and what `script`
 /// returned; a script that fails makes the test fail where it is joined.
@@ -11,7 +13,12 @@ pub(crate) fn raw_server<T: Send + 'static>(
 ) -> (String, JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/in/", listener.local_addr().unwrap());
-    (url, std::thread::spawn(move || script(listener.accept().unwrap().0)))
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        script(stream)
+    });
+    (url, server)
 }
 
 /// Reads a request up to its body, and not a byte of that.
@@ -35,7 +42,9 @@ pub(crate) fn read_to_end(stream: &mut TcpStream) -> usize {
     let mut total = 0;
     loop {
         match stream.read(&mut buffer) {
-            Ok(0) | Err(_) => return total,
+            Ok(0) => return total,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return total,
+            Err(error) => panic!("the client does not hang up: {error}"),
             Ok(count) => total += count,
         }
     }

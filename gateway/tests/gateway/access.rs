@@ -1,0 +1,126 @@
+//! Who is let in: everything but three addresses needs a token, judged before anything else.
+
+use contract::FileId;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, get_current_timestamp};
+use serde_json::{Value, json};
+
+use crate::call::Caller;
+use crate::stage::{PASSWORD, SECRET, Stage, USER};
+
+/// Addresses with everything about them that could otherwise be wrong: what is asked for, how, and with which body.
+fn requests() -> Vec<(&'static str, String, &'static str)> {
+    let id = FileId::generate();
+    vec![
+        ("POST", "/upload/prepare".into(), r#"{"file_path":"a"}"#),
+        ("POST", "/upload/prepare/".into(), "{ no JSON"),
+        ("GET", "/upload/prepare".into(), ""),
+        ("POST", format!("/upload/{id}/finalise"), ""),
+        ("POST", "/upload/no-id/finalise/".into(), ""),
+        ("GET", "/files".into(), ""),
+        ("GET", "/files?limit=wrong".into(), ""),
+        ("GET", format!("/files/{id}/"), ""),
+        ("GET", "/files/no-id".into(), ""),
+        ("DELETE", format!("/files/{id}"), ""),
+        ("GET", "/auth/token".into(), ""),
+        ("GET", "/".into(), ""),
+        ("GET", "/no/such/route".into(), ""),
+    ]
+}
+
+async fn assert_kept_out(stage: &Stage, caller: &Caller) {
+    let before = stage.snapshot().await;
+    for (method, path, body) in requests() {
+        let answer = caller.send(caller.request(method, &path), body).await;
+        answer.assert_problem(401, "unauthorized");
+    }
+    stage.assert_unchanged(&before).await;
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_told() {
+    let stage = Stage::set().await;
+    stage.write("a", b"abc");
+    assert_kept_out(&stage, &stage.stranger).await;
+}
+
+#[tokio::test]
+async fn what_is_no_bearer_token_is_none() {
+    let stage = Stage::set().await;
+    stage.write("a", b"abc");
+    let token = stage.ada.log_in(USER, PASSWORD).await;
+    assert_eq!(token.get("/files").await.status, 200);
+    for field in ["", "Bearer", "Bearer ", "Basic YWRhOmNvcnJlY3QgaG9yc2U=", "correct horse"] {
+        let request = stage.stranger.request("POST", "/upload/prepare").header("authorization", field);
+        stage.stranger.send(request, r#"{"file_path":"a"}"#).await.assert_problem(401, "unauthorized");
+    }
+    let twice = stage.ada.request("GET", "/files").header("authorization", "Bearer abc");
+    stage.ada.send(twice, "").await.assert_problem(401, "unauthorized");
+}
+
+fn claims() -> Value {
+    let now = get_current_timestamp();
+    json!({ "sub": USER, "iat": now, "exp": now + 60, "iss": "waybill" })
+}
+
+fn signed(claims: &Value, secret: &str) -> String {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key).unwrap()
+}
+
+#[tokio::test]
+async fn expired_and_forged_tokens_are_refused() {
+    let stage = Stage::set().await;
+    stage.write("a", b"abc");
+    let good = signed(&claims(), SECRET);
+    assert_eq!(stage.stranger.with_token(&good).get("/files").await.status, 200);
+
+    let with = |member: &str, value: Value| {
+        let mut claims = claims();
+        claims[member] = value;
+        signed(&claims, SECRET)
+    };
+    let payload = good.split('.').nth(1).unwrap();
+    let signature = good.rsplit('.').next().unwrap();
+    let bad = [
+        ("expired", with("exp", json!(get_current_timestamp() - 1))),
+        ("of another issuer", with("iss", json!("another"))),
+        ("of nobody", with("sub", json!("nobody"))),
+        ("of another key", signed(&claims(), "another secret of at least 32 bytes")),
+        // {"alg":"none"}
+        ("unsigned", format!("eyJhbGciOiJub25lIn0.{payload}.")),
+        ("unsigned, with a signature", format!("eyJhbGciOiJub25lIn0.{payload}.{signature}")),
+        ("cut", good[..good.len() - 1].to_owned()),
+    ];
+    for (what, token) in bad {
+        let answer = stage.stranger.with_token(&token).get("/files").await;
+        assert_eq!(answer.status, 401, "a token {what} was taken");
+        assert_kept_out(&stage, &stage.stranger.with_token(&token)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_good_token_of_a_disabled_user_is_refused() {
+    let stage = Stage::set().await;
+    stage.write("a", b"abc");
+    stage.disable(USER, true).await;
+    assert_kept_out(&stage, &stage.ada).await;
+    stage.disable(USER, false).await;
+    assert_eq!(stage.ada.get("/files").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_good_token_of_a_removed_user_is_refused() {
+    let stage = Stage::set().await;
+    stage.remove_user(USER).await;
+    assert_kept_out(&stage, &stage.ada).await;
+}
+
+/// A user who was active a moment ago is remembered, but not for long.
+#[tokio::test]
+async fn a_user_disabled_in_the_midst_of_work_is_out_soon() {
+    let stage = Stage::set().await;
+    assert_eq!(stage.ada.get("/files").await.status, 200);
+    stage.disable(USER, true).await;
+    crate::stage::eventually("the user is out", async || (stage.ada.get("/files").await.status == 401).then_some(()))
+        .await;
+}

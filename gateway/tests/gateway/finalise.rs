@@ -1,0 +1,336 @@
+//! `POST /upload/{id}/finalise`
+
+use contract::{Digest, Expectation, FileId, Receipt, ReceiptRemote, ReceiptSource, State};
+use hyper::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+
+use crate::call::Answer;
+use crate::stage::Stage;
+
+const CONTENT: &[u8] = b"abc";
+
+fn sha256() -> String {
+    Digest::of(CONTENT).to_string()
+}
+
+fn archive() -> Value {
+    json!({ "remote": "archive" })
+}
+
+#[track_caller]
+fn assert_taken(answer: &Answer, id: &str, state: &str) {
+    assert_eq!(answer.status, 202, "{answer:?}");
+    assert_eq!(answer.json(), json!({ "file_id": id, "state": state }));
+    assert_eq!(answer.header("location"), Some(format!("/files/{id}").as_str()));
+}
+
+async fn expectation(stage: &Stage, id: &str) -> Expectation {
+    stage.record(id).await.expectation.expect("an expectation is recorded")
+}
+
+#[tokio::test]
+async fn before_it_is_stored_the_request_waits() {
+    let stage = Stage::set().await;
+    let id = stage.prepared("a.txt", CONTENT).await;
+    let body = json!({ "fileSize": 3, "chunks": "1", "filename": "b.txt", "remote": "archive" });
+    assert_taken(&stage.ada.finalise(&id, &sha256(), &body).await, &id, "prepared");
+    let waiting = expectation(&stage, &id).await;
+    assert_eq!((waiting.sha256, waiting.size, waiting.chunks), (Digest::of(CONTENT), Some(3), Some(1)));
+    assert_eq!((waiting.name.as_str(), waiting.remote.as_str()), ("b.txt", "archive"));
+    stage.store(&id, CONTENT).await;
+    assert_eq!(stage.ada.get(&format!("/files/{id}")).await.text("phase"), "accepted");
+}
+
+#[tokio::test]
+async fn while_nothing_is_accepted_another_request_replaces_it() {
+    let stage = Stage::set().await;
+    let id = stage.prepared("a", CONTENT).await;
+    assert_taken(&stage.ada.finalise(&id, &Digest::of(b"wrong").to_string(), &archive()).await, &id, "prepared");
+    let _held = stage.claim_chunking(&id).await;
+    let body = json!({ "remote": "mirror" });
+    assert_taken(&stage.ada.finalise(&id, &sha256(), &body).await, &id, "chunking");
+    assert_eq!(expectation(&stage, &id).await.remote, "mirror");
+}
+
+#[tokio::test]
+async fn a_stored_file_is_judged_at_once() {
+    let stage = Stage::set().await;
+    let id = stage.stored("a", CONTENT).await;
+    let answer = stage.ada.finalise(&id, &sha256(), &archive()).await;
+    assert_taken(&answer, &id, "stored");
+    assert_eq!(expectation(&stage, &id).await.sha256, Digest::of(CONTENT));
+}
+
+#[tokio::test]
+async fn a_stored_file_that_differs_is_refused_with_what_was_found() {
+    let stage = Stage::set().await;
+    let id = stage.stored("a", CONTENT).await;
+    let before = stage.snapshot().await;
+    let wrong = Digest::of(b"wrong").to_string();
+    let with = |member: &str, value: u64| json!({ "remote": "archive", member: value });
+    for (sha, body, slug, expected, found) in [
+        (&wrong, archive(), "digest-mismatch", json!(wrong), json!(sha256())),
+        (&sha256(), with("fileSize", 4), "size-mismatch", json!(4), json!(3)),
+        (&sha256(), with("chunks", 0), "chunk-count-mismatch", json!(0), json!(1)),
+        (&sha256(), with("chunksCount", 2), "chunk-count-mismatch", json!(2), json!(1)),
+    ] {
+        let problem = stage.ada.finalise(&id, sha, &body).await.assert_problem(422, slug);
+        assert_eq!((&problem["expected"], &problem["found"]), (&expected, &found));
+    }
+    stage.assert_unchanged(&before).await;
+    assert!(stage.record(&id).await.expectation.is_none());
+}
+
+#[tokio::test]
+async fn the_same_request_again_changes_nothing() {
+    let stage = Stage::set().await;
+    let id = stage.prepared("a", CONTENT).await;
+    assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "prepared");
+    let before = stage.snapshot().await;
+    assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "prepared");
+    stage.assert_unchanged(&before).await;
+    stage.store(&id, CONTENT).await;
+    let before = stage.snapshot().await;
+    // Size and chunks are only checked.
+    let more = json!({ "remote": "archive", "fileSize": 3 });
+    assert_taken(&stage.ada.finalise(&id, &sha256(), &more).await, &id, "stored");
+    stage.assert_unchanged(&before).await;
+    let _held = stage.claim_delivering(&id).await;
+    assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "delivering");
+}
+
+#[tokio::test]
+async fn another_request_after_one_was_accepted_is_a_conflict() {
+    let stage = Stage::set().await;
+    let id = stage.stored("a", CONTENT).await;
+    assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "stored");
+    let before = stage.snapshot().await;
+    let wrong = Digest::of(b"wrong").to_string();
+    let accepted = json!({ "sha256": sha256(), "filename": "a", "remote": "archive" });
+    for (sha, body, asked) in [
+        (&wrong, archive(), json!({ "sha256": wrong, "filename": "a", "remote": "archive" })),
+        (&sha256(), json!({ "remote": "mirror" }), json!({ "sha256": sha256(), "filename": "a", "remote": "mirror" })),
+        (
+            &sha256(),
+            json!({ "remote": "archive", "filename": "b" }),
+            json!({ "sha256": sha256(), "filename": "b", "remote": "archive" }),
+        ),
+    ] {
+        let problem = stage.ada.finalise(&id, sha, &body).await.assert_problem(409, "already-finalised");
+        assert_eq!((&problem["expected"], &problem["found"]), (&asked, &accepted));
+    }
+    stage.assert_unchanged(&before).await;
+}
+
+#[tokio::test]
+async fn a_delivered_file_takes_the_same_request_only() {
+    let stage = Stage::set().await;
+    let id = stage.stored("a", CONTENT).await;
+    stage.ada.finalise(&id, &sha256(), &archive()).await;
+    let held = stage.claim_delivering(&id).await;
+    stage.service.ledger.delivered(&held.lease, &receipt(&id)).await.unwrap().unwrap();
+    let before = stage.snapshot().await;
+    assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "delivered");
+    stage.ada.finalise(&id, &sha256(), &json!({ "remote": "mirror" })).await.assert_problem(409, "already-finalised");
+    stage.assert_unchanged(&before).await;
+    let file = stage.ada.get(&format!("/files/{id}")).await.json();
+    assert_eq!((&file["state"], &file["phase"]), (&json!("delivered"), &json!("delivered")));
+    assert_eq!(file["receipt"], json!(receipt(&id)));
+    assert_eq!(file["bytes"], json!({ "stored": 3, "delivered": 3 }));
+}
+
+pub(crate) fn receipt(id: &str) -> Receipt {
+    let moment = contract::Timestamp::from_millis(1_700_000_000_000);
+    Receipt {
+        file_id: id.parse().unwrap(),
+        source: ReceiptSource { path: "a".into(), name: "a".into(), generation: contract::Generation::FIRST },
+        sha256: Digest::of(CONTENT),
+        size: 3,
+        chunks: 1,
+        chunk_size: 1 << 20,
+        remote: ReceiptRemote {
+            name: "archive".into(),
+            kind: "directory".into(),
+            address: "/archive/a".into(),
+            object: contract::ObjectName::new("a").unwrap(),
+            status: None,
+            etag: None,
+            proof: "fsync".into(),
+        },
+        bytes_sent: 3,
+        attempts: 1,
+        guarantee: "exactly-once".into(),
+        begun_at: moment,
+        delivered_at: moment,
+    }
+}
+
+#[tokio::test]
+async fn a_failed_file_is_not_delivered() {
+    let stage = Stage::set().await;
+    let id = stage.prepared("a", CONTENT).await;
+    stage.fail(&id).await;
+    let before = stage.snapshot().await;
+    let problem = stage.ada.finalise(&id, &sha256(), &archive()).await.assert_problem(409, "file-ended");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("failed") && detail.contains("it grew while it was read"), "{detail}");
+    stage.assert_unchanged(&before).await;
+    assert_eq!(stage.record(&id).await.state, State::Failed);
+}
+
+#[tokio::test]
+async fn a_wrong_expectation_that_came_early_shows_and_may_be_mended() {
+    let stage = Stage::set().await;
+    let id = stage.prepared("a", CONTENT).await;
+    stage.ada.finalise(&id, &Digest::of(b"wrong").to_string(), &archive()).await;
+    stage.store(&id, CONTENT).await;
+    let file = stage.ada.get(&format!("/files/{id}")).await.json();
+    assert_eq!((&file["state"], &file["phase"]), (&json!("stored"), &json!("stored")));
+    assert_eq!(file["error"]["type"], "/problems/digest-mismatch");
+    assert_eq!(file["error"]["found"], json!(sha256()));
+    assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "stored");
+    assert_eq!(stage.ada.get(&format!("/files/{id}")).await.json()["error"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_id_nobody_knows_and_one_that_is_none_are_not_found() {
+    let stage = Stage::set().await;
+    stage.prepared("a", CONTENT).await;
+    let before = stage.snapshot().await;
+    let unknown = FileId::generate().to_string();
+    let upper = unknown.to_uppercase();
+    for id in [unknown.as_str(), &upper, "1", "no-id", "%00", "%ff", "..%2f.."] {
+        stage.ada.finalise(id, &sha256(), &archive()).await.assert_problem(404, "unknown-file");
+        stage.ada.get(&format!("/files/{id}")).await.assert_problem(404, "unknown-file");
+    }
+    stage.assert_unchanged(&before).await;
+}
+
+#[tokio::test]
+async fn without_a_hash_or_with_a_bad_one_it_is_refused() {
+    let stage = Stage::set().await;
+    let id = stage.prepared("a", CONTENT).await;
+    let before = stage.snapshot().await;
+    let (good, repr, other) = (sha256(), Digest::of(CONTENT).to_repr_digest(), Digest::of(b"x").to_repr_digest());
+    let bad: [&[(&str, &str)]; 9] = [
+        &[],
+        &[("content-sha256", "")],
+        &[("content-sha256", &good[1..])],
+        &[("content-sha256", &good.replace('a', "g"))],
+        &[("content-sha256", &format!("sha256:{good}"))],
+        &[("content-sha256", &good), ("content-sha256", &good)],
+        &[("repr-digest", "sha-256=:abc:")],
+        &[("repr-digest", "sha-512=:abc:")],
+        &[("content-sha256", &good), ("repr-digest", &other)],
+    ];
+    let path = format!("/upload/{id}/finalise");
+    for headers in bad {
+        let request = headers
+            .iter()
+            .fold(stage.ada.request("POST", &path), |request, (name, value)| request.header(*name, *value));
+        stage.ada.send(request, archive().to_string()).await.assert_problem(400, "bad-digest");
+    }
+    stage.assert_unchanged(&before).await;
+
+    let request = stage.ada.request("POST", &path).header("repr-digest", repr);
+    assert_taken(&stage.ada.send(request, archive().to_string()).await, &id, "prepared");
+}
+
+#[tokio::test]
+async fn a_form_will_do_and_so_will_no_body() {
+    let stage = Stage::set_with(|settings| settings.default_remote = Some("mirror".into())).await;
+    let id = stage.prepared("a", CONTENT).await;
+    let path = format!("/upload/{id}/finalise");
+    let form = || {
+        let request = stage.ada.request("POST", &path).header("content-sha256", sha256());
+        request.header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+    };
+    let answer = stage.ada.send(form(), "fileSize=3&chunksCount=1&fileName=b+c&remote=archive").await;
+    assert_taken(&answer, &id, "prepared");
+    let waiting = expectation(&stage, &id).await;
+    assert_eq!((waiting.name.as_str(), waiting.remote.as_str()), ("b c", "archive"));
+    assert_eq!((waiting.size, waiting.chunks), (Some(3), Some(1)));
+
+    let bare = stage.ada.request("POST", &path).header("content-sha256", sha256());
+    assert_taken(&stage.ada.send(bare, "").await, &id, "prepared");
+    let waiting = expectation(&stage, &id).await;
+    assert_eq!((waiting.name.as_str(), waiting.remote.as_str()), ("a", "mirror"));
+    assert_eq!((waiting.size, waiting.chunks), (None, None));
+}
+
+#[tokio::test]
+async fn the_remote_of_the_request_wins_over_that_of_prepare() {
+    let stage = Stage::set_with(|settings| settings.default_remote = Some("mirror".into())).await;
+    stage.write("a", CONTENT);
+    let prepared = stage.ada.prepare(&json!({ "file_path": "a", "remote": "archive" })).await;
+    let id = prepared.text("file_id");
+    stage.ada.finalise(&id, &sha256(), &json!({})).await;
+    assert_eq!(expectation(&stage, &id).await.remote, "archive");
+    stage.ada.finalise(&id, &sha256(), &json!({ "remote": "mirror" })).await;
+    assert_eq!(expectation(&stage, &id).await.remote, "mirror");
+}
+
+#[tokio::test]
+async fn a_remote_is_needed_and_must_be_configured() {
+    let stage = Stage::set().await;
+    let id = stage.prepared("a", CONTENT).await;
+    let before = stage.snapshot().await;
+    stage.ada.finalise(&id, &sha256(), &json!({})).await.assert_problem(422, "no-remote");
+    for remote in ["", "nowhere", "http://evil.example/"] {
+        let answer = stage.ada.finalise(&id, &sha256(), &json!({ "remote": remote })).await;
+        answer.assert_problem(422, "unknown-remote");
+    }
+    stage.assert_unchanged(&before).await;
+}
+
+#[tokio::test]
+async fn a_name_must_be_plain() {
+    let stage = Stage::set().await;
+    let id = stage.prepared("a", CONTENT).await;
+    let before = stage.snapshot().await;
+    for name in ["", ".", "..", "a/b", "../a", "a\0b", &"n".repeat(256)] {
+        for field in ["filename", "fileName"] {
+            let body = json!({ "remote": "archive", field: name });
+            stage.ada.finalise(&id, &sha256(), &body).await.assert_problem(422, "bad-name");
+        }
+    }
+    stage.assert_unchanged(&before).await;
+    for name in ["..hidden", "a%2fb", "with space", "\"quoted\"", "new\nline", "größe"] {
+        let body = json!({ "remote": "archive", "filename": name });
+        assert_taken(&stage.ada.finalise(&id, &sha256(), &body).await, &id, "prepared");
+        assert_eq!(expectation(&stage, &id).await.name.as_str(), name);
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_body_is_refused() {
+    let stage = Stage::set().await;
+    let id = stage.prepared("a", CONTENT).await;
+    let before = stage.snapshot().await;
+    let path = format!("/upload/{id}/finalise");
+    let json_type = "application/json";
+    let form_type = "application/x-www-form-urlencoded";
+    for (content_type, body) in [
+        (json_type, "{"),
+        (json_type, "[]"),
+        (json_type, r#"{"fileSize":-1}"#),
+        (json_type, r#"{"fileSize":3.0}"#),
+        (json_type, r#"{"fileSize":"three"}"#),
+        (json_type, r#"{"chunks":[]}"#),
+        (json_type, r#"{"chunks":1,"chunksCount":2}"#),
+        (json_type, r#"{"filename":"a","fileName":"b"}"#),
+        (json_type, r#"{"filename":1}"#),
+        (json_type, r#"{"url":"http://evil.example/"}"#),
+        (form_type, "fileSize=x"),
+        (form_type, "fileSize=-3"),
+        (form_type, "url=x"),
+        (form_type, "remote=archive&remote=mirror"),
+        ("multipart/form-data; boundary=x", "--x\r\n\r\n--x--"),
+        ("text/plain", "fileSize=3"),
+    ] {
+        let request = stage.ada.request("POST", &path).header("content-sha256", sha256());
+        let answer = stage.ada.send(request.header(CONTENT_TYPE, content_type), body).await;
+        answer.assert_problem(400, "malformed-request");
+    }
+    stage.assert_unchanged(&before).await;
+}

@@ -1,0 +1,135 @@
+//! What a client cannot take for itself: memory, connections, time. And how the end comes.
+
+use std::time::Duration;
+
+use hyper::header::CONTENT_TYPE;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::stage::{DEADLINE, PASSWORD, Stage, USER};
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused() {
+    let stage = Stage::set_with(|settings| settings.gateway.body_limit = 2048).await;
+    let id = stage.prepared("a", b"abc").await;
+    let before = stage.snapshot().await;
+    // The last is refused by what it announces, without being read.
+    for size in [2049, 100_000, 3 << 20] {
+        let body = format!("{}{}", r#"{"file_path":"a"}"#, " ".repeat(size - 17));
+        let request = stage.ada.request("POST", "/upload/prepare").header(CONTENT_TYPE, "application/json");
+        if size < 1 << 20 {
+            stage.ada.send(request, body.clone()).await.assert_problem(413, "body-too-large");
+            let finalise = stage.ada.request("POST", &format!("/upload/{id}/finalise"));
+            let finalise = finalise.header("content-sha256", contract::Digest::of(b"abc").to_string());
+            stage.ada.send(finalise, body).await.assert_problem(413, "body-too-large");
+        } else {
+            let head = format!(
+                "POST /auth/token HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\nexpect: 100-continue\r\n\r\n"
+            );
+            let answer = raw(&stage, head.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        }
+    }
+    let just = format!("{}{}", r#"{"file_path":"a"}"#, " ".repeat(2048 - 17));
+    stage.assert_unchanged(&before).await;
+    assert_eq!(stage.ada.send(stage.ada.request("POST", "/upload/prepare"), just).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let stage = Stage::set_with(|settings| settings.gateway.read_timeout_ms = 300).await;
+    let answer = raw(&stage, b"POST /auth/token HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nuser").await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("/problems/request-timeout"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_ends_the_connection() {
+    let stage = Stage::set_with(|settings| settings.gateway.read_timeout_ms = 300).await;
+    let whole = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    for (sent, answers) in [("", 0), ("GET /healthz HTTP/1.1\r\nhost:", 0), (whole, 1), (&format!("{whole}GET"), 1)] {
+        let answer = raw(&stage, sent.as_bytes()).await;
+        assert_eq!(answer.matches("200 OK").count(), answers, "{sent:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_http_does_no_harm() {
+    let stage = Stage::set().await;
+    let endless = format!("GET /healthz HTTP/1.1\r\nx: {}", "x".repeat(1 << 20));
+    for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00\x01"[..], b"GET\r\n\r\n", endless.as_bytes()] {
+        let answer = raw(&stage, bytes).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    assert_eq!(stage.stranger.get("/healthz").await.status, 200);
+}
+
+/// With one connection allowed, a second waits until the first has gone.
+#[tokio::test]
+async fn connections_are_limited() {
+    let stage = Stage::set_with(|settings| {
+        settings.gateway.max_connections = 1;
+        settings.gateway.read_timeout_ms = 60_000;
+    })
+    .await;
+    // Frees the connection that the stage's own client keeps.
+    let close = stage.stranger.request("GET", "/healthz").header("connection", "close");
+    stage.stranger.send(close, "").await;
+
+    let first = TcpStream::connect(stage.address).await.unwrap();
+    let mut second = TcpStream::connect(stage.address).await.unwrap();
+    second.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    // That nothing comes can only be waited for.
+    let early = tokio::time::timeout(Duration::from_millis(300), second.read_exact(&mut answer)).await;
+    assert!(early.is_err(), "a second connection was served");
+    drop(first);
+    tokio::time::timeout(DEADLINE, second.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_at_the_end() {
+    let stage = Stage::set().await;
+    let login = format!("username={USER}&password={}", PASSWORD.replace(' ', "+"));
+    let mut stream = TcpStream::connect(stage.address).await.unwrap();
+    let head = format!(
+        "POST /auth/token HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        login.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The gateway asks for the body, so the request is under way.
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+
+    stage.service.life.stop();
+    crate::stage::eventually("nobody else is let in", async || TcpStream::connect(stage.address).await.err()).await;
+    stream.write_all(login.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("access_token"), "{answer}");
+    stage.service.life.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_lingers_does_not_hold_up_the_end() {
+    let stage = Stage::set().await;
+    let mut stream = TcpStream::connect(stage.address).await.unwrap();
+    stream.write_all(b"POST /auth/token HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+    assert_eq!(stage.ada.prepare(&json!({ "file_path": "nothing" })).await.status, 404);
+    stage.service.life.stop();
+    stage.service.life.ended().await.unwrap();
+}
+
+/// Sends bytes as they are and reads whatever comes until the connection ends.
+async fn raw(stage: &Stage, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(stage.address).await.unwrap();
+    // Broken off by the gateway perhaps.
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let reading = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer));
+    let _ = reading.await.expect("the connection ends");
+    String::from_utf8_lossy(&answer).into_owned()
+}

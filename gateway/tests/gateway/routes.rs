@@ -1,0 +1,54 @@
+//! Addresses and methods.
+
+use serde_json::json;
+
+use crate::stage::Stage;
+
+#[tokio::test]
+async fn an_unknown_address_is_not_found() {
+    let stage = Stage::set().await;
+    for path in ["/", "/nothing", "/upload", "/upload//", "/upload/prepare//", "/files/a/b", "/auth"] {
+        stage.ada.get(path).await.assert_problem(404, "not-found");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_ones() {
+    let stage = Stage::set().await;
+    for (method, path, allowed) in [
+        ("GET", "/upload/prepare", "POST"),
+        ("PUT", "/upload/prepare/", "POST"),
+        ("GET", "/upload/x/finalise", "POST"),
+        ("POST", "/files", "GET,HEAD"),
+        ("DELETE", "/files/x/", "GET,HEAD"),
+        ("GET", "/auth/token", "POST"),
+        ("POST", "/healthz", "GET,HEAD"),
+    ] {
+        let answer = stage.ada.send(stage.ada.request(method, path), "").await;
+        answer.assert_problem(405, "method-not-allowed");
+        assert_eq!(answer.header("allow"), Some(allowed), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn addresses_end_with_a_slash_or_without() {
+    let stage = Stage::set().await;
+    stage.write("a", b"abc");
+    for slash in ["", "/"] {
+        let answer = stage.ada.post(&format!("/upload/prepare{slash}"), &json!({ "file_path": "a" })).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let id = answer.text("file_id");
+        assert_eq!(stage.ada.get(&format!("/files/{id}{slash}")).await.status, 200);
+        assert_eq!(stage.ada.get(&format!("/files{slash}?limit=1")).await.status, 200);
+        let sha256 = contract::Digest::of(b"abc").to_string();
+        let path = format!("/upload/{id}/finalise{slash}");
+        let finalise = stage.ada.request("POST", &path).header("content-sha256", sha256);
+        let answer =
+            stage.ada.send(finalise.header("content-type", "application/json"), r#"{"remote":"archive"}"#).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+        for health in ["/healthz", "/readyz"] {
+            let answer = stage.stranger.get(&format!("{health}{slash}")).await;
+            assert_eq!((answer.status, answer.json()), (200, json!({ "ok": true })));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `POST /auth/token`
+
+use hyper::header::CONTENT_TYPE;
+
+use crate::stage::{PASSWORD, Stage, USER};
+
+const GOOD: [(&str, &str); 2] = [("username", USER), ("password", PASSWORD)];
+
+#[tokio::test]
+async fn name_and_password_are_exchanged_for_a_token() {
+    let stage = Stage::set_with(|settings| settings.auth.token_seconds = 1234).await;
+    let with_grant = [&[("grant_type", "password")], &GOOD[..]].concat();
+    // What OAuth2 clients send besides.
+    let as_clients_send =
+        [&with_grant[..], &[("scope", ""), ("client_id", "x"), ("client_secret", "y"), ("z", "")]].concat();
+    for (path, fields) in [("/auth/token", &GOOD[..]), ("/auth/token/", &with_grant), ("/auth/token", &as_clients_send)]
+    {
+        let answer = stage.stranger.form(path, fields).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let json = answer.json();
+        assert_eq!((&json["token_type"], &json["expires_in"]), (&"bearer".into(), &1234.into()));
+        assert_eq!(json.as_object().unwrap().len(), 3);
+        assert_eq!(stage.stranger.with_token(&answer.text("access_token")).get("/files").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn nobody_learns_which_users_there_are() {
+    let stage = Stage::set().await;
+    let wrong = stage.stranger.form("/auth/token", &[("username", USER), ("password", "battery staple")]).await;
+    let unknown = stage.stranger.form("/auth/token", &[("username", "eve"), ("password", PASSWORD)]).await;
+    wrong.assert_problem(401, "wrong-credentials");
+    unknown.assert_problem(401, "wrong-credentials");
+    assert_eq!(wrong.body, unknown.body);
+}
+
+#[tokio::test]
+async fn a_disabled_user_gets_no_token() {
+    let stage = Stage::set().await;
+    stage.disable(USER, true).await;
+    stage.stranger.form("/auth/token", &GOOD).await.assert_problem(401, "wrong-credentials");
+}
+
+#[tokio::test]
+async fn what_is_no_password_grant_is_refused() {
+    let stage = Stage::set().await;
+    let long = "x".repeat(1025);
+    let bad: [&[(&str, &str)]; 8] = [
+        &[],
+        &[("username", USER)],
+        &[("password", PASSWORD)],
+        &[("username", ""), ("password", PASSWORD)],
+        &[("username", &long), ("password", PASSWORD)],
+        &[("username", USER), ("password", &long)],
+        &[("username", USER), ("username", USER), ("password", PASSWORD)],
+        &[("username", USER), ("password", PASSWORD), ("grant_type", "client_credentials")],
+    ];
+    for fields in bad {
+        stage.stranger.form("/auth/token", fields).await.assert_problem(400, "malformed-request");
+    }
+    let json = stage.stranger.request("POST", "/auth/token").header(CONTENT_TYPE, "application/json");
+    let answer = stage.stranger.send(json, format!(r#"{{"username":"{USER}","password":"{PASSWORD}"}}"#)).await;
+    answer.assert_problem(400, "malformed-request");
+}
+
+/// Hashing is bounded: a crowd is answered all the same, or told to come again.
+#[tokio::test]
+async fn a_crowd_is_served_or_told_to_come_again() {
+    let stage = Stage::set().await;
+    let crowd = (0..80).map(|_| {
+        let stranger = stage.stranger.clone();
+        tokio::spawn(async move { stranger.form("/auth/token", &[("username", "eve"), ("password", "x")]).await })
+    });
+    let (mut refused, mut told) = (0, 0);
+    for one in crowd.collect::<Vec<_>>() {
+        let answer = one.await.unwrap();
+        if answer.status == 503 {
+            answer.assert_problem(503, "busy");
+            told += 1;
+        } else {
+            answer.assert_problem(401, "wrong-credentials");
+            refused += 1;
+        }
+    }
+    // 2 are compared at once and 64 may wait.
+    assert!(refused >= 66 && told > 0, "{refused} refused, {told} told to come again");
+}

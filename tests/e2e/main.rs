@@ -1,0 +1,3 @@
+//! The system as a user meets it: the real binaries, over HTTP and NATS, on real servers.
+
+mod ways;

@@ -1,0 +1,294 @@
+//! A whole system: settings, folders, the four services as processes.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use contract::{Names, Role};
+use mongodb::bson::doc;
+use runtime::settings::Settings;
+use tempfile::TempDir;
+
+use crate::binaries::{Process, binary};
+use crate::source::{Content, write_source};
+use crate::{Api, until};
+
+/// The user of every system.
+const USER: (&str, &str) = ("ada", "a long enough password");
+
+/// What differs from a plain system.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many of each worker.
+    pub workers: [(Role, u8); 3],
+    /// More settings, as TOML. Sections that the harness writes itself (`[nats]`, `[mongodb]`, `[files]`, `[auth]`, `[gateway]`,
+    /// `[work]`, `[retry]`) take their further keys from the fields below.
+    pub toml: String,
+    /// Further keys of `[files]`.
+    pub files: String,
+    /// Further keys of `[work]`.
+    pub work: String,
+    /// Where NATS is, if not where all tests have it.
+    pub nats_url: Option<String>,
+    /// Where MongoDB is, if not where all tests have it.
+    pub mongodb_uri: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            workers: [(Role::Chunker, 1), (Role::Store, 1), (Role::Finaliser, 1)],
+            toml: String::new(),
+            files: String::new(),
+            work: String::new(),
+            nats_url: None,
+            mongodb_uri: None,
+        }
+    }
+}
+
+/// A running system. It ends, and its database goes, when it is dropped.
+#[derive(Debug)]
+pub struct System {
+    /// Calls the gateway with a token.
+    pub api: Api,
+    /// The names on NATS.
+    pub names: Names,
+    /// The settings file.
+    pub config: PathBuf,
+    /// The services by name: `gateway`, `chunker-0`, ...
+    pub processes: Vec<(String, Process)>,
+    nats_url: String,
+    mongodb_uri: String,
+    database: String,
+    folder: TempDir,
+}
+
+impl System {
+    /// Starts a system with a `directory` remote `folder`, the default, and waits until all of it is ready.
+    pub async fn start(options: Options) -> Self {
+        let mut system = Self::prepare(&options).await;
+        system.start_service(Role::Gateway, 0);
+        for (role, count) in options.workers {
+            (0..count).for_each(|number| system.start_service(role, number));
+        }
+        let gateway = system.gateway_address().await;
+        system.api = Api::new(&gateway);
+        until("the gateway is ready", async || (system.api.get("/readyz").await.status == 200).then_some(())).await;
+        let token =
+            system.api.log_in(USER.0, USER.1).await.expect(200).body["access_token"].as_str().map(str::to_owned);
+        system.api = system.api.with_token(token.as_deref());
+        let workers: u8 = options.workers.iter().map(|(_, count)| count).sum();
+        system.until_registered(usize::from(workers) + 1).await;
+        system
+    }
+
+    /// Makes folders, settings and a user, and starts nothing.
+    pub async fn prepare(options: &Options) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("t{}-{number}", std::process::id());
+        let folder = tempfile::Builder::new().prefix("waybill-test-").tempdir().unwrap();
+        for part in ["source", "remote", "logs"] {
+            std::fs::create_dir(folder.path().join(part)).unwrap();
+        }
+        let (nats_url, mongodb_uri) = match (&options.nats_url, &options.mongodb_uri) {
+            (Some(nats), Some(mongodb)) => (nats.clone(), mongodb.clone()),
+            (nats, mongodb) => {
+                let shared = servers::shared().await.unwrap_or_else(|e| panic!("{e}"));
+                let nats = nats.clone().unwrap_or_else(|| shared.nats_url().to_owned());
+                (nats, mongodb.clone().unwrap_or_else(|| shared.mongodb_uri().to_owned()))
+            }
+        };
+        let system = Self {
+            api: Api::new(""),
+            names: Names::new(&name).unwrap(),
+            config: folder.path().join("waybill.toml"),
+            processes: Vec::new(),
+            nats_url,
+            mongodb_uri,
+            database: format!("waybill-{name}"),
+            folder,
+        };
+        system.write_settings(&name, options);
+        let settings = Settings::load_with(Some(&system.config), Some([].into())).unwrap();
+        let ledger = runtime::service::ledger_options(&settings, "harness").unwrap();
+        let ledger = ledger::Ledger::connect(&ledger).await.unwrap();
+        ledger.add_user(&ledger::NewUser { username: USER.0, password: USER.1 }).await.unwrap();
+        system
+    }
+
+    fn write_settings(&self, prefix: &str, options: &Options) {
+        let Options { files, work, toml, .. } = options;
+        let (source, remote) = (self.source(), self.remote());
+        let text = format!(
+            "default_remote = {default:?}\n\
+             [nats]\nurl = {nats:?}\nprefix = {prefix:?}\n\
+             [mongodb]\nuri = {mongodb:?}\ndatabase = {database:?}\n\
+             [files]\nroots = [{source:?}]\n{files}\n\
+             [work]\nsweep_ms = 500\n{work}\n\
+             [retry]\nfirst_ms = 50\nmax_ms = 500\nattempts = 4\n\
+             [auth]\njwt_secret = \"0123456789abcdef0123456789abcdef\"\n\
+             [gateway]\nlisten = \"127.0.0.1:0\"\n\
+             [remotes.folder]\nkind = \"directory\"\npath = {remote:?}\n\
+             {toml}\n",
+            default = "folder",
+            nats = self.nats_url,
+            mongodb = self.mongodb_uri,
+            database = self.database,
+        );
+        std::fs::write(&self.config, text).unwrap();
+    }
+
+    /// Starts one more of a service.
+    pub fn start_service(&mut self, role: Role, number: u8) {
+        let mut command = Command::new(binary(role.as_str()));
+        command.arg("--config").arg(&self.config).stdout(std::process::Stdio::null());
+        let name = if role == Role::Gateway { "gateway".to_owned() } else { format!("{role}-{number}") };
+        let process = Process::start(&name, command, &self.folder.path().join("logs"));
+        self.processes.push((name, process));
+    }
+
+    /// The process of that name.
+    #[track_caller]
+    pub fn process(&mut self, name: &str) -> &mut Process {
+        let found = self.processes.iter_mut().find(|(known, _)| known == name);
+        found.map(|(_, process)| process).unwrap_or_else(|| panic!("no process {name}"))
+    }
+
+    /// Where the gateway listens, as it says in its log.
+    async fn gateway_address(&mut self) -> String {
+        until("the gateway says where it listens", async || {
+            let gateway = self.process("gateway");
+            assert!(gateway.is_running(), "the gateway ended: {}", gateway.log());
+            let log = gateway.log();
+            let address = log.split("address=").nth(1)?.split_whitespace().next()?.to_owned();
+            let address: SocketAddr = strip_colours(&address).parse().ok()?;
+            Some(format!("http://{address}"))
+        })
+        .await
+    }
+
+    /// Waits until so many services answer in the NATS services API.
+    pub async fn until_registered(&self, count: usize) {
+        let nats = self.nats().await;
+        until(&format!("{count} services are registered"), async || {
+            let mine: Vec<_> = self.ping(&nats).await;
+            (mine.len() >= count).then_some(())
+        })
+        .await;
+    }
+
+    /// The services of this system that answer `$SRV.PING`, by name.
+    pub async fn ping(&self, nats: &async_nats::Client) -> Vec<String> {
+        let answers = gather(nats, "$SRV.PING").await;
+        let mine = self.names.service(Role::Store).replace("-store", "-");
+        let name = |answer: &serde_json::Value| answer["name"].as_str().map(str::to_owned);
+        answers.iter().filter_map(name).filter(|name| name.starts_with(&mine)).collect()
+    }
+
+    /// A connection to NATS of the test's own.
+    pub async fn nats(&self) -> async_nats::Client {
+        async_nats::connect(&self.nats_url).await.unwrap()
+    }
+
+    /// Where NATS is.
+    pub fn nats_url(&self) -> &str {
+        &self.nats_url
+    }
+
+    /// Where MongoDB is.
+    pub fn mongodb_uri(&self) -> &str {
+        &self.mongodb_uri
+    }
+
+    /// The name of the database.
+    pub fn database_name(&self) -> &str {
+        &self.database
+    }
+
+    /// The database.
+    pub async fn database(&self) -> mongodb::Database {
+        mongodb::Client::with_uri_str(&self.mongodb_uri).await.unwrap().database(&self.database)
+    }
+
+    /// The allowed root.
+    pub fn source(&self) -> PathBuf {
+        self.folder.path().join("source")
+    }
+
+    /// The folder of the remote `folder`.
+    pub fn remote(&self) -> PathBuf {
+        self.folder.path().join("remote")
+    }
+
+    /// The folder of everything, for what a test keeps besides.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a source file.
+    pub fn write(&self, name: &str, size: u64) -> Content {
+        write_source(&self.source().join(name), size, size + name.len() as u64)
+    }
+
+    /// Panics unless what arrived in the folder under `name` is the source file `source`, byte by byte.
+    #[track_caller]
+    pub fn assert_arrived(&self, source: &str, name: &str) {
+        let sent = std::fs::read(self.source().join(source)).unwrap();
+        let arrived =
+            std::fs::read(self.remote().join(name)).unwrap_or_else(|e| panic!("{name:?} did not arrive: {e}"));
+        assert!(sent == arrived, "{name:?} differs: {} bytes sent, {} arrived", sent.len(), arrived.len());
+    }
+
+    /// The names of what is visible in the folder of the remote.
+    pub fn arrived(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.remote()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|name| name != ".waybill").collect()
+    }
+
+    /// How many files are recorded.
+    pub async fn recorded(&self) -> u64 {
+        let files = self.database().await.collection::<mongodb::bson::Document>("files");
+        files.count_documents(doc! {}).await.unwrap()
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        self.processes.clear();
+        let (uri, database) = (self.mongodb_uri.clone(), self.database.clone());
+        // A runtime of its own: this one may be ending.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = mongodb::Client::with_uri_str(&uri).await.ok()?;
+                tokio::time::timeout(std::time::Duration::from_secs(10), client.database(&database).drop()).await.ok()
+            })
+        });
+        drop(dropped.join());
+    }
+}
+
+/// Asks everybody, and gathers the answers that come within a moment of each other.
+pub async fn gather(nats: &async_nats::Client, subject: &str) -> Vec<serde_json::Value> {
+    use futures_util::StreamExt;
+    let inbox = nats.new_inbox();
+    let mut answers = nats.subscribe(inbox.clone()).await.unwrap();
+    nats.publish_with_reply(subject.to_owned(), inbox, bytes::Bytes::new()).await.unwrap();
+    let mut all = Vec::new();
+    while let Ok(Some(answer)) = tokio::time::timeout(std::time::Duration::from_millis(300), answers.next()).await {
+        all.extend(serde_json::from_slice(&answer.payload).ok());
+    }
+    all
+}
+
+fn strip_colours(text: &str) -> String {
+    let mut plain = String::new();
+    let mut parts = text.split('\u{1b}');
+    plain.push_str(parts.next().unwrap_or_default());
+    parts.for_each(|part| plain.push_str(part.split_once('m').map_or("", |(_, rest)| rest)));
+    plain
+}
