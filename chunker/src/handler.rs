@@ -108,7 +108,7 @@ async fn unstored(chunker: &Chunker, held: &Held, error: PassError) -> Result<Ou
             let problem = Problem::new("source-missing", "The source is not there", error.to_string());
             again(chunker, held, problem, MISSING_ATTEMPTS.min(limit)).await
         }
-        PassError::Source(error @ SourceError::Unreadable { .. }) => {
+        PassError::Source(error @ (SourceError::Unreadable { .. } | SourceError::Failing { .. })) => {
             let problem = Problem::new("source-unreadable", "The source cannot be read", error.to_string());
             again(chunker, held, problem, limit).await
         }

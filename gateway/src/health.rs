@@ -17,7 +17,13 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// What keeps the service from working, as of a moment ago.
 #[derive(Debug, Default)]
-pub(crate) struct Readiness(Arc<Mutex<Option<(Instant, Vec<String>)>>>);
+pub(crate) struct Readiness(Arc<Mutex<Option<Look>>>);
+
+#[derive(Debug)]
+struct Look {
+    at: Instant,
+    problems: Vec<String>,
+}
 
 impl Readiness {
     /// At most one look is under way at any time; whoever asks meanwhile gets what it finds.
@@ -26,11 +32,11 @@ impl Readiness {
         // A task of its own: a caller who goes away does not make room for another look.
         let looking = tokio::spawn(async move {
             let mut last = last.lock().await;
-            if let Some((_, problems)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
-                return problems.clone();
+            if let Some(look) = last.as_ref().filter(|look| look.at.elapsed() < FRESH) {
+                return look.problems.clone();
             }
             let problems = look(&service).await;
-            *last = Some((Instant::now(), problems.clone()));
+            *last = Some(Look { at: Instant::now(), problems: problems.clone() });
             problems
         });
         looking.await.unwrap_or_else(|ended| vec![ended.to_string()])

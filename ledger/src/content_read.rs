@@ -78,14 +78,11 @@ impl Range {
             Layout::Embedded => {
                 let chunks = document.get_document("c").map_err(mongodb::error::Error::custom)?;
                 for number in &self.numbers {
-                    match chunks.get(number.to_string()).map_err(mongodb::error::Error::custom)? {
-                        Some(chunk) => {
-                            let chunk = chunk
-                                .as_document()
-                                .ok_or_else(|| mongodb::error::Error::custom("an embedded chunk is no document"))?;
-                            take(*number, chunk)?;
-                        }
-                        None => break,
+                    if let Some(chunk) = chunks.get(number.to_string()).map_err(mongodb::error::Error::custom)? {
+                        let chunk = chunk
+                            .as_document()
+                            .ok_or_else(|| mongodb::error::Error::custom("an embedded chunk is no document"))?;
+                        take(*number, chunk)?;
                     }
                 }
                 Ok(())

@@ -61,11 +61,15 @@ impl Ledger {
         for user in users {
             let collection = self.users.clone();
             let filter = doc! { "username": &user.username };
-            let set = doc! { "$set": {
-                "password": user.password,
-                "scopes": user.scopes,
-                "disabled": user.disabled.unwrap_or(false),
-            } };
+            let set = doc! {
+                "$set": {
+                    "password": user.password,
+                    "scopes": user.scopes,
+                    "disabled": user.disabled.unwrap_or(false),
+                },
+                // A restored user may have the original's field; with both it could not be read.
+                "$unset": { "hashed_password": "" },
+            };
             let written = self
                 .run("importing a user", async move { collection.update_one(filter, set).upsert(true).await })
                 .await?;

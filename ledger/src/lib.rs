@@ -53,7 +53,7 @@ pub use sweep::{Overdue, PUSH};
 pub use users::{NewUser, User, Verdict};
 
 /// How to reach MongoDB.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LedgerOptions {
     /// The connection string, with credentials if it needs any.
     pub uri: String,
@@ -69,6 +69,16 @@ pub struct LedgerOptions {
     pub server_selection_timeout: Duration,
     /// How MongoDB compresses chunks on disk; takes effect when the collections are made.
     pub block_compressor: BlockCompressor,
+}
+
+impl std::fmt::Debug for LedgerOptions {
+    /// Without the connection string, which may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { uri: _, database, app_name, pool_size, .. } = self;
+        let mut shown = f.debug_struct("LedgerOptions");
+        shown.field("database", database).field("app_name", app_name).field("pool_size", pool_size);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// The way to the truth. Cheap to clone.

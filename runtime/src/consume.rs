@@ -66,11 +66,7 @@ where
     let slots = Arc::new(Semaphore::new(concurrency));
     let all = u32::try_from(concurrency).unwrap_or(u32::MAX);
     while !service.life.is_stopping() {
-        let pulled = tokio::select! {
-            pulled = pull(&service, step, &slots, concurrency, &handle) => pulled,
-            () = service.life.stopping() => break,
-        };
-        if let Err(why) = pulled {
+        if let Err(why) = pull(&service, step, &slots, concurrency, &handle).await {
             tracing::warn!("{why}");
             tokio::select! {
                 () = tokio::time::sleep(AFTER_FAILURE) => {}
@@ -81,7 +77,7 @@ where
     drop(slots.acquire_many(all).await);
 }
 
-/// Pulls and hands out until something fails.
+/// Pulls and hands out until something fails or the process stops.
 async fn pull<F, Fut>(
     service: &Service,
     step: Step,
@@ -94,13 +90,16 @@ where
     Fut: Future<Output = Outcome> + Send + 'static,
 {
     let mut connects = service.nats.connects();
-    service.wait_until_payloads_fit().await;
-    sweep::make_streams(service).await.map_err(|e| e.to_string())?;
-    let consumer =
-        streams::consumer(&service.nats, step, service.settings.work.lease()).await.map_err(|e| e.to_string())?;
+    let consumer = tokio::select! {
+        consumer = consumer(service, step) => consumer?,
+        () = service.life.stopping() => return Ok(()),
+    };
     loop {
         connects.mark_unchanged();
-        let mut permits = free_slots(slots, concurrency).await;
+        let mut permits = tokio::select! {
+            permits = free_slots(slots, concurrency) => permits,
+            () = service.life.stopping() => return Ok(()),
+        };
         let mut batch = open_batch(&consumer, permits.len()).await?;
         loop {
             let next = tokio::select! {
@@ -125,6 +124,13 @@ where
             return Err(problem);
         }
     }
+}
+
+/// The consumer of `step`, once NATS takes our payloads and has our streams.
+async fn consumer(service: &Service, step: Step) -> Result<PullConsumer, String> {
+    service.wait_until_payloads_fit().await;
+    sweep::make_streams(service).await.map_err(|e| e.to_string())?;
+    streams::consumer(&service.nats, step, service.settings.work.lease()).await.map_err(|e| e.to_string())
 }
 
 async fn free_slots(slots: &Arc<Semaphore>, concurrency: usize) -> Vec<OwnedSemaphorePermit> {

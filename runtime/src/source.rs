@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, FileTypeExt, OpenOptions, OpenOptionsExt};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// The longest path in bytes: PATH_MAX of Linux.
 pub const PATH_MAX: usize = 4096;
@@ -76,8 +78,14 @@ pub enum SourceError {
         found: &'static str,
     },
     /// The file system does not let us.
-    #[error("{path:?} cannot be read: {source}")]
+    #[error("{path:?} may not be read by this service: permission denied")]
     Unreadable {
+        /// The path.
+        path: String,
+    },
+    /// The file system does not answer as it should.
+    #[error("{path:?} cannot be read: {source}")]
+    Failing {
         /// The path.
         path: String,
         /// Why.
@@ -86,12 +94,15 @@ pub enum SourceError {
 }
 
 impl Roots {
-    /// Opens the configured roots. Blocking.
+    /// Opens the configured roots. What they are opened at stays allowed, even if another folder takes the name. Blocking.
     pub fn open(paths: &[PathBuf]) -> io::Result<Self> {
         let open = |path: &PathBuf| {
             let folder = Dir::open_ambient_dir(path, ambient_authority());
             let named =
                 |e: io::Error| io::Error::new(e.kind(), format!("the root {} cannot be opened: {e}", path.display()));
+            if path.to_str().is_none() {
+                return Err(named(io::Error::new(ErrorKind::InvalidFilename, "its name is not UTF-8")));
+            }
             Ok(Root { path: path.clone(), folder: folder.map_err(named)? })
         };
         paths.iter().map(open).collect::<io::Result<_>>().map(Self)
@@ -146,8 +157,7 @@ impl Roots {
 
 /// `O_NONBLOCK | O_NOCTTY`: should a FIFO or terminal have taken the file's place since it was looked at, opening must not wait
 /// for it or be caught by it.
-#[allow(clippy::cast_possible_wrap, reason = "the flags of open(2) are small")]
-const NO_WAITING: i32 = (rustix::fs::OFlags::NONBLOCK.bits() | rustix::fs::OFlags::NOCTTY.bits()) as i32;
+const NO_WAITING: i32 = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
 
 fn regular(path: &str, file_type: cap_std::fs::FileType) -> Result<(), SourceError> {
     let found = match file_type {
@@ -161,16 +171,24 @@ fn regular(path: &str, file_type: cap_std::fs::FileType) -> Result<(), SourceErr
     Err(SourceError::NotRegular { path: path.to_owned(), found })
 }
 
-fn refusal(path: &str, error: io::Error) -> SourceError {
+fn refusal(path: &str, source: io::Error) -> SourceError {
     let path = path.to_owned();
-    let number = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
-    match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => SourceError::Missing { path },
-        ErrorKind::InvalidFilename => SourceError::Malformed("a part that is too long for the file system".into()),
-        // cap-std's own refusal carries no number of the system.
-        ErrorKind::PermissionDenied if number.is_none() => SourceError::Outside { path },
-        _ if matches!(number, Some(rustix::io::Errno::XDEV | rustix::io::Errno::LOOP)) => SourceError::Outside { path },
-        _ => SourceError::Unreadable { path, source: error },
+    let Some(errno) = Errno::from_io_error(&source) else {
+        // cap-std's own refusal of a path that leads out carries no number of the system.
+        return match source.kind() {
+            ErrorKind::PermissionDenied => SourceError::Outside { path },
+            _ => SourceError::Failing { path, source },
+        };
+    };
+    match errno {
+        Errno::NOENT | Errno::NOTDIR => SourceError::Missing { path },
+        Errno::NAMETOOLONG => SourceError::Malformed("a name that is too long for the file system".into()),
+        // LOOP: too many links, or one of those of /proc.
+        Errno::XDEV | Errno::LOOP => SourceError::Outside { path },
+        Errno::ACCESS | Errno::PERM => SourceError::Unreadable { path },
+        // What opening a socket says.
+        Errno::NXIO => SourceError::NotRegular { path, found: "a socket" },
+        _ => SourceError::Failing { path, source },
     }
 }
 
@@ -210,6 +228,39 @@ mod tests {
         assert_eq!(roots.open_file(&place).unwrap().1.size, 3);
         let absolute = roots.place(folder.path().join("in/a").to_str().unwrap()).unwrap();
         assert_eq!((absolute.root, absolute.path.as_str()), (place.root, "a"));
+    }
+
+    #[test]
+    fn the_innermost_root_is_chosen_by_whole_components() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["in", "in/deep", "data"].map(|name| folder.path().join(name));
+        paths.iter().for_each(|path| std::fs::create_dir_all(path).unwrap());
+        let roots = Roots::open(&paths).unwrap();
+        let absolute = |path: &str| format!("{}/{path}", folder.path().display());
+        for (path, root, beneath) in [
+            (absolute("in/a"), 0, "a"),
+            (absolute("in/deep/a"), 1, "a"),
+            (absolute("in/deeper/a"), 0, "deeper/a"),
+            (absolute("in/./b//./a"), 0, "b/a"),
+            (absolute("in/../../etc/passwd"), 0, "../../etc/passwd"),
+            (absolute("data/a/"), 2, "a"),
+            (absolute("in"), 0, ""),
+            ("./a/./b".into(), 0, "a/b"),
+            ("a/../b".into(), 0, "a/../b"),
+        ] {
+            let place = roots.place(&path).unwrap();
+            assert_eq!((Path::new(&place.root), place.path.as_str()), (paths[root].as_path(), beneath), "{path}");
+        }
+        for path in ["/".into(), absolute("inside/a"), "/etc/passwd".into()] {
+            assert!(matches!(roots.place(&path), Err(SourceError::Outside { .. })), "{path}");
+        }
+    }
+
+    #[test]
+    fn roots_must_be_folders() {
+        for wrong in ["/nowhere", "/proc/self/exe"] {
+            assert!(Roots::open(&[wrong.into()]).unwrap_err().to_string().contains(wrong));
+        }
     }
 
     #[test]

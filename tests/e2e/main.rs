@@ -1,3 +1,5 @@
 //! The system as a user meets it: the real binaries, over HTTP and NATS, on real servers.
 
+mod finalise;
+mod remotes;
 mod ways;

@@ -111,6 +111,19 @@ impl Api {
         self.get(&format!("/files/{file}")).await.expect(200).body
     }
 
+    /// Waits until the file shows an error of `/problems/KIND`.
+    pub async fn until_error(&self, file: &str, kind: &str) -> Value {
+        let kind = format!("/problems/{kind}");
+        crate::until(&format!("{file} shows {kind}"), async || {
+            let found = self.file(file).await;
+            let now = &found["error"]["type"];
+            assert!(now.is_null() || *now == *kind, "waited for {kind}, but the file is {found:#}");
+            assert_ne!(found["state"], "delivered", "waited for {kind}");
+            (*now == *kind).then_some(found)
+        })
+        .await
+    }
+
     /// Waits until the file is in `state`; panics when it ends in another.
     pub async fn until_state(&self, file: &str, state: &str) -> Value {
         crate::until(&format!("{file} is {state}"), async || {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use api::{Answer, Api};
 pub use binaries::{Process, binary};
-pub use sink::{Behaviour, Put, Sink};
+pub use sink::{Behaviour, ClosedSink, Put, Sink};
 pub use source::{Content, write_source};
 pub use system::{Options, System, gather};
 

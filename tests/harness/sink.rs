@@ -1,6 +1,6 @@
 //! A remote that records: it takes PUTs, hashes what comes, keeps what is whole, and misbehaves on demand.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// What a sink does with a PUT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,12 @@ pub enum Behaviour {
     Answer(u16),
     /// Reads so many bytes of the body, then closes the connection.
     HangUpAfter(u64),
+    /// Reads so many bytes of the body and no more, and keeps the connection.
+    StallAfter(u64),
+    /// Takes it, and never answers.
+    TakeInSilence,
+    /// Just before, somebody else puts another object under that name.
+    Overtaken,
 }
 
 /// A PUT that came.
@@ -46,7 +52,31 @@ pub struct Put {
 struct Kept {
     objects: HashMap<String, (u64, Digest)>,
     puts: Vec<Put>,
-    requests: u64,
+    requests: Vec<String>,
+    plans: HashMap<String, VecDeque<Behaviour>>,
+}
+
+/// The place of a sink that does not listen yet: connections are refused, and nobody else can take the port.
+#[derive(Debug)]
+pub struct ClosedSink(TcpSocket);
+
+impl ClosedSink {
+    /// Takes a port.
+    pub fn bind() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        Self(socket)
+    }
+
+    /// The address for `[remotes.NAME] url`.
+    pub fn url(&self) -> String {
+        format!("http://{}/in/", self.0.local_addr().unwrap())
+    }
+
+    /// Begins to listen.
+    pub fn open(self) -> Sink {
+        Sink::serve_at(self.0.listen(128).unwrap())
+    }
 }
 
 /// A running sink; it ends with its runtime.
@@ -60,7 +90,10 @@ pub struct Sink {
 impl Sink {
     /// Starts a sink on a port of its own.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        ClosedSink::bind().open()
+    }
+
+    fn serve_at(listener: TcpListener) -> Self {
         let address = listener.local_addr().unwrap();
         let sink = Self { address, kept: Arc::default(), behaviour: Arc::new(Mutex::new(Behaviour::Take)) };
         let serving = sink.clone();
@@ -88,14 +121,20 @@ impl Sink {
         *self.behaviour.lock().unwrap() = behaviour;
     }
 
+    /// What it does with the next PUTs of `name`, one after the other; after them, it does as with all others.
+    pub fn plan(&self, name: &str, behaviours: &[Behaviour]) {
+        let plan = behaviours.iter().copied().collect();
+        self.kept.lock().unwrap().plans.insert(format!("/in/{name}"), plan);
+    }
+
     /// The PUTs that came.
     pub fn puts(&self) -> Vec<Put> {
         self.kept.lock().unwrap().puts.clone()
     }
 
-    /// How many requests came, of any method.
-    pub fn requests(&self) -> u64 {
-        self.kept.lock().unwrap().requests
+    /// The requests that came, of any method: `HEAD /in/name`.
+    pub fn requests(&self) -> Vec<String> {
+        self.kept.lock().unwrap().requests.clone()
     }
 
     /// Size and hash of what it has under `path`.
@@ -120,7 +159,8 @@ impl Sink {
     }
 
     async fn serve(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Hangup> {
-        self.kept.lock().unwrap().requests += 1;
+        let line = format!("{} {}", request.method(), request.uri().path());
+        self.kept.lock().unwrap().requests.push(line);
         match *request.method() {
             Method::PUT => self.put(request).await,
             _ => Ok(self.head(request.uri().path())),
@@ -142,8 +182,8 @@ impl Sink {
     }
 
     async fn put(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Hangup> {
-        let behaviour = *self.behaviour.lock().unwrap();
         let path = request.uri().path().to_owned();
+        let behaviour = self.next_behaviour(&path);
         let headers = ["if-none-match", "repr-digest", "content-length"]
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), request.headers().get(name)?.to_str().ok()?.to_owned())))
@@ -154,12 +194,32 @@ impl Sink {
             self.kept.lock().unwrap().puts.push(put);
             return Ok(answer(status));
         }
-        let (whole, hung_up) = read(request.into_body(), &mut put, behaviour).await;
-        put.sha256 = whole;
-        if hung_up || !put.complete {
+        if behaviour == Behaviour::Overtaken {
+            self.place(&put.path, b"somebody else's");
+        }
+        let mut body = request.into_body();
+        put.sha256 = read(&mut body, &mut put, behaviour).await;
+        if !put.complete {
             self.kept.lock().unwrap().puts.push(put);
+            if matches!(behaviour, Behaviour::StallAfter(_)) {
+                std::future::pending::<()>().await;
+            }
             return Err(Hangup);
         }
+        let status = self.keep(put, behaviour != Behaviour::TakeInSilence);
+        if behaviour == Behaviour::TakeInSilence {
+            std::future::pending::<()>().await;
+        }
+        Ok(answer(status))
+    }
+
+    fn next_behaviour(&self, path: &str) -> Behaviour {
+        let planned = self.kept.lock().unwrap().plans.get_mut(path).and_then(VecDeque::pop_front);
+        planned.unwrap_or_else(|| *self.behaviour.lock().unwrap())
+    }
+
+    /// Takes what came whole, unless something has that name.
+    fn keep(&self, mut put: Put, answers: bool) -> u16 {
         let mut kept = self.kept.lock().unwrap();
         let conditional = put.headers.get("if-none-match").is_some_and(|value| value == "*");
         let status = match kept.objects.contains_key(&put.path) {
@@ -169,21 +229,22 @@ impl Sink {
                 201
             }
         };
-        put.status = Some(status);
+        put.status = answers.then_some(status);
         kept.puts.push(put);
-        Ok(answer(status))
+        status
     }
 }
 
-async fn read(mut body: Incoming, put: &mut Put, behaviour: Behaviour) -> (Digest, bool) {
+/// Reads the body as far as `behaviour` goes.
+async fn read(body: &mut Incoming, put: &mut Put, behaviour: Behaviour) -> Digest {
     let mut whole = Hasher::new();
     loop {
         match body.frame().await {
             None => {
                 put.complete = true;
-                return (whole.finish(), false);
+                return whole.finish();
             }
-            Some(Err(_)) => return (whole.finish(), false),
+            Some(Err(_)) => return whole.finish(),
             Some(Ok(frame)) => {
                 if let Some(bytes) = frame.data_ref() {
                     put.bytes += bytes.len() as u64;
@@ -191,8 +252,12 @@ async fn read(mut body: Incoming, put: &mut Put, behaviour: Behaviour) -> (Diges
                 }
             }
         }
-        if matches!(behaviour, Behaviour::HangUpAfter(limit) if put.bytes >= limit) {
-            return (whole.finish(), true);
+        let enough = match behaviour {
+            Behaviour::HangUpAfter(limit) | Behaviour::StallAfter(limit) => put.bytes >= limit,
+            _ => false,
+        };
+        if enough {
+            return whole.finish();
         }
     }
 }

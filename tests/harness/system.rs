@@ -29,6 +29,8 @@ pub struct Options {
     pub files: String,
     /// Further keys of `[work]`.
     pub work: String,
+    /// Attempts at a phase before a file is given up.
+    pub attempts: u32,
     /// Where NATS is, if not where all tests have it.
     pub nats_url: Option<String>,
     /// Where MongoDB is, if not where all tests have it.
@@ -42,9 +44,22 @@ impl Default for Options {
             toml: String::new(),
             files: String::new(),
             work: String::new(),
+            attempts: 4,
             nats_url: None,
             mongodb_uri: None,
         }
+    }
+}
+
+impl Options {
+    /// A plain system with a second remote, `sink`, at `url`.
+    pub fn with_sink(url: &str) -> Self {
+        Self { toml: format!("[remotes.sink]\nkind = \"http\"\nurl = {url:?}\n"), ..Self::default() }
+    }
+
+    /// With so many of each worker.
+    pub fn workers(self, chunkers: u8, stores: u8, finalisers: u8) -> Self {
+        Self { workers: [(Role::Chunker, chunkers), (Role::Store, stores), (Role::Finaliser, finalisers)], ..self }
     }
 }
 
@@ -73,15 +88,18 @@ impl System {
         for (role, count) in options.workers {
             (0..count).for_each(|number| system.start_service(role, number));
         }
-        let gateway = system.gateway_address().await;
-        system.api = Api::new(&gateway);
+        system.log_in().await;
         until("the gateway is ready", async || (system.api.get("/readyz").await.status == 200).then_some(())).await;
-        let token =
-            system.api.log_in(USER.0, USER.1).await.expect(200).body["access_token"].as_str().map(str::to_owned);
-        system.api = system.api.with_token(token.as_deref());
         let workers: u8 = options.workers.iter().map(|(_, count)| count).sum();
         system.until_registered(usize::from(workers) + 1).await;
         system
+    }
+
+    /// Waits until the gateway listens, and gets a token there.
+    pub async fn log_in(&mut self) {
+        let gateway = Api::new(&self.gateway_address().await);
+        let answer = gateway.log_in(USER.0, USER.1).await.expect(200);
+        self.api = gateway.with_token(answer.body["access_token"].as_str());
     }
 
     /// Makes folders, settings and a user, and starts nothing.
@@ -120,7 +138,7 @@ impl System {
     }
 
     fn write_settings(&self, prefix: &str, options: &Options) {
-        let Options { files, work, toml, .. } = options;
+        let Options { files, work, attempts, toml, .. } = options;
         let (source, remote) = (self.source(), self.remote());
         let text = format!(
             "default_remote = {default:?}\n\
@@ -128,7 +146,7 @@ impl System {
              [mongodb]\nuri = {mongodb:?}\ndatabase = {database:?}\n\
              [files]\nroots = [{source:?}]\n{files}\n\
              [work]\nsweep_ms = 500\n{work}\n\
-             [retry]\nfirst_ms = 50\nmax_ms = 500\nattempts = 4\n\
+             [retry]\nfirst_ms = 50\nmax_ms = 500\nattempts = {attempts}\n\
              [auth]\njwt_secret = \"0123456789abcdef0123456789abcdef\"\n\
              [gateway]\nlisten = \"127.0.0.1:0\"\n\
              [remotes.folder]\nkind = \"directory\"\npath = {remote:?}\n\
@@ -231,6 +249,23 @@ impl System {
     /// Writes a source file.
     pub fn write(&self, name: &str, size: u64) -> Content {
         write_source(&self.source().join(name), size, size + name.len() as u64)
+    }
+
+    /// Writes a source file and has it stored. Returns its id.
+    pub async fn store(&self, name: &str, size: u64) -> (String, Content) {
+        let content = self.write(name, size);
+        let file = self.api.prepare(name).await.expect(201).file_id();
+        self.api.until_state(&file, "stored").await;
+        (file, content)
+    }
+
+    /// Writes a source file and asks for its delivery to `remote`. Returns its id.
+    pub async fn send(&self, name: &str, size: u64, remote: &str) -> (String, Content) {
+        let content = self.write(name, size);
+        let file = self.api.prepare(name).await.expect(201).file_id();
+        let body = serde_json::json!({ "remote": remote });
+        self.api.finalise(&file, &content.sha256.to_string(), &body).await.expect(202);
+        (file, content)
     }
 
     /// Panics unless what arrived in the folder under `name` is the source file `source`, byte by byte.

@@ -1,7 +1,6 @@
 //! `POST /upload/prepare`: records a file and queues its chunking.
 
 mod key;
-mod look;
 mod request;
 mod storage;
 

@@ -4,10 +4,7 @@ use contract::{Digest, ObjectName};
 use serde::{Deserialize, Serialize};
 
 use crate::body;
-use crate::problem::{BAD_NAME, BAD_PATH, MALFORMED, Problem};
-
-/// The longest path in bytes: PATH_MAX of Linux.
-const PATH_MAX: usize = 4096;
+use crate::problem::{BAD_NAME, MALFORMED, Problem};
 
 /// Notes of a caller about a file at most.
 const METADATA_MAX: usize = 64;
@@ -18,7 +15,7 @@ const METADATA_KEY_MAX: usize = 64;
 /// The longest note in bytes.
 const METADATA_VALUE_MAX: usize = 1024;
 
-/// What a prepare request says, checked in itself.
+/// What a prepare request says, checked in itself but for its path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PrepareRequest {
     pub(super) file_path: String,
@@ -40,7 +37,6 @@ impl PrepareRequest {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
         let Wire { file_path, remote, name, metadata } = body::json(bytes)?;
         let metadata = metadata.unwrap_or_default();
-        check_path(&file_path)?;
         check_metadata(&metadata)?;
         if let Some(name) = &name {
             ObjectName::new(name.as_str()).map_err(|error| Problem::new(BAD_NAME, format!("name: {error}")))?;
@@ -62,19 +58,6 @@ impl PrepareRequest {
         // Strings and maps of strings can always be written.
         Digest::of(&serde_json::to_vec(&canonical).expect("a request is plain data"))
     }
-}
-
-fn check_path(path: &str) -> Result<(), Problem> {
-    let found = match path {
-        "" => "an empty one".to_owned(),
-        _ if path.len() > PATH_MAX => format!("{} bytes", path.len()),
-        _ if path.contains('\0') => "one that holds NUL".to_owned(),
-        _ => return Ok(()),
-    };
-    Err(Problem::new(
-        BAD_PATH,
-        format!("file_path: expected a path of 1 to {PATH_MAX} bytes without NUL, found {found}"),
-    ))
 }
 
 fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
@@ -132,11 +115,6 @@ mod tests {
 
     #[test]
     fn bounds_are_kept() {
-        let path = |length: usize| json!({ "file_path": "p".repeat(length) });
-        assert!(parse(&path(PATH_MAX)).is_ok());
-        refusal(&path(PATH_MAX + 1));
-        refusal(&path(0));
-        refusal(&json!({ "file_path": "a\0b" }));
         let note = |key: &str, value: usize| json!({ "file_path": "a", "metadata": { key: "v".repeat(value) } });
         assert!(parse(&note("Key_1-a", METADATA_VALUE_MAX)).is_ok());
         refusal(&note("k", METADATA_VALUE_MAX + 1));
@@ -154,10 +132,18 @@ mod tests {
         let same =
             PrepareRequest::parse(br#" { "metadata": {"y":"2","x":"1"}, "name": null, "file_path": "a" }"#).unwrap();
         assert_eq!(one.fingerprint(), same.fingerprint());
-        for other in
-            [json!({ "file_path": "b" }), json!({ "file_path": "a" }), json!({ "file_path": "a", "name": "x" })]
-        {
-            assert_ne!(one.fingerprint(), parse(&other).unwrap().fingerprint());
+        let different = [
+            json!({ "file_path": "a" }),
+            json!({ "file_path": "b" }),
+            json!({ "file_path": "a", "name": "x" }),
+            json!({ "file_path": "a", "remote": "x" }),
+            json!({ "file_path": "a", "metadata": { "x": "1" } }),
+            json!({ "file_path": "a", "metadata": { "x": "2" } }),
+        ];
+        for (n, one) in different.iter().enumerate() {
+            for other in &different[n + 1..] {
+                assert_ne!(parse(one).unwrap().fingerprint(), parse(other).unwrap().fingerprint(), "{one} {other}");
+            }
         }
         // Pinned: a change would make every key that was used before belong to another request.
         let pinned = r#"{"file_path":"a","remote":null,"name":null,"metadata":{"x":"1","y":"2"}}"#;

@@ -76,7 +76,7 @@ async fn a_file_that_may_not_be_read_is_refused() {
         fs::write(root.join(path), b"abc").unwrap();
     }
     for path in ["secret", "closed"] {
-        fs::set_permissions(root.join(path), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(root.join(path), Permissions::from_mode(0o000)).unwrap();
     }
     let command = if rustix::process::getuid().is_root() {
         let mut command = Command::new("setpriv");

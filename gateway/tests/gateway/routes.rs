@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::stage::Stage;
+use crate::stage::{Stage, eventually};
 
 #[tokio::test]
 async fn an_unknown_address_is_not_found() {
@@ -47,7 +47,11 @@ async fn addresses_end_with_a_slash_or_without() {
             stage.ada.send(finalise.header("content-type", "application/json"), r#"{"remote":"archive"}"#).await;
         assert_eq!(answer.status, 202, "{answer:?}");
         for health in ["/healthz", "/readyz"] {
-            let answer = stage.stranger.get(&format!("{health}{slash}")).await;
+            let path = format!("{health}{slash}");
+            let answer = eventually("NATS is connected", async || {
+                Some(stage.stranger.get(&path).await).filter(|answer| answer.status != 503)
+            })
+            .await;
             assert_eq!((answer.status, answer.json()), (200, json!({ "ok": true })));
         }
     }

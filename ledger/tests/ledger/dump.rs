@@ -1,0 +1,141 @@
+//! Importing users that mongodump wrote.
+
+use std::io::Write;
+use std::path::Path;
+
+use ledger::{DumpError, Imported, NewUser, Verdict};
+use mongodb::bson::{Document, doc};
+
+use crate::stage::Stage;
+
+const PASSWORD: &str = "correct horse";
+
+fn bcrypt() -> String {
+    bcrypt::hash(PASSWORD, 4).unwrap()
+}
+
+/// What mongodump writes of a collection: its documents one after the other.
+fn dump(users: &[Document]) -> Vec<u8> {
+    users.iter().flat_map(|user| user.to_vec().unwrap()).collect()
+}
+
+impl Stage {
+    async fn import(&self, bytes: &[u8]) -> Result<Imported, DumpError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        self.ledger.import_users(file.path()).await
+    }
+
+    async fn users(&self) -> Vec<Document> {
+        let mut cursor = self.db.collection("users").find(doc! {}).sort(doc! { "username": 1 }).await.unwrap();
+        let mut users = Vec::new();
+        while cursor.advance().await.unwrap() {
+            users.push(cursor.deserialize_current().unwrap());
+        }
+        users
+    }
+}
+
+#[tokio::test]
+async fn users_are_added_and_replaced() {
+    let stage = Stage::set().await;
+    stage.ledger.add_user(&NewUser { username: "ada", password: "battery staple" }).await.unwrap();
+    let users = [
+        doc! { "_id": "any", "username": "ada", "hashed_password": bcrypt(), "email": "ada@example.org" },
+        doc! { "username": "$grace.hopper", "password": bcrypt(), "scopes": ["$write"], "disabled": null },
+        doc! { "username": "mallory", "hashed_password": bcrypt(), "disabled": true },
+    ];
+    assert_eq!(stage.import(&dump(&users)).await.unwrap(), Imported { added: 2, replaced: 1 });
+
+    for (username, expected) in [("ada", "Welcome"), ("$grace.hopper", "Welcome"), ("mallory", "Disabled")] {
+        let verdict = stage.ledger.verify_user(username, PASSWORD).await.unwrap();
+        assert!(format!("{verdict:?}").starts_with(expected), "{username}: {verdict:?}");
+    }
+    assert_eq!(stage.ledger.verify_user("ada", "battery staple").await.unwrap(), Verdict::Wrong);
+    match stage.ledger.verify_user("$grace.hopper", PASSWORD).await.unwrap() {
+        Verdict::Welcome(user) => assert_eq!(user.scopes, ["$write"]),
+        other => panic!("{other:?}"),
+    }
+
+    let before = stage.users().await;
+    assert_eq!(stage.import(&dump(&users)).await.unwrap(), Imported { added: 0, replaced: 3 });
+    assert_eq!(stage.users().await, before, "an import may be repeated");
+}
+
+#[tokio::test]
+async fn an_import_over_restored_users_leaves_them_able_to_come_in() {
+    let stage = Stage::set().await;
+    // As mongorestore puts them there.
+    let restored = doc! { "username": "ada", "hashed_password": bcrypt() };
+    stage.db.collection::<Document>("users").insert_one(&restored).await.unwrap();
+    assert_eq!(stage.import(&dump(&[restored])).await.unwrap(), Imported { added: 0, replaced: 1 });
+    let verdict = stage.ledger.verify_user("ada", PASSWORD).await.unwrap();
+    assert!(matches!(verdict, Verdict::Welcome(_)), "{verdict:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_dump_changes_nothing() {
+    let stage = Stage::set().await;
+    stage.ledger.add_user(&NewUser { username: "ada", password: PASSWORD }).await.unwrap();
+    let before = stage.users().await;
+    let good = doc! { "username": "grace", "hashed_password": bcrypt() };
+    let whole = dump(&[good.clone(), good.clone()]);
+    let one = dump(std::slice::from_ref(&good));
+    let gzip = [&[0x1f, 0x8b, 0x08, 0, 0, 0, 0, 0, 0, 3][..], &one].concat();
+    let too_long = [&i32::MAX.to_le_bytes()[..], &one[4..]].concat();
+    let negative = [&(-1_i32).to_le_bytes()[..], &one[4..]].concat();
+    let text = br#"{"username": "grace"}"#.to_vec();
+    for (what, bytes) in [
+        ("truncated in the second document", whole[..whole.len() - 1].to_vec()),
+        ("truncated in a length", whole[..one.len() + 3].to_vec()),
+        ("gzip", gzip),
+        ("a length past the end", too_long),
+        ("a negative length", negative),
+        ("JSON", text),
+        ("bytes after the last document", [&one[..], b"\0"].concat()),
+    ] {
+        let refused = stage.import(&bytes).await.unwrap_err();
+        assert!(matches!(refused, DumpError::Form { .. }), "{what}: {refused}");
+        assert_eq!(stage.users().await, before, "{what}");
+    }
+    let refused = stage.import(b"").await.unwrap_err();
+    assert!(matches!(refused, DumpError::Empty), "{refused}");
+    let refused = stage.ledger.import_users(Path::new("/does/not/exist.bson")).await.unwrap_err();
+    assert!(
+        matches!(refused, DumpError::Read { .. }) && refused.to_string().contains("/does/not/exist.bson"),
+        "{refused}"
+    );
+    assert_eq!(stage.users().await, before);
+}
+
+#[tokio::test]
+async fn one_document_that_is_no_user_refuses_the_whole_dump() {
+    let stage = Stage::set().await;
+    let good = doc! { "username": "grace", "hashed_password": bcrypt() };
+    for (what, bad) in [
+        ("no name", doc! { "hashed_password": bcrypt() }),
+        ("an empty name", doc! { "username": "", "hashed_password": bcrypt() }),
+        ("a name that is no text", doc! { "username": 7, "hashed_password": bcrypt() }),
+        ("no password", doc! { "username": "ada" }),
+        ("a password in clear", doc! { "username": "ada", "password": PASSWORD }),
+        ("a short bcrypt hash", doc! { "username": "ada", "password": "$2b$12$short" }),
+        ("an unknown form", doc! { "username": "ada", "password": "$6$rounds=5000$salt$hash" }),
+        ("argon2i", doc! { "username": "ada", "password": "$argon2i$v=19$m=16,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g" }),
+    ] {
+        let refused = stage.import(&dump(&[good.clone(), bad])).await.unwrap_err();
+        assert!(matches!(refused, DumpError::User { number: 2, .. }), "{what}: {refused}");
+        assert!(!refused.to_string().contains(PASSWORD), "{what}: {refused}");
+        assert!(stage.users().await.is_empty(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn our_own_users_can_be_dumped_and_imported() {
+    let stage = Stage::set().await;
+    stage.ledger.add_user(&NewUser { username: "ada", password: PASSWORD }).await.unwrap();
+    let dumped = dump(&stage.users().await);
+    let elsewhere = Stage::set().await;
+    assert_eq!(elsewhere.import(&dumped).await.unwrap(), Imported { added: 1, replaced: 0 });
+    let verdict = elsewhere.ledger.verify_user("ada", PASSWORD).await.unwrap();
+    assert!(matches!(verdict, Verdict::Welcome(_)), "{verdict:?}");
+}

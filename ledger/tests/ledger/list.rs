@@ -1,0 +1,82 @@
+//! Listing files.
+
+use contract::{FileId, State};
+use ledger::{Listing, NewFile, Page};
+
+use crate::stage::{Stage, new_file};
+
+fn ids(page: &Page) -> Vec<FileId> {
+    page.files.iter().map(|file| file.id).collect()
+}
+
+/// Seven files, newest first: every second for the archive, the third one of them being chunked.
+async fn seven(stage: &Stage) -> Vec<FileId> {
+    let mut files = Vec::new();
+    for number in 0..7 {
+        let remote = (number % 2 == 0).then(|| "archive".to_owned());
+        let new = NewFile { remote, ..new_file(3) };
+        files.insert(0, new.id);
+        stage.ledger.create(new).await.unwrap();
+    }
+    for at in [2, 3] {
+        stage.claim(files[at]).await;
+    }
+    files
+}
+
+#[tokio::test]
+async fn files_are_listed_newest_first_page_by_page() {
+    let stage = Stage::set().await;
+    let all = seven(&stage).await;
+    for limit in 1..=8_u16 {
+        let (mut listing, mut seen) = (Listing { limit, ..Listing::default() }, Vec::new());
+        loop {
+            let page = stage.ledger.list(&listing).await.unwrap();
+            assert!(page.files.len() <= usize::from(limit));
+            seen.extend(ids(&page));
+            match page.next {
+                Some(next) => {
+                    assert_eq!(ids(&page).last(), Some(&next));
+                    listing.before = Some(next);
+                }
+                None => break,
+            }
+        }
+        assert_eq!(seen, all, "{limit} a page");
+    }
+}
+
+#[tokio::test]
+async fn the_last_page_says_so_even_if_it_is_full() {
+    let stage = Stage::set().await;
+    seven(&stage).await;
+    let full = stage.ledger.list(&Listing { limit: 7, ..Listing::default() }).await.unwrap();
+    assert_eq!((full.files.len(), full.next), (7, None));
+    let none =
+        stage.ledger.list(&Listing { before: Some(full.files[6].id), limit: 7, ..Listing::default() }).await.unwrap();
+    assert_eq!((none.files.len(), none.next), (0, None));
+}
+
+#[tokio::test]
+async fn only_files_in_a_state_or_for_a_remote_are_listed() {
+    let stage = Stage::set().await;
+    let all = seven(&stage).await;
+    let of = async |state: Option<State>, remote: Option<&str>, before: Option<FileId>, limit| {
+        let listing = Listing { state, remote: remote.map(str::to_owned), before, limit };
+        stage.ledger.list(&listing).await.unwrap()
+    };
+    let pick = |places: &[usize]| places.iter().map(|at| all[*at]).collect::<Vec<_>>();
+    let (archive, chunking) = (Some("archive"), Some(State::Chunking));
+
+    assert_eq!(ids(&of(None, archive, None, 10).await), pick(&[0, 2, 4, 6]));
+    assert_eq!(ids(&of(chunking, None, None, 10).await), pick(&[2, 3]));
+    assert_eq!(ids(&of(Some(State::Prepared), archive, None, 10).await), pick(&[0, 4, 6]));
+    assert_eq!(ids(&of(chunking, archive, None, 10).await), pick(&[2]));
+    assert_eq!(ids(&of(Some(State::Failed), None, None, 10).await), []);
+    assert_eq!(ids(&of(None, Some("$remote"), None, 10).await), []);
+
+    let page = of(None, archive, Some(all[1]), 2).await;
+    assert_eq!((ids(&page), page.next), (pick(&[2, 4]), Some(all[4])));
+    let page = of(None, archive, page.next, 2).await;
+    assert_eq!((ids(&page), page.next), (pick(&[6]), None));
+}

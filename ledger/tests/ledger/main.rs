@@ -1,0 +1,18 @@
+//! The ledger on a real mongod: what becomes of a file, whoever else is at it.
+
+mod claim;
+mod connect;
+mod content;
+mod create;
+mod delivery;
+mod dump;
+mod expect;
+mod generation;
+mod hold;
+mod laws;
+mod list;
+mod outbox;
+mod stage;
+mod stored;
+mod sweep;
+mod users;

@@ -1,0 +1,188 @@
+//! `deploy/waybill.toml`: every setting with its default, and with bounds that hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+
+use runtime::settings::{RemoteSettings, Settings};
+
+use super::{file, load, text};
+
+pub(super) const SAMPLE: &str = "deploy/waybill.toml";
+
+/// What the sample sets otherwise than the code: without these nothing could be sent.
+const OWN: [&str; 4] = ["files.roots", "default_remote", "remotes.NAME.kind", "remotes.NAME.path"];
+
+/// A remote of each kind, so that the keys of both can be asked for.
+const REMOTES: [(&str, &str); 4] = [
+    ("WAYBILL__REMOTES__ARCHIVE__KIND", "http"),
+    ("WAYBILL__REMOTES__ARCHIVE__URL", "http://archive.example/"),
+    ("WAYBILL__REMOTES__DELIVERED__KIND", "directory"),
+    ("WAYBILL__REMOTES__DELIVERED__PATH", "/data/delivered"),
+];
+
+/// A key of the sample.
+pub(super) struct Key {
+    /// The value as written.
+    pub(super) value: String,
+    /// Whether it is set, not only shown in a comment.
+    pub(super) live: bool,
+    /// The comment above it.
+    comment: String,
+    /// The name in the environment.
+    variable: String,
+}
+
+impl Key {
+    /// The default of the code, if the sample shows it.
+    pub(super) fn default_of<'a>(&'a self, name: &str) -> Option<&'a str> {
+        let shown = self.live || name == "remotes.NAME.idle_timeout_ms";
+        (shown && !OWN.contains(&name)).then_some(self.value.as_str())
+    }
+
+    fn number(&self) -> Option<u64> {
+        self.value.replace('_', "").parse().ok()
+    }
+
+    /// `N to M` in the comment.
+    fn bounds(&self) -> Option<(u64, u64)> {
+        let words: Vec<&str> = self.comment.split_whitespace().collect();
+        let number = |word: &str| word.trim_end_matches(['.', ';', ':', ',']).replace(',', "").parse().ok();
+        words.windows(3).filter(|three| three[1] == "to").find_map(|three| Some((number(three[0])?, number(three[2])?)))
+    }
+}
+
+/// All keys by name, those in comments too; a remote is called NAME.
+pub(super) fn keys() -> BTreeMap<String, Key> {
+    let (mut keys, mut section, mut comment) = (BTreeMap::new(), String::new(), String::new());
+    for line in text(SAMPLE).lines() {
+        let (live, said) = line.strip_prefix("# ").map_or((true, line), |said| (false, said));
+        if let Some(name) = said.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = format!("{name}.");
+            comment.clear();
+        } else if let Some((key, value)) = said.split_once(" = ").filter(|(key, _)| is_key(key)) {
+            let name = format!("{section}{key}");
+            let variable = format!("WAYBILL__{}", name.replace('.', "__").to_uppercase());
+            let name = name.replace("remotes.delivered", "remotes.NAME").replace("remotes.archive", "remotes.NAME");
+            let key = Key { value: value.to_owned(), live, comment: std::mem::take(&mut comment), variable };
+            keys.insert(name, key);
+        } else if line.is_empty() {
+            comment.clear();
+        } else {
+            comment = format!("{comment} {said}");
+        }
+    }
+    keys
+}
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
+/// The keys that the code knows, as it names them when it meets one that it does not know.
+fn known_to_the_code() -> BTreeSet<String> {
+    let asked = |section: &str| -> Vec<String> {
+        let variable = format!("WAYBILL__{section}NOBODYKNOWSTHIS");
+        let environment = [&REMOTES[..], &[(variable.as_str(), "1")]].concat();
+        let refusal = load(None, &environment).expect_err("an unknown key was taken").to_string();
+        let (_, expected) = refusal.split_once("expected ").unwrap_or_else(|| panic!("{section}: {refusal}"));
+        // What stands between two backquotes, up to the key at which it happened.
+        let (listed, _) = expected.split_once(" for key").unwrap_or((expected, ""));
+        listed.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let mut known = BTreeSet::new();
+    for name in asked("") {
+        match name.as_str() {
+            "default_remote" => drop(known.insert(name)),
+            "remotes" => {
+                let both = [asked("REMOTES__ARCHIVE__"), asked("REMOTES__DELIVERED__"), vec!["kind".into()]].concat();
+                known.extend(both.iter().map(|key| format!("remotes.NAME.{key}")));
+            }
+            section => {
+                let keys = asked(&format!("{}__", section.to_uppercase()));
+                assert!(!keys.is_empty(), "no keys of {section} are known");
+                known.extend(keys.iter().map(|key| format!("{section}.{key}")));
+            }
+        }
+    }
+    known
+}
+
+/// The text as a file; it is removed with what is returned.
+fn written(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+#[test]
+fn the_sample_has_every_key_and_no_other() {
+    let shown: BTreeSet<String> = keys().into_keys().collect();
+    assert_eq!(shown, known_to_the_code());
+}
+
+#[test]
+fn the_sample_parses_and_shows_the_defaults() {
+    let mut settings = load(Some(&file(SAMPLE)), &[]).unwrap();
+    assert_eq!(settings.files.roots, ["/data/source"].map(std::path::PathBuf::from));
+    assert_eq!(settings.default_remote.as_deref(), Some("delivered"));
+    assert_eq!(settings.remotes.keys().collect::<Vec<_>>(), ["delivered"]);
+    // Secrets never print, so they do not show below.
+    assert!(!settings.mongodb.is_configured() && settings.nats.password.is_none());
+    let default = Settings::default();
+    settings.files.roots.clone_from(&default.files.roots);
+    settings.default_remote.clone_from(&default.default_remote);
+    settings.remotes.clone_from(&default.remotes);
+    assert_eq!(format!("{settings:#?}"), format!("{default:#?}"));
+}
+
+#[test]
+fn what_is_only_shown_is_right_too() {
+    let hidden: BTreeSet<_> = keys().into_values().filter(|key| !key.live).map(|key| key.value).collect();
+    let shown = |line: &str| match line.strip_prefix("# ") {
+        Some("[remotes.archive]") => "[remotes.archive]".to_owned(),
+        Some(said) if said.split_once(" = ").is_some_and(|(key, value)| is_key(key) && hidden.contains(value)) => {
+            said.to_owned()
+        }
+        _ => line.to_owned(),
+    };
+    let all: Vec<String> = text(SAMPLE).lines().map(shown).collect();
+    let settings = load(Some(written(&all.join("\n")).path()), &[]).unwrap();
+    assert_eq!(settings.nats.username.as_deref(), Some("waybill"));
+    assert!(settings.health.listen.is_some() && settings.auth.jwt_secret.is_some());
+    let least = load(None, &REMOTES).unwrap();
+    let timeout = |settings: &Settings| match &settings.remotes["archive"] {
+        RemoteSettings::Http(http) => http.idle_timeout_ms,
+        other => panic!("expected an http remote, found {other:?}"),
+    };
+    assert_eq!(timeout(&settings), timeout(&least));
+}
+
+#[test]
+fn bounds_in_comments_are_those_of_the_code() {
+    let mut numbers = 0;
+    for (name, key) in keys().iter().filter(|(_, key)| key.number().is_some()) {
+        let (least, most) = key.bounds().unwrap_or_else(|| panic!("{name} has no bounds: {}", key.comment));
+        let taken = |value: u64| load(None, &[&REMOTES[..], &[(&key.variable, &value.to_string())]].concat()).is_ok();
+        assert!(taken(least) && taken(most), "{name}: {least} or {most} is refused");
+        assert!(least == 0 || !taken(least - 1), "{name}: {} is taken", least - 1);
+        assert!(!taken(most + 1), "{name}: {} is taken", most + 1);
+        numbers += 1;
+    }
+    assert!(numbers > 20, "only {numbers} numbers were found");
+}
+
+#[test]
+fn an_unknown_key_is_an_error() {
+    for (right, wrong) in [
+        ("lease_ms = ", "leese_ms = "),
+        ("[chunker]", "[chunkre]"),
+        ("path = ", "folder = \"/\"\npath = "),
+        ("default_remote = ", "remote = "),
+    ] {
+        let sample = text(SAMPLE);
+        assert!(sample.contains(right), "{right}");
+        let changed = written(&sample.replace(right, wrong));
+        let refused = load(Some(changed.path()), &[]).expect_err(wrong).to_string();
+        assert!(refused.contains("unknown field"), "{wrong}: {refused}");
+    }
+}

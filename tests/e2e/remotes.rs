@@ -1,0 +1,284 @@
+//! Remotes that are down, refuse, break off or have something of that name already; finalisers that die; content that is damaged.
+
+use contract::{Digest, FileId, Role};
+use harness::{Behaviour, ClosedSink, Options, Sink, System, until};
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, Document, doc};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const MIB: u64 = 1024 * 1024;
+
+/// The requests that came for `name`, in their order, by method.
+fn methods(sink: &Sink, name: &str) -> Vec<String> {
+    let path = format!(" /in/{name}");
+    sink.requests().iter().filter_map(|line| line.strip_suffix(&path)).map(str::to_owned).collect()
+}
+
+/// How many PUTs of `name` came, whole and broken off.
+fn puts(sink: &Sink, name: &str) -> (usize, usize) {
+    let puts: Vec<_> = sink.puts().into_iter().filter(|put| put.path == format!("/in/{name}")).collect();
+    let whole = puts.iter().filter(|put| put.complete).count();
+    (whole, puts.len() - whole)
+}
+
+#[track_caller]
+fn assert_error(file: &Value, kind: &str, says: &str) {
+    assert_eq!(file["error"]["type"], format!("/problems/{kind}"), "{file:#}");
+    let detail = file["error"]["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains(says), "expected a detail with {says:?}, found {detail:?}");
+    assert!(file["receipt"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_that_is_down_gets_the_file_when_it_comes_up() {
+    let closed = ClosedSink::bind();
+    let system = System::start(Options { attempts: 10_000, ..Options::with_sink(&closed.url()) }).await;
+    let (file, content) = system.send("early", 70_000, "sink").await;
+    let waiting = until("the file waits, with the reason", async || {
+        let file = system.api.file(&file).await;
+        (file["phase"] == "waiting" && !file["error"].is_null()).then_some(file)
+    })
+    .await;
+    assert_eq!(waiting["state"], "delivering");
+    assert_error(&waiting, "remote-unavailable", "refused");
+    assert!(waiting["not_before"].is_string());
+
+    let sink = closed.open();
+    let delivered = system.api.until_state(&file, "delivered").await;
+    assert_eq!(sink.object("/in/early"), Some((content.size, content.sha256)));
+    assert!(delivered["error"].is_null());
+    assert!(delivered["receipt"]["attempts"].as_u64() > Some(1));
+    assert_eq!(puts(&sink, "early"), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_remote_answers_decides_whether_it_is_tried_again() {
+    let sink = Sink::start().await;
+    let system = System::start(Options::with_sink(&sink.url())).await;
+    // Its answers that will not change: given up at once.
+    for status in [400, 401, 403, 404, 413] {
+        let name = format!("refused-{status}");
+        sink.plan(&name, &[Behaviour::Answer(status)]);
+        let (file, _) = system.send(&name, 1000, "sink").await;
+        let file = system.api.until_state(&file, "failed").await;
+        assert_error(&file, "remote-refused", &status.to_string());
+        assert_eq!(file["attempts"], 1);
+        assert_eq!(methods(&sink, &name), ["HEAD", "PUT"]);
+    }
+    // Those that may: three quick tries each attempt, then the next attempt, here the second, gets through.
+    for status in [500, 503, 429] {
+        let name = format!("later-{status}");
+        sink.plan(&name, &[Behaviour::Answer(status); 4]);
+        let (file, content) = system.send(&name, 1000, "sink").await;
+        let file = system.api.until_state(&file, "delivered").await;
+        assert_eq!(file["receipt"]["attempts"], 2);
+        assert!(file["error"].is_null());
+        assert_eq!(methods(&sink, &name), ["HEAD", "PUT"].repeat(5), "it is asked before each PUT");
+        assert_eq!(sink.object(&format!("/in/{name}")), Some((content.size, content.sha256)));
+    }
+    // Not for ever.
+    sink.plan("never", &[Behaviour::Answer(500); 100]);
+    let (file, _) = system.send("never", 1000, "sink").await;
+    let file = system.api.until_state(&file, "failed").await;
+    assert_error(&file, "remote-unavailable", "500");
+    assert_eq!(file["attempts"], 4);
+    assert_eq!(puts(&sink, "never").0 + puts(&sink, "never").1, 4 * 3);
+    assert_eq!(sink.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_breaks_off_half_way_leaves_nothing_and_is_sent_again() {
+    let sink = Sink::start().await;
+    let system = System::start(Options::with_sink(&sink.url())).await;
+    sink.plan("broken", &[Behaviour::HangUpAfter(10 * MIB); 4]);
+    let (file, content) = system.send("broken", 20 * MIB + 3, "sink").await;
+    // Seen from outside: until the PUT that came whole, nothing was there.
+    let delivered = system.api.until_state(&file, "delivered").await;
+    assert_eq!(puts(&sink, "broken"), (1, 4));
+    assert_eq!(methods(&sink, "broken"), ["HEAD", "PUT"].repeat(5));
+    assert!(sink.puts().iter().filter(|put| !put.complete).all(|put| put.bytes < content.size));
+    assert_eq!(sink.object("/in/broken"), Some((content.size, content.sha256)));
+    let receipt = &delivered["receipt"];
+    assert_eq!((&receipt["attempts"], &receipt["bytes_sent"]), (&json!(2), &json!(content.size)));
+    assert_eq!(receipt["remote"]["status"], 201);
+    assert_eq!(receipt["remote"]["etag"], "\"sink-1\"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_the_name_at_the_remote_already_stays_as_it_is() {
+    let sink = Sink::start().await;
+    let system = System::start(Options::with_sink(&sink.url())).await;
+    let theirs = b"somebody else's";
+
+    sink.place("/in/there", theirs);
+    let (file, _) = system.send("there", 1000, "sink").await;
+    let file = system.api.until_state(&file, "failed").await;
+    assert_error(&file, "remote-clash", "/in/there");
+    assert_eq!(methods(&sink, "there"), ["HEAD"], "nothing is sent where something is");
+
+    // It comes between our question and our PUT: the condition of the PUT holds.
+    sink.plan("overtaken", &[Behaviour::Overtaken]);
+    let (file, _) = system.send("overtaken", 1000, "sink").await;
+    let file = system.api.until_state(&file, "failed").await;
+    assert_error(&file, "remote-clash", "/in/overtaken");
+    assert_eq!(sink.puts().last().map(|put| put.status), Some(Some(412)));
+    for name in ["/in/there", "/in/overtaken"] {
+        assert_eq!(sink.object(name), Some((theirs.len() as u64, Digest::of(theirs))));
+    }
+
+    // Even the same bytes are not ours, if they were there before.
+    let content = system.write("same", 1000);
+    sink.place("/in/same", &std::fs::read(system.source().join("same")).unwrap());
+    let file = system.api.prepare("same").await.expect(201).file_id();
+    let body = json!({ "remote": "sink" });
+    system.api.finalise(&file, &content.sha256.to_string(), &body).await.expect(202);
+    let file = system.api.until_state(&file, "failed").await;
+    assert_error(&file, "remote-clash", "the same bytes");
+
+    let folder = system.remote();
+    std::fs::write(folder.join("file"), theirs).unwrap();
+    std::fs::create_dir(folder.join("folder")).unwrap();
+    for name in ["file", "folder"] {
+        let (file, _) = system.send(name, 1000, "folder").await;
+        let file = system.api.until_state(&file, "failed").await;
+        assert_error(&file, "remote-clash", name);
+    }
+    assert_eq!(std::fs::read(folder.join("file")).unwrap(), theirs);
+    assert_eq!(std::fs::read_dir(folder.join("folder")).unwrap().count(), 0);
+    let asides = std::fs::read_dir(folder.join(".waybill"));
+    assert_eq!(asides.map_or(0, Iterator::count), 0, "nothing is left aside");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_kill_the_next_finaliser_asks_first_and_delivers_once() {
+    let sink = Sink::start().await;
+    let mut system = System::start(Options { work: "lease_ms = 2000".into(), ..Options::with_sink(&sink.url()) }).await;
+    // One body stays half-way; of the other everything arrives, but not the answer.
+    sink.plan("half", &[Behaviour::StallAfter(4 * MIB)]);
+    sink.plan("unanswered", &[Behaviour::TakeInSilence]);
+    let (half, half_content) = system.send("half", 12 * MIB, "sink").await;
+    let (unanswered, content) = system.send("unanswered", MIB, "sink").await;
+    until("both are under way", async || (sink.puts().len() == 2).then_some(())).await;
+    system.process("finaliser-0").signal(Signal::KILL);
+    system.process("finaliser-0").wait();
+    for file in [&half, &unanswered] {
+        assert_eq!(system.api.file(file).await["state"], "delivering");
+    }
+
+    system.start_service(Role::Finaliser, 1);
+    let file = system.api.until_state(&half, "delivered").await;
+    assert_eq!(methods(&sink, "half"), ["HEAD", "PUT", "HEAD", "PUT"]);
+    assert_eq!(puts(&sink, "half"), (1, 1));
+    assert_eq!(sink.object("/in/half"), Some((half_content.size, half_content.sha256)));
+    assert_eq!(file["receipt"]["attempts"], 2);
+
+    let file = system.api.until_state(&unanswered, "delivered").await;
+    assert_eq!(methods(&sink, "unanswered"), ["HEAD", "PUT", "HEAD"], "it was there: it is not sent again");
+    assert_eq!(sink.object("/in/unanswered"), Some((content.size, content.sha256)));
+    let receipt = &file["receipt"];
+    assert_eq!((&receipt["attempts"], &receipt["bytes_sent"]), (&json!(2), &json!(0)));
+    assert_eq!(receipt["remote"]["proof"], "digest");
+    assert_eq!(receipt["guarantee"], "exactly-once");
+}
+
+/// The `_id` of a chunk that has a document of its own, or without a number of the document that has all of a file.
+fn content_id(file: &str, number: Option<u32>) -> Bson {
+    let file: FileId = file.parse().unwrap();
+    let mut bytes = [&file.as_bytes()[..], &1_u32.to_be_bytes()].concat();
+    if let Some(number) = number {
+        bytes.extend_from_slice(&number.to_be_bytes());
+        bytes.extend_from_slice(&0_u16.to_be_bytes());
+    }
+    Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes })
+}
+
+/// Flips a bit in the middle of a chunk that is stored.
+async fn damage(system: &System, file: &str, embedded: bool, number: u32) {
+    let collection = if embedded { "contents" } else { "chunks" };
+    let documents = system.database().await.collection::<Document>(collection);
+    let filter = doc! { "_id": content_id(file, (!embedded).then_some(number)) };
+    let mut document = documents.find_one(filter.clone()).await.unwrap().unwrap();
+    let chunk = match embedded {
+        true => document.get_document_mut("c").unwrap().get_document_mut(number.to_string()).unwrap(),
+        false => &mut document,
+    };
+    let Some(Bson::Binary(data)) = chunk.get_mut("data") else { panic!("a chunk has no data") };
+    let middle = data.bytes.len() / 2;
+    data.bytes[middle] ^= 1;
+    documents.replace_one(filter, document).await.unwrap();
+}
+
+async fn lose(system: &System, file: &str, number: u32) {
+    let chunks = system.database().await.collection::<Document>("chunks");
+    let deleted = chunks.delete_one(doc! { "_id": content_id(file, Some(number)) }).await.unwrap();
+    assert_eq!(deleted.deleted_count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_is_not_what_was_read_reaches_no_remote() {
+    let sink = Sink::start().await;
+    let system = System::start(Options::with_sink(&sink.url())).await;
+    let fails = async |file: &str, content: harness::Content, says: &str| {
+        let body = json!({ "remote": "sink" });
+        system.api.finalise(file, &content.sha256.to_string(), &body).await.expect(202);
+        let file = system.api.until_state(file, "failed").await;
+        assert_error(&file, "content-wrong", says);
+        assert_eq!(file["attempts"], 1);
+    };
+    // What fits into the prefetch is proved before any connection is opened.
+    let (file, content) = system.store("embedded", 2 * MIB).await;
+    damage(&system, &file, true, 1).await;
+    fails(&file, content, "because of the chunks 1").await;
+    let (file, content) = system.store("small", 5 * MIB).await;
+    damage(&system, &file, false, 3).await;
+    fails(&file, content, "because of the chunks 3").await;
+    let (file, content) = system.store("small and lost", 5 * MIB).await;
+    lose(&system, &file, 4).await;
+    fails(&file, content, "chunk 4 is missing").await;
+    assert_eq!(sink.requests(), [""; 0]);
+
+    // Of what does not, the end is held back, wherever it is wrong.
+    for (name, damaged) in [("at its beginning", 0), ("in its middle", 9), ("at its end", 19)] {
+        let (file, content) = system.store(name, 20 * MIB - 1).await;
+        damage(&system, &file, false, damaged).await;
+        fails(&file, content, &format!("because of the chunks {damaged}")).await;
+    }
+    let (file, content) = system.store("large and lost", 20 * MIB).await;
+    lose(&system, &file, 19).await;
+    fails(&file, content, "chunk 19 is missing").await;
+    assert!(sink.requests().len() > 4, "large files are sent while they are proved");
+    assert!(sink.puts().iter().all(|put| !put.complete), "no PUT came whole");
+    assert!(sink.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_that_the_finaliser_does_not_know_fails_with_that_reason() {
+    let sink = Sink::start().await;
+    let options = Options {
+        workers: [(Role::Chunker, 1), (Role::Store, 1), (Role::Finaliser, 0)],
+        ..Options::with_sink(&sink.url())
+    };
+    let mut system = System::start(options).await;
+    let (lost, _) = system.send("lost", 1000, "sink").await;
+    system.api.until_state(&lost, "stored").await;
+    let settings = std::fs::read_to_string(&system.config).unwrap();
+    let (without, _) = settings.split_once("[remotes.sink]").unwrap();
+    let other = system.folder().join("without.toml");
+    std::fs::write(&other, without).unwrap();
+    let whole = std::mem::replace(&mut system.config, other);
+    system.start_service(Role::Finaliser, 0);
+    let file = system.api.until_state(&lost, "failed").await;
+    assert_error(&file, "unknown-remote", "\"sink\"");
+    assert_eq!(file["attempts"], 4, "another finaliser may know it");
+    assert!(sink.requests().is_empty());
+
+    // The others are not held up, and a finaliser that knows it delivers.
+    let (file, _) = system.send("elsewhere", 1000, "folder").await;
+    system.api.until_state(&file, "delivered").await;
+    system.process("finaliser-0").stop();
+    system.config = whole;
+    system.start_service(Role::Finaliser, 1);
+    let (file, _) = system.send("found", 1000, "sink").await;
+    system.api.until_state(&file, "delivered").await;
+}

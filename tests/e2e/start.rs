@@ -1,0 +1,325 @@
+//! How the binaries start, refuse to start, and end.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use async_nats::jetstream;
+use contract::Role;
+use harness::{Api, Behaviour, Options, Process, Sink, System, binary, gather, until};
+use mongodb::bson::{Document, doc};
+use rustix::process::Signal;
+use serde_json::json;
+
+const ALL: [Role; 4] = Role::ALL;
+const GONE: &str = "/nowhere/at/all";
+const SECRET: &str = "hush-this-is-nobodys-business";
+
+/// A process of a role with settings of its own.
+fn spawn(system: &System, role: Role, config: &Path, environment: &[(&str, &str)]) -> Process {
+    let mut command = Command::new(binary(role.as_str()));
+    command.arg("--config").arg(config).envs(environment.iter().copied()).stdout(Stdio::null());
+    let name = format!("{role}-{:?}", std::time::Instant::now());
+    Process::start(&name, command, &system.folder().join("logs"))
+}
+
+/// How settings differ from those of a system.
+enum Change {
+    /// A line below the head of a section.
+    Below(&'static str, String),
+    /// A line in the place of those of a key.
+    Instead(&'static str, String),
+    /// More at the end.
+    More(String),
+    /// This, and nothing of what was there.
+    Only(String),
+}
+use Change::{Below, Instead, More, Only};
+
+/// The settings of a system, changed, in a file of their own.
+fn changed(system: &System, name: &str, changes: &[Change]) -> PathBuf {
+    let mut settings = std::fs::read_to_string(&system.config).unwrap();
+    for change in changes {
+        settings = match change {
+            Below(section, line) => settings.replacen(&format!("[{section}]\n"), &format!("[{section}]\n{line}\n"), 1),
+            Instead(key, line) => {
+                let key = format!("{key} = ");
+                let lines = settings.lines().map(|old| if old.starts_with(&key) { line } else { old });
+                lines.collect::<Vec<_>>().join("\n") + "\n"
+            }
+            More(text) => settings + text,
+            Only(text) => text.clone(),
+        };
+    }
+    let path = system.folder().join(format!("{name}.toml"));
+    std::fs::write(&path, settings).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_settings_end_a_binary_with_a_message_that_names_the_key() {
+    let system = System::prepare(&Options::default()).await;
+    let odd_remote = |keys: &str| More(format!("[remotes.odd]\n{keys}\n"));
+    let cases: Vec<(&str, &[Role], Change, &[&str])> = vec![
+        ("unknown-key", &ALL, Below("files", "chunk_sise = 1".into()), &["chunk_sise"]),
+        ("unknown-section", &ALL, More("[filse]\nroots = []\n".into()), &["filse"]),
+        ("wrong-type", &ALL, Below("files", "chunk_size = \"large\"".into()), &["files.chunk_size"]),
+        ("out-of-bounds", &ALL, Below("files", "chunk_size = 1".into()), &["files.chunk_size", "65536"]),
+        ("remote-kind", &ALL, odd_remote("kind = \"ftp\""), &["remotes", "ftp"]),
+        ("remote-key", &ALL, odd_remote("kind = \"http\"\nurl = \"http://h/\"\nuser = \"me\""), &["remotes", "user"]),
+        ("remote-url", &ALL, odd_remote("kind = \"http\"\nurl = \"http://h/in\""), &["remotes.odd", "url"]),
+        ("default-remote", &ALL, Instead("default_remote", "default_remote = \"x\"".into()), &["default_remote"]),
+        ("no-toml", &ALL, Only("[files\nroots = 7".into()), &["no-toml.toml"]),
+        ("mongodb-uri", &ALL, Instead("uri", format!("uri = \"mongo//{SECRET}\"")), &["mongodb.uri"]),
+        ("nats-url", &ALL, Instead("url", "url = \"nats://host name\"".into()), &["nats.url"]),
+        (
+            "secret-syntax",
+            &ALL,
+            Instead("jwt_secret", format!("jwt_secret = \"{SECRET}")),
+            &["secret-syntax.toml", "line"],
+        ),
+        ("no-secret", &[Role::Gateway], Instead("jwt_secret", String::new()), &["auth.jwt_secret", "32"]),
+        (
+            "short-secret",
+            &[Role::Gateway],
+            Instead("jwt_secret", format!("jwt_secret = \"{SECRET}\"")),
+            &["auth.jwt_secret", "32"],
+        ),
+        (
+            "secret-file",
+            &[Role::Gateway],
+            Instead("jwt_secret", format!("jwt_secret_file = {GONE:?}")),
+            &["auth.jwt_secret_file", GONE],
+        ),
+        (
+            "missing-root",
+            &[Role::Gateway, Role::Chunker],
+            Instead("roots", format!("roots = [{GONE:?}]")),
+            &["files.roots", GONE],
+        ),
+        ("no-root", &[Role::Gateway, Role::Chunker], Instead("roots", "roots = []".into()), &["files.roots"]),
+        (
+            "missing-folder",
+            &[Role::Finaliser],
+            odd_remote(&format!("kind = \"directory\"\npath = {GONE:?}")),
+            &["odd", GONE],
+        ),
+    ];
+    // All at once: most of the time goes by in starting processes.
+    let mut running = Vec::new();
+    for (name, roles, change, says) in &cases {
+        let config = changed(&system, name, std::slice::from_ref(change));
+        running.extend(roles.iter().map(|role| (*name, *role, *says, spawn(&system, *role, &config, &[]))));
+    }
+    let environment = [("WAYBILL__FILES__CHUNK_SIZE", "1")];
+    running.push((
+        "environment",
+        Role::Store,
+        &["files.chunk_size"],
+        spawn(&system, Role::Store, &system.config, &environment),
+    ));
+    for role in ALL {
+        running.push(("no-file", role, &["nowhere"], spawn(&system, role, Path::new(GONE), &[])));
+    }
+    for (name, role, says, mut process) in running {
+        let status = process.wait();
+        let said = process.log();
+        assert!(!status.success(), "{role} started with {name}: {said}");
+        assert!(status.code().is_some(), "{role} with {name}: {status}");
+        for part in says {
+            assert!(said.contains(part), "{role} with {name}: expected {part:?} in {said}");
+        }
+        assert!(!said.contains("panicked"), "{role} with {name}: {said}");
+        for secret in [SECRET, "0123456789abcdef0123456789abcdef"] {
+            assert!(!said.contains(secret), "{role} with {name} tells a secret: {said}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_waits_for_mongodb_tells_no_password_and_can_be_stopped() {
+    let system = System::prepare(&Options::default()).await;
+    let uri = format!("uri = \"mongodb://ada:{SECRET}@127.0.0.1:1/?replicaSet=rs0\"");
+    let changes = [Instead("uri", uri), Below("mongodb", "server_selection_timeout_ms = 100".into())];
+    let config = changed(&system, "nobody", &changes);
+    let mut running: Vec<_> = ALL.map(|role| (role, spawn(&system, role, &config, &[]))).into_iter().collect();
+    for (role, process) in &mut running {
+        until(&format!("{role} says what it waits for"), async || {
+            assert!(process.is_running(), "{}", process.log());
+            process.log().contains("MongoDB is not ready").then_some(())
+        })
+        .await;
+        assert_eq!(process.stop().code(), Some(0), "{}", process.log());
+        assert!(!process.log().contains(SECRET), "{}", process.log());
+    }
+}
+
+#[test]
+fn every_binary_has_help_and_a_version() {
+    for (name, says) in [
+        ("gateway", "--workers"),
+        ("chunker", "--config"),
+        ("store", "--probe"),
+        ("finaliser", "--concurrency"),
+        ("waybill", "demo"),
+    ] {
+        let help = Command::new(binary(name)).arg("--help").output().unwrap();
+        assert_eq!(help.status.code(), Some(0));
+        assert!(String::from_utf8_lossy(&help.stdout).contains(says), "{help:?}");
+        let version = Command::new(binary(name)).arg("--version").output().unwrap();
+        assert!(String::from_utf8_lossy(&version.stdout).starts_with(name), "{version:?}");
+        let unknown = Command::new(binary(name)).arg("--nonsense").output().unwrap();
+        assert_eq!(unknown.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&unknown.stderr).contains("--nonsense"), "{unknown:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_tells_whether_the_service_is_ready() {
+    let system = System::prepare(&Options::default()).await;
+    for role in ALL {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listen = format!("listen = \"127.0.0.1:{port}\"");
+        let config = match role {
+            Role::Gateway => changed(&system, role.as_str(), &[Instead("listen", listen)]),
+            _ => changed(&system, role.as_str(), &[More(format!("[health]\n{listen}\n"))]),
+        };
+        let probe = || {
+            let mut probe = Command::new(binary(role.as_str()));
+            probe.arg("--config").arg(&config).arg("--probe").output().unwrap()
+        };
+        let nobody = probe();
+        assert_eq!(nobody.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&nobody.stderr);
+        assert!(said.contains(&port.to_string()), "{said}");
+
+        let mut service = spawn(&system, role, &config, &[]);
+        until(&format!("{role} is ready"), async || {
+            assert!(service.is_running(), "{}", service.log());
+            (probe().status.code() == Some(0)).then_some(())
+        })
+        .await;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let http = Api::new(&format!("http://{address}"));
+        assert_eq!(http.get("/healthz").await.expect(200).body["ok"], true);
+        assert_eq!(http.get("/readyz").await.expect(200).body["ok"], true);
+        assert_eq!(service.stop().code(), Some(0), "{}", service.log());
+        assert_eq!(probe().status.code(), Some(1));
+    }
+    // A worker that answers no health checks cannot be asked.
+    let probe = Command::new(binary("store")).arg("--config").arg(&system.config).arg("--probe").output().unwrap();
+    assert_eq!(probe.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&probe.stderr).contains("health.listen"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nats_takes_too_small_payloads_nothing_is_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut nats_options = servers::NatsOptions::new(folder.path().join("nats"), 1024 * 1024);
+    nats_options.die_with_parent = true;
+    let nats = servers::Nats::start(nats_options.clone()).await.unwrap();
+    let mut system = System::prepare(&Options { nats_url: Some(nats.url()), ..Options::default() }).await;
+    for role in ALL {
+        system.start_service(role, 0);
+    }
+    system.log_in().await;
+    let unready = system.api.get("/readyz").await.expect(503);
+    assert!(unready.body["problems"].to_string().contains("max_payload"), "{}", unready.body);
+    for worker in ["chunker-0", "store-0", "finaliser-0"] {
+        until(&format!("{worker} names the setting"), async || {
+            system.process(worker).log().contains("max_payload").then_some(())
+        })
+        .await;
+    }
+    // Requests are taken all the same, and nobody takes up the file: nobody has asked for hints.
+    let (file, _) = system.send("file", 3_000_000, "folder").await;
+    let client = system.nats().await;
+    let statuses = gather(&client, &system.names.status(Role::Chunker)).await;
+    assert_eq!(statuses.len(), 1);
+    assert_eq!(statuses[0]["ready"], false);
+    assert!(statuses[0]["problems"].to_string().contains("max_payload"));
+    let consumer = format!("$JS.API.CONSUMER.INFO.{}.chunker", system.names.work_stream());
+    let answer = client.request(consumer, bytes::Bytes::new()).await.unwrap();
+    assert!(String::from_utf8_lossy(&answer.payload).contains("consumer not found"), "{answer:?}");
+    assert_eq!(system.api.file(&file).await["state"], "prepared");
+
+    // With room enough everything goes on, and nobody was started again.
+    nats.stop().await.unwrap();
+    nats_options.max_payload = 8 * 1024 * 1024;
+    let nats = servers::Nats::start(nats_options).await.unwrap();
+    assert_eq!(nats.url(), system.nats_url());
+    system.api.until_state(&file, "delivered").await;
+    until("the gateway is ready", async || (system.api.get("/readyz").await.status == 200).then_some(())).await;
+    system.processes.clear();
+    nats.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_stop_every_binary_ends_well() {
+    let mut system = System::start(Options::default()).await;
+    let (file, _) = system.send("file", 10, "folder").await;
+    system.api.until_state(&file, "delivered").await;
+    for (name, process) in &mut system.processes {
+        let signal = if name == "store-0" { Signal::INT } else { Signal::TERM };
+        process.signal(signal);
+        let status = process.wait();
+        assert_eq!(status.code(), Some(0), "{name}: {}", process.log());
+        assert!(!process.log().contains("ERROR"), "{name}: {}", process.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_not_finished_is_handed_back() {
+    let sink = Sink::start().await;
+    // Small chunks, few at once: the file takes far longer than it takes to look at it.
+    let options = Options {
+        files: "chunk_size = 65536".into(),
+        work: "grace_ms = 2000".into(),
+        toml: format!(
+            "[chunker]\nwindow = 2\n[store]\nwriters = 1\n[remotes.sink]\nkind = \"http\"\nurl = {:?}\n",
+            sink.url()
+        ),
+        ..Options::default()
+    };
+    let mut system = System::start(options).await;
+    let chunks = system.database().await.collection::<Document>("chunks");
+    let (file, content) = system.send("file", 40 * 1024 * 1024, "sink").await;
+    until("some of it is stored", async || (chunks.count_documents(doc! {}).await.unwrap() > 0).then_some(())).await;
+    system.process("store-0").signal(Signal::STOP);
+    assert_eq!(system.api.file(&file).await["state"], "chunking", "the file was too fast for this test");
+
+    assert_eq!(system.process("chunker-0").stop().code(), Some(0), "{}", system.process("chunker-0").log());
+    let back = system.api.file(&file).await;
+    assert_eq!((&back["state"], &back["phase"]), (&json!("chunking"), &json!("waiting")));
+    assert_eq!((&back["attempts"], &back["holder"]), (&json!(0), &json!(null)));
+    let kept = chunks.count_documents(doc! {}).await.unwrap();
+    assert!((1..640).contains(&kept), "{kept} chunks are stored");
+
+    // Another goes on with it, and so does another finaliser.
+    sink.plan("file", &[Behaviour::StallAfter(1024 * 1024)]);
+    system.process("store-0").signal(Signal::CONT);
+    system.start_service(Role::Chunker, 1);
+    let under_way = until("its delivery is under way", async || {
+        let file = system.api.file(&file).await;
+        (!sink.puts().is_empty()).then_some(file)
+    })
+    .await;
+    assert_eq!((&under_way["state"], &under_way["generation"]), (&json!("delivering"), &json!(1)));
+    assert_eq!(chunks.count_documents(doc! {}).await.unwrap(), 640);
+    let status = system.process("finaliser-0").stop();
+    assert_eq!(status.code(), Some(0), "{}", system.process("finaliser-0").log());
+    let back = system.api.file(&file).await;
+    assert_eq!((&back["state"], &back["phase"]), (&json!("delivering"), &json!("waiting")));
+    assert_eq!((&back["attempts"], &back["holder"]), (&json!(0), &json!(null)));
+    assert!(sink.is_empty());
+
+    system.start_service(Role::Finaliser, 1);
+    let file = system.api.until_state(&file, "delivered").await;
+    assert_eq!(file["receipt"]["attempts"], 1);
+    assert_eq!(sink.object("/in/file"), Some((content.size, content.sha256)));
+    let record = system.database().await.collection::<Document>("files").find_one(doc! {}).await.unwrap().unwrap();
+    let attempts = record.get_document("attempts").unwrap();
+    assert_eq!(attempts.get("chunking").and_then(|count| count.as_i64().or(count.as_i32().map(i64::from))), Some(1));
+    let work = jetstream::new(system.nats().await).get_stream(system.names.work_stream()).await.unwrap();
+    until("no hint is left", async || (work.get_info().await.unwrap().state.messages == 0).then_some(())).await;
+}
