@@ -30,6 +30,13 @@ pub(crate) async fn handle(chunker: Arc<Chunker>, job: Job) -> Outcome {
         Err(error) => return Outcome::Outage(error.to_string()),
     };
     service.announcer.announce(&held.file, None);
+    if held.file.attempts.chunking > service.settings.retry.attempts {
+        // The attempts before did not even come to say why: each ended with its worker.
+        let detail =
+            format!("{} attempts to read it were begun and none came to an end", held.file.attempts.chunking - 1);
+        let problem = Problem::new("too-many-attempts", "Every attempt broke off", detail);
+        return give_up(&chunker, &held, problem).await.unwrap_or_else(|error| Outcome::Outage(error.to_string()));
+    }
     let holding = Holding::start(service, &held.lease, held.file.progress, &job);
     let ended = holding.run(service, store(&chunker, &mut held, &holding)).await;
     let settled = match ended {

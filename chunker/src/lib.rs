@@ -4,6 +4,7 @@
 //! window of chunk requests under way.
 
 mod handler;
+mod memory;
 mod pass;
 mod reader;
 mod sender;
@@ -18,11 +19,14 @@ use runtime::nats::{Nats, Use};
 use runtime::service::StartError;
 use runtime::source::Roots;
 
+use crate::memory::Memory;
+
 /// What all files of a chunker share.
 #[derive(Debug)]
 pub(crate) struct Chunker {
     pub(crate) service: Service,
     pub(crate) roots: Roots,
+    pub(crate) memory: Memory,
     /// A connection for chunks alone: an ack must not queue behind payloads.
     pub(crate) data: Nats,
 }
@@ -37,7 +41,7 @@ pub async fn run(service: Service) -> Result<(), StartError> {
     let roots = opened.map_err(|e| StartError::Own(e.to_string()))?.map_err(|e| StartError::Own(e.to_string()))?;
     let data = Nats::open(&service.settings.nats, &service.names, &service.worker, Use::Data, &service.life).await?;
     service.register().await?;
-    let chunker = Arc::new(Chunker { service: service.clone(), roots, data });
+    let chunker = Arc::new(Chunker { service: service.clone(), roots, memory: Memory::new(), data });
     let concurrency = service.settings.chunker.concurrency;
     let handle = move |job| handler::handle(chunker.clone(), job);
     service.life.spawn("hints to prepare", consume(service.clone(), Step::Prepare, concurrency, handle));

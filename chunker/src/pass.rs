@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use contract::{ChunkNumber, Digest, Split};
 use ledger::{ChunkProof, FileRecord, Layout, LedgerError};
 use runtime::hold::{Fence, LeaseLost};
@@ -89,11 +88,11 @@ pub(crate) async fn run(
     fence.note_progress(|progress| *progress = ledger::Progress::default());
 
     let (pieces, read) = mpsc::channel(READ_AHEAD);
-    let (used, mut to_reuse) = mpsc::unbounded_channel::<BytesMut>();
-    let reading = tokio::task::spawn_blocking(move || reader::read(&source, opened, split, &pieces, &mut to_reuse));
+    let shared = chunker.clone();
+    let reading = tokio::task::spawn_blocking(move || reader::read(&source, opened, split, &pieces, &shared.memory));
 
     let addressee = Addressee { file: file.id, generation: file.generation, epoch: file.epoch };
-    let mut sender = Sender::new(chunker, addressee, fence.clone(), split.chunk_size(), used);
+    let mut sender = Sender::new(chunker, addressee, fence.clone(), split.chunk_size());
     let sent = if resuming {
         let (to_send, missing) = mpsc::channel(1);
         let mut stored = StoredProofs { chunker, file, layout, split, known: VecDeque::new(), end: 0 };
@@ -139,6 +138,7 @@ impl StoredProofs<'_> {
                     progress.chunks_stored += 1;
                     progress.bytes_stored += piece.data.len() as u64;
                 });
+                self.chunker.memory.put_back(piece.data);
             } else if missing.send(piece).await.is_err() {
                 // The sender has stopped, and says why itself.
                 return Ok(());

@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use contract::{ChunkNumber, Digest, Hasher, Split};
 use runtime::source::Fingerprint;
 use tokio::sync::mpsc;
+
+use crate::memory::{Memory, Share};
 
 /// A chunk that was read.
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub(crate) struct Piece {
     pub(crate) number: ChunkNumber,
     pub(crate) sha256: Digest,
     pub(crate) data: Bytes,
+    pub(crate) _share: Share,
 }
 
 /// Why a reading did not come to its end.
@@ -33,25 +36,23 @@ pub(crate) enum ReadError {
 
 /// Reads the whole file. Blocking; ends early when `pieces` is closed.
 ///
-/// Positioned reads, never a memory map: a file that shrinks under a map kills the process. Buffers that were sent come back
-/// through `used`, so the memory is that of the chunks under way.
+/// Positioned reads, never a memory map: a file that shrinks under a map kills the process.
 pub(crate) fn read(
     file: &File,
     opened: Fingerprint,
     split: Split,
     pieces: &mpsc::Sender<Piece>,
-    used: &mut mpsc::UnboundedReceiver<BytesMut>,
+    memory: &Memory,
 ) -> Result<Digest, ReadError> {
     let mut whole = Hasher::new();
     for number in split.numbers() {
         let at = split.offset(number);
         // Every number of the split has a length.
-        let len = split.len(number).unwrap_or_default() as usize;
-        let mut buffer = used.try_recv().unwrap_or_default();
-        buffer.resize(len, 0);
+        let len = split.len(number).unwrap_or_default();
+        let (mut buffer, _share) = memory.take(len).ok_or(ReadError::BrokenOff)?;
         read_exactly(file, &mut buffer, at)?;
         whole.update(&buffer);
-        let piece = Piece { number, sha256: Digest::of(&buffer), data: buffer.freeze() };
+        let piece = Piece { number, sha256: Digest::of(&buffer), data: buffer.freeze(), _share };
         pieces.blocking_send(piece).map_err(|_| ReadError::BrokenOff)?;
     }
     unchanged(file, opened)?;
@@ -106,9 +107,10 @@ mod tests {
         let opened = Fingerprint::of(&source).unwrap();
         let split = Split::new(bytes.len() as u64, chunk_size).unwrap();
         let (sender, mut pieces) = mpsc::channel(1024);
-        let (_, mut used) = mpsc::unbounded_channel();
         meanwhile(&mut source);
-        let whole = read(&source, opened, split, &sender, &mut used)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _inside = runtime.enter();
+        let whole = read(&source, opened, split, &sender, &Memory::new())?;
         drop(sender);
         let mut all = Vec::new();
         while let Some(piece) = pieces.blocking_recv() {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use async_nats::client::{Request, RequestErrorKind};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use contract::{ChunkAnswer, ChunkHeader, ChunkReply, Epoch, FileId, Generation};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -37,7 +37,6 @@ pub(crate) struct Sender<'a> {
     addressee: Addressee,
     fence: Fence,
     window: Window,
-    used: mpsc::UnboundedSender<BytesMut>,
     last_taken: Instant,
 }
 
@@ -59,15 +58,9 @@ enum Answer {
 }
 
 impl<'a> Sender<'a> {
-    pub(crate) fn new(
-        chunker: &'a Chunker,
-        addressee: Addressee,
-        fence: Fence,
-        chunk_size: u32,
-        used: mpsc::UnboundedSender<BytesMut>,
-    ) -> Self {
+    pub(crate) fn new(chunker: &'a Chunker, addressee: Addressee, fence: Fence, chunk_size: u32) -> Self {
         let window = Window::new(chunker.service.settings.chunker.window, chunk_size);
-        Self { chunker, addressee, fence, window, used, last_taken: Instant::now() }
+        Self { chunker, addressee, fence, window, last_taken: Instant::now() }
     }
 
     /// Sends all pieces that come through the channel. Every one of them is stored when this returns.
@@ -109,10 +102,7 @@ impl<'a> Sender<'a> {
                     progress.chunks_stored += 1;
                     progress.bytes_stored += len;
                 });
-                // Nobody else has these bytes any more unless the connection still holds them; then a new buffer is made.
-                if let Ok(buffer) = sending.piece.data.try_into_mut() {
-                    drop(self.used.send(buffer));
-                }
+                self.chunker.memory.put_back(sending.piece.data);
                 return Ok(None);
             }
             Answer::Busy => {

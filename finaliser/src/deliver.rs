@@ -17,9 +17,6 @@ const QUICK_TRIES: u32 = 3;
 /// The pause before the second quick try; before the third it is doubled, both with jitter.
 const QUICK_PAUSE: Duration = Duration::from_millis(200);
 
-/// Pieces between the prover and the remote. The prover holds a range of chunks by itself.
-const PIECES: usize = 1;
-
 /// What a delivery came to.
 #[derive(Debug)]
 pub(crate) struct Delivered {
@@ -129,7 +126,7 @@ impl Delivery<'_> {
     }
 
     async fn send_large(&self) -> Result<Evidence, DeliveryError> {
-        let (pieces, body) = mpsc::channel(PIECES);
+        let (pieces, body) = mpsc::channel(self.content.queue());
         let proving = async {
             let proved = self.content.stream(&self.fence, &pieces).await;
             drop(pieces);

@@ -25,8 +25,8 @@ pub(crate) async fn handle(finaliser: Arc<Finaliser>, job: Job) -> Outcome {
     };
     service.announcer.announce(&held.file, None);
     let settled = match accepted(&finaliser, &held) {
-        Err(NotBegun::Wrong(problem)) => give_up(&finaliser, &held, problem).await,
-        Err(NotBegun::NoRemote(problem)) => again(&finaliser, &held, problem, None).await,
+        Err(NotBegun::GivenUp(problem)) => give_up(&finaliser, &held, *problem).await,
+        Err(NotBegun::NoRemote(problem)) => again(&finaliser, &held, *problem, None).await,
         Ok((delivery, expectation)) => {
             let holding = Holding::start(service, &held.lease, held.file.progress, &job);
             let delivery = delivery(&holding);
@@ -44,27 +44,36 @@ pub(crate) async fn handle(finaliser: Arc<Finaliser>, job: Job) -> Outcome {
 
 /// Why a delivery was not even begun.
 enum NotBegun {
-    /// What is recorded is not what is expected.
-    Wrong(Problem),
+    /// What is recorded is not what is expected, or too many attempts broke off.
+    GivenUp(Box<Problem>),
     /// The remote is not configured here.
-    NoRemote(Problem),
+    NoRemote(Box<Problem>),
 }
 
-/// Judges the expectation, before any connection is opened, and makes the delivery ready.
+/// Judges the record and its expectation, before any connection is opened, and makes the delivery ready.
 fn accepted<'a>(
     finaliser: &'a Finaliser,
     held: &'a Held,
 ) -> Result<(impl FnOnce(&Holding) -> Delivery<'a>, Expectation), NotBegun> {
     let (service, file) = (&finaliser.service, &held.file);
+    let attempts = file.attempts.delivering;
+    if attempts > service.settings.retry.attempts {
+        // The attempts before did not even come to say why: each ended with its worker.
+        let detail = format!("{} attempts to deliver it were begun and none came to an end", attempts - 1);
+        let problem = Problem::new("too-many-attempts", "Every attempt broke off", detail);
+        return Err(NotBegun::GivenUp(problem.into()));
+    }
     let content = Content::of(&service.ledger, file, service.settings.finaliser.prefetch);
     let (Some(expectation), Some(content)) = (file.expectation.clone(), content) else {
         let detail = format!("the record of {} has no expectation or no stored content", file.id);
-        return Err(NotBegun::Wrong(Problem::new("record-incomplete", "The record is incomplete", detail)));
+        let problem = Problem::new("record-incomplete", "The record is incomplete", detail);
+        return Err(NotBegun::GivenUp(problem.into()));
     };
-    expectation.judge(content.proven()).map_err(|mismatch| NotBegun::Wrong(Problem::from(&mismatch)))?;
+    expectation.judge(content.proven()).map_err(|mismatch| NotBegun::GivenUp(Problem::from(&mismatch).into()))?;
     let Some(remote) = finaliser.remotes.get(&expectation.remote) else {
         let detail = format!("the remote {:?} is not configured for this finaliser", expectation.remote);
-        return Err(NotBegun::NoRemote(Problem::new("unknown-remote", "The remote is not configured", detail)));
+        let problem = Problem::new("unknown-remote", "The remote is not configured", detail);
+        return Err(NotBegun::NoRemote(problem.into()));
     };
     let object = expectation.name.clone();
     let begin = move |holding: &Holding| {

@@ -2,12 +2,19 @@
 
 use bytes::Bytes;
 use contract::{ChunkNumber, Digest, Generation, Hasher, Proven};
+use futures_util::{StreamExt, stream};
 use ledger::{FileRecord, Layout, Ledger, LedgerError, StoredChunk};
 use runtime::hold::{Fence, LeaseLost};
 use tokio::sync::mpsc;
 
 /// Bytes of a file that are read ahead of the remote at most, whatever `finaliser.prefetch` says.
 const AHEAD_BYTES: u32 = 16 * 1024 * 1024;
+
+/// Ranges read from MongoDB at the same time.
+const READS: usize = 2;
+
+/// Ranges of a file in memory: those on their way from MongoDB, one that is hashed, one on its way to the remote.
+const RANGES: u32 = 4;
 
 /// Why a file was not proved.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +40,7 @@ pub(crate) struct Content {
     record: FileRecord,
     layout: Layout,
     proven: Proven,
-    /// Chunks that one query reads. Two such ranges are in memory: one on its way to the remote, one on its way from MongoDB.
+    /// Chunks that one query reads.
     range: u32,
 }
 
@@ -42,7 +49,7 @@ impl Content {
     pub(crate) fn of(ledger: &Ledger, record: &FileRecord, prefetch: u32) -> Option<Self> {
         let proven = record.proven()?;
         let most = prefetch.min(AHEAD_BYTES / proven.split.chunk_size().max(1));
-        let range = (most / 2).max(1);
+        let range = (most / RANGES).max(1);
         Some(Self { ledger: ledger.clone(), record: record.clone(), layout: record.layout?, proven, range })
     }
 
@@ -54,9 +61,14 @@ impl Content {
         self.record.generation
     }
 
+    /// Pieces that may wait for the remote: one range.
+    pub(crate) const fn queue(&self) -> usize {
+        self.range as usize
+    }
+
     /// Whether the whole fits into what is read ahead anyway.
     pub(crate) fn is_small(&self) -> bool {
-        self.proven.split.count() <= self.range * 2
+        self.proven.split.count() <= self.range * RANGES
     }
 
     /// Reads and proves a small file before anything is sent.
@@ -72,23 +84,21 @@ impl Content {
         Ok(all)
     }
 
-    /// Reads all chunks in order into `pieces`. The last one follows only when the whole is right and the lease holds.
+    /// Reads all chunks in order into `pieces`. The last range follows only when the whole is right and the lease holds.
     ///
-    /// Ends early, and well, when nobody takes the pieces: then the taker knows why.
+    /// Reading, hashing and sending go on at the same time. Ends early, and well, when nobody takes the pieces: then the taker
+    /// knows why.
     pub(crate) async fn stream(&self, fence: &Fence, pieces: &mpsc::Sender<Bytes>) -> Result<(), ProofError> {
         let count = self.proven.split.count();
+        let starts = (0..count).step_by(self.range as usize).map(ChunkNumber);
+        let mut ranges = stream::iter(starts).map(|from| async move { (from, self.read(from).await) }).buffered(READS);
         let mut whole = Hasher::new();
-        let mut next = ChunkNumber(0);
-        let mut ahead = (count > 0).then(|| self.read_ahead(next));
-        while let Some(reading) = ahead.take() {
-            let chunks = reading.await??;
-            let expected = self.range.min(count - next.0);
-            self.check(next, expected, &chunks)?;
-            next = ChunkNumber(next.0 + expected);
-            ahead = (next.0 < count).then(|| self.read_ahead(next));
+        while let Some((from, read)) = ranges.next().await {
+            let chunks = read?;
+            let expected = self.range.min(count - from.0);
+            self.check(from, expected, &chunks)?;
             whole = hash(whole, &chunks).await?;
-            let last = ahead.is_none();
-            if last {
+            if from.0 + expected == count {
                 self.judge(whole.clone().finish()).await?;
             }
             for chunk in chunks {
@@ -106,12 +116,12 @@ impl Content {
         Ok(())
     }
 
-    fn read_ahead(&self, from: ChunkNumber) -> tokio::task::JoinHandle<Result<Vec<StoredChunk>, LedgerError>> {
-        let content = self.clone();
-        tokio::spawn(async move {
-            let Self { ledger, record, layout, range, .. } = content;
-            ledger.read_chunks(record.id, record.generation, layout, from, range).await
-        })
+    /// Begins to read a range at once, not only when it is waited for.
+    fn read(&self, from: ChunkNumber) -> impl Future<Output = Result<Vec<StoredChunk>, ProofError>> + use<> {
+        let Self { ledger, record, layout, range, .. } = self.clone();
+        let reading =
+            tokio::spawn(async move { ledger.read_chunks(record.id, record.generation, layout, from, range).await });
+        async { Ok(reading.await??) }
     }
 
     /// Every number of the range is there, once, with the length that the split gives it.
@@ -137,7 +147,7 @@ impl Content {
         }
         let mut bad = Vec::new();
         for from in (0..self.proven.split.count()).step_by(self.range as usize) {
-            let chunks = self.read_ahead(ChunkNumber(from)).await??;
+            let chunks = self.read(ChunkNumber(from)).await?;
             let wrong = |chunk: &&StoredChunk| Digest::of(&chunk.data) != chunk.sha256;
             bad.extend(chunks.iter().filter(wrong).map(|chunk| chunk.number.to_string()));
         }

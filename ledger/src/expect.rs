@@ -91,6 +91,7 @@ fn decide(record: FileRecord, expectation: &Expectation) -> Result<Decision, Led
             Some(Ok(())) => {
                 let transition = Transition::default()
                     .set_literal("expectation", to_bson(expectation)?)
+                    .set_literal("remote", expectation.remote.as_str())
                     .set("due_at", now_plus(PUSH))
                     .unset(&["error", "not_before", "hint_refusals"]);
                 Ok(Decision::Write { version: record.version, transition, accepted: true })

@@ -46,7 +46,7 @@ pub struct FileRecord {
     pub sha256: Option<Digest>,
     /// What a finalise request expects: waiting until `stored`, accepted from then on.
     pub expectation: Option<Expectation>,
-    /// The remote that prepare named.
+    /// The remote that prepare named; that of the expectation once one is accepted.
     pub remote: Option<String>,
     /// How far delivery is.
     pub delivery: Option<Delivery>,

@@ -65,7 +65,11 @@ fn judged(file: &FileRecord, facts: Stored) -> Result<(Transition, bool), Ledger
     let verdict = file.expectation.as_ref().map(|expected| expected.judge(&Proven { sha256: facts.sha256, split }));
     Ok(match verdict {
         None => (transition.unset(&["due_at", "error"]), false),
-        Some(Ok(())) => (transition.set("due_at", now_plus(PUSH)).unset(&["error"]), true),
+        Some(Ok(())) => {
+            let remote = file.expectation.as_ref().map_or("", |expected| expected.remote.as_str());
+            let accepted = transition.set_literal("remote", remote).set("due_at", now_plus(PUSH));
+            (accepted.unset(&["error"]), true)
+        }
         Some(Err(mismatch)) => (refused(transition, &mismatch)?, false),
     })
 }

@@ -29,8 +29,8 @@ struct Announcement {
 }
 
 impl Announcer {
-    /// An announcer that works until the process stops and its queue is empty.
-    pub fn start(life: &Lifecycle, nats: Nats, ledger: Ledger) -> Self {
+    /// An announcer that works until the process stops and its queue is empty. `cause`: why its hints are published.
+    pub fn start(life: &Lifecycle, nats: Nats, ledger: Ledger, cause: Cause) -> Self {
         let (queue, mut announcements) = mpsc::channel::<Announcement>(QUEUE);
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
         let permits = at_once.clone();
@@ -40,7 +40,7 @@ impl Announcer {
                 let Ok(permit) = permits.clone().acquire_owned().await else { return };
                 let (nats, ledger) = (nats.clone(), ledger.clone());
                 tokio::spawn(async move {
-                    announce(&nats, &ledger, announcement).await;
+                    announce(&nats, &ledger, announcement, cause).await;
                     drop(permit);
                 });
             }
@@ -59,11 +59,6 @@ impl Announcer {
         self.send(Announcement { outbox: record.outbox(), hint });
     }
 
-    /// Announces events that a sweep has found.
-    pub(crate) fn announce_outbox(&self, outbox: Outbox) {
-        self.send(Announcement { outbox, hint: None });
-    }
-
     fn send(&self, announcement: Announcement) {
         if self.queue.try_send(announcement).is_err() {
             tracing::debug!("too many announcements wait; the sweep will make this one");
@@ -80,11 +75,11 @@ impl Announcer {
     }
 }
 
-async fn announce(nats: &Nats, ledger: &Ledger, announcement: Announcement) {
+async fn announce(nats: &Nats, ledger: &Ledger, announcement: Announcement, cause: Cause) {
     let Announcement { outbox, hint } = announcement;
     let file = outbox.file;
     if let Some(step) = hint {
-        hint_once(nats, ledger, step, file, Cause::Progress).await.unwrap_or_else(|error| {
+        hint_once(nats, ledger, step, file, cause).await.unwrap_or_else(|error| {
             tracing::debug!(%file, "a hint was not published; the sweep will: {error}");
         });
     }
@@ -108,7 +103,7 @@ pub(crate) async fn hint_once(
 }
 
 /// Publishes events one by one, each after the one before was acknowledged, then takes them out of the record.
-async fn publish(nats: &Nats, ledger: &Ledger, outbox: &Outbox) -> Result<(), AnnounceError> {
+pub(crate) async fn publish(nats: &Nats, ledger: &Ledger, outbox: &Outbox) -> Result<(), AnnounceError> {
     for event in &outbox.events {
         nats.event(event).await?;
     }

@@ -10,6 +10,7 @@ use contract::{DeadLetter, FileId, Hint, Step};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::nats::NatsError;
 use crate::service::Service;
 use crate::{retry, streams, sweep};
 
@@ -225,7 +226,11 @@ async fn bury(service: &Service, acker: &Acker, message: &async_nats::Message, r
     tracing::warn!(subject = %message.subject, "a message cannot be read: {reason}");
     service.counters.unreadable();
     let letter = DeadLetter::new(service.role, &message.subject, &reason, &message.payload);
-    match service.nats.dead(service.role, &letter).await {
+    let mut kept = service.nats.dead(service.role, &letter).await;
+    if matches!(kept, Err(NatsError::NoStream { .. })) && sweep::make_streams(service).await.is_ok() {
+        kept = service.nats.dead(service.role, &letter).await;
+    }
+    match kept {
         Ok(()) => answer(acker, AckKind::Term).await,
         // Not kept, so not ended: it comes again.
         Err(error) => tracing::warn!("an unreadable message was not kept; it comes again: {error}"),

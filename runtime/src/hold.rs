@@ -49,12 +49,15 @@ pub enum Ended<T> {
 impl Fence {
     /// Whether the lease holds now. Asked before every chunk, and before the act that makes a file visible.
     pub fn check(&self) -> Result<(), LeaseLost> {
-        let safe_until = *self.0.safe_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.0.lost.is_cancelled() || Instant::now() >= safe_until {
+        if self.0.lost.is_cancelled() || Instant::now() >= self.safe_until() {
             self.0.lost.cancel();
             return Err(LeaseLost);
         }
         Ok(())
+    }
+
+    fn safe_until(&self) -> Instant {
+        *self.0.safe_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes how far the work is; it is written with the next renewal.
@@ -101,21 +104,27 @@ fn safe_until(sent: Instant, length: Duration) -> Instant {
     sent + length.mul_f64(0.875)
 }
 
+/// Renews until the lease is lost: because MongoDB says so, or by our own clock while MongoDB says nothing.
 async fn keep(service: Service, lease: Lease, fence: Fence, job: Job) {
     loop {
-        tokio::time::sleep(lease.length / 4).await;
-        let sent = Instant::now();
-        match service.ledger.renew(&lease, Some(fence.progress())).await {
-            Ok(Renewal::Kept) => {
+        let renewal = async {
+            tokio::time::sleep(lease.length / 4).await;
+            let sent = Instant::now();
+            (sent, service.ledger.renew(&lease, Some(fence.progress())).await)
+        };
+        // An operation may be waited for longer than the lease lasts; that must not keep the holder from stopping.
+        match tokio::time::timeout_at(fence.safe_until().into(), renewal).await {
+            Ok((sent, Ok(Renewal::Kept))) => {
                 *fence.0.safe_until.lock().unwrap_or_else(PoisonError::into_inner) = safe_until(sent, lease.length);
                 job.still_alive().await;
             }
-            Ok(Renewal::Lost) => {
+            Ok((_, Ok(Renewal::Lost))) => {
                 tracing::warn!(file = %lease.file, epoch = %lease.epoch, "another has the file; stopping");
                 fence.0.lost.cancel();
             }
             // It may yet succeed while the lease lasts; the check below ends it when it does not.
-            Err(error) => tracing::warn!(file = %lease.file, "a lease was not renewed: {error}"),
+            Ok((_, Err(error))) => tracing::warn!(file = %lease.file, "a lease was not renewed: {error}"),
+            Err(_) => tracing::warn!(file = %lease.file, "a lease was not renewed in time; stopping"),
         }
         if fence.check().is_err() {
             return;

@@ -7,7 +7,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::{Client, ConnectOptions, Event as ConnectionEvent};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event as ConnectionEvent};
 use contract::{Cause, DeadLetter, Event, FileId, Hint, Names, PAYLOAD_HEADROOM, Role, Step};
 use tokio::sync::watch;
 
@@ -134,7 +134,12 @@ impl Nats {
             options = options.add_root_certificates(file.clone());
         }
         let servers: Vec<&str> = settings.url().split(',').map(str::trim).collect();
-        let client = options.connect(servers.as_slice()).await?;
+        let client = options.connect(servers.as_slice()).await.map_err(|error| match error.kind() {
+            ConnectErrorKind::ServerParse => {
+                NatsError::Settings(SettingsError::Value { key: "nats.url".into(), why: error.to_string() })
+            }
+            _ => NatsError::Connect(error),
+        })?;
         let jetstream = jetstream::context::ContextBuilder::new()
             .timeout(REQUEST_TIMEOUT)
             .ack_timeout(REQUEST_TIMEOUT)

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{Names, Role};
+use contract::{Cause, Names, Role};
 use ledger::{Ledger, LedgerError, LedgerOptions};
 
 use crate::args::ServiceArgs;
@@ -77,7 +77,8 @@ impl Service {
         let worker = format!("{role}-{:08x}", rand::random::<u32>());
         let ledger = connect_ledger(&settings, &worker, &life).await?;
         let nats = Nats::open(&settings.nats, &names, &worker, Use::Control, &life).await?;
-        let announcer = Announcer::start(&life, nats.clone(), ledger.clone());
+        let cause = if role == Role::Gateway { Cause::Request } else { Cause::Progress };
+        let announcer = Announcer::start(&life, nats.clone(), ledger.clone(), cause);
         let counters = Counters::default();
         let service = Self { role, worker, settings, names, ledger, nats, announcer, life, counters };
         service.life.spawn("sweep", sweep::run(service.clone()));

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::{self, ErrorCode};
 use contract::{ConsumerSpec, Retention, Step, StreamSpec};
 
 use crate::nats::{Nats, NatsError};
@@ -27,11 +28,13 @@ async fn ensure_stream(nats: &Nats, spec: &StreamSpec) -> Result<bool, NatsError
     let wanted = stream_config(spec);
     match nats.jetstream().get_stream(&spec.name).await {
         Ok(stream) if same_stream(&stream.cached_info().config, &wanted) => Ok(false),
-        Ok(_) => {
+        Ok(stream) => {
             tracing::warn!(stream = spec.name, "the stream differs from what this release needs; mending it");
-            nats.jetstream().update_stream(&wanted).await.map_err(|e| failed(e.to_string()))?;
+            let mended = mended(stream.cached_info().config.clone(), wanted);
+            nats.jetstream().update_stream(&mended).await.map_err(|e| failed(e.to_string()))?;
             Ok(false)
         }
+        Err(error) if !is_missing(&error) => Err(failed(error.to_string())),
         Err(_) => {
             // Another service may make it at the same moment; that is as good.
             nats.jetstream().get_or_create_stream(wanted).await.map_err(|e| failed(e.to_string()))?;
@@ -63,7 +66,27 @@ fn stream_config(spec: &StreamSpec) -> Config {
     }
 }
 
-/// Compares what this release sets. The number of replicas and the place of storage are the operator's.
+fn is_missing(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// The stream as it is, with what this release sets. The number of replicas and the place of storage are the operator's.
+fn mended(found: Config, wanted: Config) -> Config {
+    Config {
+        description: wanted.description,
+        subjects: wanted.subjects,
+        retention: wanted.retention,
+        discard: wanted.discard,
+        max_messages_per_subject: wanted.max_messages_per_subject,
+        discard_new_per_subject: wanted.discard_new_per_subject,
+        max_messages: wanted.max_messages,
+        max_message_size: wanted.max_message_size,
+        max_age: wanted.max_age,
+        ..found
+    }
+}
+
+/// Whether the stream has what this release sets.
 fn same_stream(found: &Config, wanted: &Config) -> bool {
     found.subjects == wanted.subjects
         && found.description == wanted.description

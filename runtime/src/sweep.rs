@@ -7,7 +7,7 @@ use contract::Cause;
 use futures_util::{StreamExt, stream};
 use ledger::PUSH;
 
-use crate::announce::{AnnounceError, hint_once};
+use crate::announce::{AnnounceError, hint_once, publish};
 use crate::nats::NatsError;
 use crate::service::Service;
 use crate::{retry, streams};
@@ -15,7 +15,7 @@ use crate::{retry, streams};
 /// Files taken up by one sweep at most, so that a backlog does not become a flood.
 const AT_MOST: u16 = 256;
 
-/// Hints published at once by one sweep.
+/// Hints, and then files whose events are published, at once by one sweep.
 const AT_ONCE: usize = 16;
 
 /// Sweeps until the process stops.
@@ -59,7 +59,7 @@ pub(crate) async fn make_streams(service: &Service) -> Result<(), AnnounceError>
 
 async fn sweep(service: &Service) -> Result<(), AnnounceError> {
     let overdue = service.ledger.overdue(AT_MOST).await?;
-    let results: Vec<Result<(), AnnounceError>> = stream::iter(overdue)
+    let hinted: Vec<Result<(), AnnounceError>> = stream::iter(overdue)
         .map(|overdue| async move {
             if service.ledger.push_due(&overdue).await? {
                 hint_once(&service.nats, &service.ledger, overdue.step, overdue.file, Cause::Sweep).await?;
@@ -69,9 +69,13 @@ async fn sweep(service: &Service) -> Result<(), AnnounceError> {
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    results.into_iter().collect::<Result<(), _>>()?;
-    for outbox in service.ledger.stale_outboxes(PUSH, AT_MOST).await? {
-        service.announcer.announce_outbox(outbox);
-    }
-    Ok(())
+    hinted.into_iter().collect::<Result<(), _>>()?;
+    // Not by the announcer, which tells nobody that a stream is missing.
+    let stale = service.ledger.stale_outboxes(PUSH, AT_MOST).await?;
+    let published: Vec<Result<(), AnnounceError>> = stream::iter(stale)
+        .map(|outbox| async move { publish(&service.nats, &service.ledger, &outbox).await })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    published.into_iter().collect()
 }

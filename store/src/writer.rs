@@ -9,9 +9,12 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::admission::Admitted;
 
-/// Chunks of one insert at most. More gains nothing (MongoDB writes 1 MiB documents at the speed of its journal), and MongoDB's
-/// messages hold 48 MB: 8 of 4 MiB fit.
+/// Chunks of one insert at most.
 const BATCH: usize = 8;
+
+/// Bytes of one insert at most. The driver copies a batch twice, for every writer at once, so this is what bounds the memory;
+/// larger batches gain nothing, as MongoDB writes 1 MiB documents at the speed of its journal.
+const BATCH_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Chunks that wait for a writer at most; what is taken in is bounded before.
 const QUEUE: usize = 1024;
@@ -52,11 +55,12 @@ pub(crate) struct Writers {
 
 impl Writers {
     pub(crate) fn start(service: &Service) -> Self {
+        let most = (BATCH_BYTES / service.settings.files.chunk_size).max(1) as usize;
         let open = |place| {
             let (sender, receiver) = mpsc::channel(QUEUE);
             let receiver = Arc::new(Mutex::new(receiver));
             for _ in 0..service.settings.store.writers {
-                tokio::spawn(write_batches(service.ledger.clone(), place, receiver.clone()));
+                tokio::spawn(write_batches(service.ledger.clone(), place, most.min(BATCH), receiver.clone()));
             }
             sender
         };
@@ -83,11 +87,11 @@ impl Writers {
 }
 
 /// Until the last sender is gone.
-async fn write_batches(ledger: Ledger, place: Place, orders: Arc<Mutex<mpsc::Receiver<Order>>>) {
+async fn write_batches(ledger: Ledger, place: Place, most: usize, orders: Arc<Mutex<mpsc::Receiver<Order>>>) {
     loop {
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Vec::with_capacity(most);
         // One writer waits for orders at a time; the others write.
-        if orders.lock().await.recv_many(&mut batch, BATCH).await == 0 {
+        if orders.lock().await.recv_many(&mut batch, most).await == 0 {
             return;
         }
         let (chunks, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|order| (order.chunk, order.answer)).unzip();

@@ -286,6 +286,11 @@ async fn up_refuses_what_it_cannot_run() {
     std::fs::write(&settings, "[gateway]\nlisten = \"127.0.0.1:0\"\nlisen = 7\n").unwrap();
     let up = ["up", "--json", "--config", settings.to_str().unwrap()];
     refused(&waybill(&up, Some(&data), ""), "lisen");
+    let secret = "hush-this-is-nobodys-business";
+    std::fs::write(&settings, format!("[auth]\njwt_secret = \"{secret}")).unwrap();
+    let output = waybill(&up, Some(&data), "");
+    refused(&output, "line 2");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains(secret), "{output:?}");
     assert!(!data.path().exists(), "nothing was made");
 
     // A port that is taken: the servers that were started end again.

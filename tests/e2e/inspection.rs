@@ -251,8 +251,9 @@ async fn hints_that_nobody_can_read_are_kept_with_a_reason() {
         publish(subject, body).await;
     }
     // Of files that nobody knows: nothing to do, and nothing wrong with the message.
+    let unknown = FileId::generate();
     for step in [Step::Prepare, Step::Finalise] {
-        publish(&system.names.hint(step, one), &good).await;
+        publish(&system.names.hint(step, unknown), &Hint::new(unknown, Cause::Request).to_json()).await;
     }
     until_empty(&nats, &work).await;
     let letters = messages(&nats, &dead).await;
@@ -268,6 +269,11 @@ async fn hints_that_nobody_can_read_are_kept_with_a_reason() {
     }
     let status = ask(&nats, &system.names.status(Role::Chunker)).await;
     assert_eq!(status["unreadable"], 5);
+    // Even if the stream for them was deleted.
+    delete(&nats, &dead).await;
+    publish(&bad[0].1, bad[0].2).await;
+    until_empty(&nats, &work).await;
+    assert_eq!(messages(&nats, &dead).await.len(), 1);
     // And the workers work on.
     let (file, _) = system.send("file", 10, "folder").await;
     system.api.until_state(&file, "delivered").await;

@@ -8,6 +8,7 @@ use async_nats::jetstream;
 use contract::Role;
 use harness::{Api, Behaviour, Options, Process, Sink, System, binary, gather, until};
 use mongodb::bson::{Document, doc};
+use runtime::settings::Settings;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -19,7 +20,7 @@ const SECRET: &str = "hush-this-is-nobodys-business";
 fn spawn(system: &System, role: Role, config: &Path, environment: &[(&str, &str)]) -> Process {
     let mut command = Command::new(binary(role.as_str()));
     command.arg("--config").arg(config).envs(environment.iter().copied()).stdout(Stdio::null());
-    let name = format!("{role}-{:?}", std::time::Instant::now());
+    let name = format!("{role}-{}", config.file_stem().unwrap_or_default().display());
     Process::start(&name, command, &system.folder().join("logs"))
 }
 
@@ -136,6 +137,15 @@ async fn wrong_settings_end_a_binary_with_a_message_that_names_the_key() {
     }
 }
 
+#[test]
+fn a_password_in_the_environment_is_taken_as_it_is() {
+    for password in ["007", "1e5", "true", "TRUE", "1:2", " 7"] {
+        let environment = [("WAYBILL__NATS__PASSWORD".to_owned(), password.to_owned())].into();
+        let settings = Settings::load_with(None, Some(environment)).unwrap();
+        assert_eq!(settings.nats.password().unwrap().unwrap().expose(), password);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_waits_for_mongodb_tells_no_password_and_can_be_stopped() {
     let system = System::prepare(&Options::default()).await;
@@ -223,8 +233,11 @@ async fn while_nats_takes_too_small_payloads_nothing_is_taken_up() {
         system.start_service(role, 0);
     }
     system.log_in().await;
-    let unready = system.api.get("/readyz").await.expect(503);
-    assert!(unready.body["problems"].to_string().contains("max_payload"), "{}", unready.body);
+    until("the gateway names the setting", async || {
+        let unready = system.api.get("/readyz").await.expect(503);
+        unready.body["problems"].to_string().contains("max_payload").then_some(())
+    })
+    .await;
     for worker in ["chunker-0", "store-0", "finaliser-0"] {
         until(&format!("{worker} names the setting"), async || {
             system.process(worker).log().contains("max_payload").then_some(())

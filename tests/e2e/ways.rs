@@ -91,8 +91,8 @@ async fn two_of_each_share_fifty_files_and_deliver_each_once() {
     };
     let system = System::start(options).await;
     let mut files = Vec::new();
-    for number in 0..50_u64 {
-        let size = [0, 1, 10_000, MIB, MIB + 1, 3 * MIB, 9 * MIB + 7][number as usize % 7] + number % 3;
+    for number in 0..50_usize {
+        let size = [0, 1, 10_000, MIB, MIB + 1, 3 * MIB, 9 * MIB + 7][number % 7] + number as u64 % 3;
         let name = format!("file-{number}");
         let content = system.write(&name, size);
         let file = system.api.prepare(&name).await.expect(201).file_id();

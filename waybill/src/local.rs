@@ -108,7 +108,8 @@ impl DataDir {
         }
         if settings.default_remote.is_none() {
             let remote = RemoteSettings::Directory(DirectoryRemote { path: self.remote() });
-            settings.remotes.insert(DEFAULT_REMOTE.into(), remote);
+            // One of that name that the settings have stays what it is.
+            settings.remotes.entry(DEFAULT_REMOTE.into()).or_insert(remote);
             settings.default_remote = Some(DEFAULT_REMOTE.into());
         }
         if settings.auth.jwt_secret.is_none() && settings.auth.jwt_secret_file.is_none() {

@@ -29,9 +29,9 @@ pub async fn add(name: &str, place: &Place) -> Result<()> {
         (1..=LONGEST).contains(&name.len()) && !name.chars().any(char::is_control),
         "expected a name of 1 to {LONGEST} bytes without control characters"
     );
+    let ledger = connect(place).await?;
     let password = ask_password()?;
     ensure!((8..=LONGEST).contains(&password.len()), "expected a password of 8 to {LONGEST} bytes");
-    let ledger = connect(place).await?;
     if !ledger.add_user(&NewUser { username: name, password: &password }).await? {
         bail!("there is a user {name:?} already; nothing was changed");
     }

@@ -91,7 +91,7 @@ async fn connections_are_limited() {
 
 #[tokio::test]
 async fn a_request_under_way_is_answered_at_the_end() {
-    let stage = Stage::set().await;
+    let stage = Stage::set_with(|settings| settings.work.grace_ms = 60_000).await;
     let login = format!("username={USER}&password={}", PASSWORD.replace(' ', "+"));
     let mut stream = TcpStream::connect(stage.address).await.unwrap();
     let head = format!(

@@ -68,7 +68,7 @@ async fn what_is_no_password_grant_is_refused() {
 #[tokio::test]
 async fn a_crowd_is_served_or_told_to_come_again() {
     let stage = Stage::set().await;
-    let crowd = (0..80).map(|_| {
+    let crowd = (0..200).map(|_| {
         let stranger = stage.stranger.clone();
         tokio::spawn(async move { stranger.form("/auth/token", &[("username", "eve"), ("password", "x")]).await })
     });

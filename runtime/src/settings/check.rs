@@ -15,14 +15,17 @@ impl Settings {
         if self.mongodb.database.is_empty() || self.mongodb.database.contains(['/', '\\', '.', ' ', '"', '$', '\0']) {
             return Err(wrong("mongodb.database", "expected a database name without / \\ . \" $ and spaces"));
         }
-        for root in self.files.roots.iter().filter(|root| !root.is_absolute()) {
+        if let Some(root) = self.files.roots.iter().find(|root| !root.is_absolute()) {
             return Err(wrong("files.roots", format!("expected absolute paths, found {}", root.display())));
         }
         self.check_bounds()?;
         for (name, remote) in &self.remotes {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
             if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-                return Err(wrong("remotes", format!("expected names of a-z, 0-9, - and _, found {name:?}")));
+                return Err(wrong(
+                    "remotes",
+                    format!("expected names of letters a-z and A-Z, digits, - and _, found {name:?}"),
+                ));
             }
             remote.check().map_err(|why| wrong(&format!("remotes.{name}"), why))?;
         }
@@ -56,7 +59,7 @@ impl Settings {
         within("store.writers", self.store.writers, 1..=64)?;
         within("store.in_flight_bytes", self.store.in_flight_bytes, CHUNK_SIZE_MAX..=1 << 30)?;
         within("finaliser.concurrency", self.finaliser.concurrency, 1..=64)?;
-        within("finaliser.prefetch", self.finaliser.prefetch, 2..=16)
+        within("finaliser.prefetch", self.finaliser.prefetch, 4..=16)
     }
 }
 

@@ -7,6 +7,7 @@ mod secret;
 mod sections;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -17,6 +18,17 @@ pub use sections::{
     AuthSettings, ChunkerSettings, FilesSettings, FinaliserSettings, GatewaySettings, HealthSettings, LogFormat,
     MongodbSettings, NatsSettings, RetrySettings, StoreSettings, TelemetrySettings, WorkSettings,
 };
+
+/// Variables that are text whatever they look like. The others are parsed: `007` would become 7, and that is no longer the password.
+const TEXT: [&str; 7] = [
+    "WAYBILL__NATS__PREFIX",
+    "WAYBILL__NATS__USERNAME",
+    "WAYBILL__NATS__PASSWORD",
+    "WAYBILL__MONGODB__URI",
+    "WAYBILL__MONGODB__DATABASE",
+    "WAYBILL__AUTH__JWT_SECRET",
+    "WAYBILL__DEFAULT_REMOTE",
+];
 
 /// All settings.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -57,7 +69,7 @@ pub struct Settings {
 pub enum SettingsError {
     /// Not readable, or a key or value is wrong.
     #[error("the settings cannot be read: {0}")]
-    Read(#[from] config::ConfigError),
+    Read(String),
     /// A value is out of its bounds.
     #[error("the setting {key} is wrong: {why}")]
     Value {
@@ -97,21 +109,34 @@ impl Settings {
         file: Option<&Path>,
         environment: Option<std::collections::HashMap<String, String>>,
     ) -> Result<Self, SettingsError> {
-        let variables = config::Environment::with_prefix("WAYBILL")
-            .prefix_separator("__")
-            .separator("__")
-            .try_parsing(true)
-            .list_separator(":")
-            .with_list_parse_key("files.roots")
-            .source(environment);
+        let text = environment.clone().unwrap_or_else(|| std::env::vars_os().filter_map(unicode).collect());
+        let text = text.into_iter().filter(|(name, _)| TEXT.contains(&name.to_ascii_uppercase().as_str())).collect();
+        let variables = |environment| {
+            config::Environment::with_prefix("WAYBILL").prefix_separator("__").separator("__").source(environment)
+        };
+        let parsed = variables(environment).try_parsing(true).list_separator(":").with_list_parse_key("files.roots");
         let mut builder = config::Config::builder();
         if let Some(file) = file {
             builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
         }
-        let settings: Self = builder.add_source(variables).build()?.try_deserialize()?;
+        let settings: Self = builder.add_source(parsed).add_source(variables(Some(text))).build()?.try_deserialize()?;
         settings.check()?;
         Ok(settings)
     }
+}
+
+impl From<config::ConfigError> for SettingsError {
+    /// Keeps the message without the lines of the file that it quotes (`19 | jwt_secret = ...`): they may hold a secret.
+    fn from(error: config::ConfigError) -> Self {
+        let shown = error.to_string();
+        let quoted = |line: &&str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
+        Self::Read(shown.lines().filter(|line| !quoted(line)).map(str::trim).collect::<Vec<_>>().join(": "))
+    }
+}
+
+/// A variable that is Unicode; another one is refused when the settings are built, if it is ours.
+fn unicode((name, value): (OsString, OsString)) -> Option<(String, String)> {
+    Some((name.into_string().ok()?, value.into_string().ok()?))
 }
 
 /// A secret given in clear or by the file that holds it; the file's trailing line end does not count.

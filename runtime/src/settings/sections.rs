@@ -97,7 +97,14 @@ impl MongodbSettings {
     pub fn uri(&self) -> Result<Secret, SettingsError> {
         let clear = Some(&self.uri).filter(|uri| !uri.expose().is_empty());
         let uri = secret_of("mongodb.uri_file", clear, self.uri_file.as_ref())?;
-        Ok(uri.unwrap_or_else(|| Secret::new("mongodb://127.0.0.1:27017/?replicaSet=rs0".into())))
+        let uri = uri.unwrap_or_else(|| Secret::new("mongodb://127.0.0.1:27017/?replicaSet=rs0".into()));
+        if !["mongodb://", "mongodb+srv://"].iter().any(|scheme| uri.expose().starts_with(scheme)) {
+            return Err(SettingsError::Value {
+                key: "mongodb.uri".into(),
+                why: "expected a connection string that begins with mongodb:// or mongodb+srv://".into(),
+            });
+        }
+        Ok(uri)
     }
 }
 
@@ -250,7 +257,7 @@ pub struct ChunkerSettings {
 
 impl Default for ChunkerSettings {
     fn default() -> Self {
-        Self { concurrency: 2, window: 16, chunk_timeout_ms: 10_000 }
+        Self { concurrency: 8, window: 16, chunk_timeout_ms: 10_000 }
     }
 }
 
@@ -276,13 +283,13 @@ impl Default for StoreSettings {
 pub struct FinaliserSettings {
     /// Files at once (1 to 64).
     pub concurrency: usize,
-    /// Chunks read ahead of the remote at most, per file (2 to 16); at most 16 MiB whatever it says.
+    /// Chunks of a file in memory at most: on their way from MongoDB, hashed, on their way to the remote (4 to 16); at most 16 MiB whatever it says.
     pub prefetch: u32,
 }
 
 impl Default for FinaliserSettings {
     fn default() -> Self {
-        Self { concurrency: 4, prefetch: 8 }
+        Self { concurrency: 8, prefetch: 8 }
     }
 }
 

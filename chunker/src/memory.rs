@@ -1,0 +1,65 @@
+//! The memory that all files of a chunker share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// KiB of chunks that all files together may have read and not yet stored: with the copies on the connection this stays well
+/// below 128 MiB, however many files are read at once.
+const KIB: usize = 48 * 1024;
+
+/// A bounded amount of memory, and the buffers in it that wait to be used again.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    kib: Arc<Semaphore>,
+    /// A buffer is made only where none waits, so there are never more than were once in use together.
+    idle: Mutex<Vec<BytesMut>>,
+}
+
+/// The right to a part of the memory; gives it back when dropped.
+pub(crate) type Share = OwnedSemaphorePermit;
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self { kib: Arc::new(Semaphore::new(KIB)), idle: Mutex::default() }
+    }
+
+    /// A buffer of `len` bytes, with whatever content, as soon as there is room. Blocking. `None`: the process ends.
+    pub(crate) fn take(&self, len: u32) -> Option<(BytesMut, Share)> {
+        let share = Handle::current().block_on(self.kib.clone().acquire_many_owned(len.div_ceil(1024))).ok()?;
+        let mut buffer = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        buffer.resize(len as usize, 0);
+        Some((buffer, share))
+    }
+
+    /// Takes bytes that are stored back to be used again, unless the connection still holds them.
+    pub(crate) fn put_back(&self, bytes: Bytes) {
+        if let Ok(buffer) = bytes.try_into_mut() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_used_again() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _inside = runtime.enter();
+        let memory = Memory::new();
+        let (buffer, share) = memory.take(5000).unwrap();
+        let address = buffer.as_ptr();
+        let bytes = buffer.freeze();
+        let held = bytes.clone();
+        memory.put_back(bytes);
+        assert!(memory.idle.lock().unwrap().is_empty(), "somebody else still reads it");
+        memory.put_back(held);
+        drop(share);
+        let (again, _share) = memory.take(4000).unwrap();
+        assert_eq!((again.as_ptr(), again.len()), (address, 4000));
+    }
+}

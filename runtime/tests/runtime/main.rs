@@ -1,0 +1,10 @@
+//! How services run: what they are told, how they take hints, hold files, announce and end. On a real nats-server and a real
+//! mongod.
+
+mod announce;
+mod consume;
+mod hold;
+mod lifecycle;
+mod settings;
+mod stage;
+mod sweep;

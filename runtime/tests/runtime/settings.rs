@@ -1,0 +1,357 @@
+//! What services are told: defaults, a file, the environment; and what they do not accept.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ledger::BlockCompressor;
+use runtime::settings::{HttpRemote, LogFormat, RemoteSettings, Settings, SettingsError};
+use tempfile::NamedTempFile;
+
+const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn environment(variables: &[(&str, &str)]) -> HashMap<String, String> {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    Settings::load_with(Some(file(text).path()), Some(environment(variables)))
+}
+
+fn load_file(text: &str) -> Result<Settings, SettingsError> {
+    load(text, &[])
+}
+
+fn load_environment(variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    Settings::load_with(None, Some(environment(variables)))
+}
+
+/// What is said about settings that are not accepted.
+#[track_caller]
+fn refused(loaded: Result<Settings, SettingsError>) -> String {
+    loaded.map(|settings| panic!("accepted: {settings:?}")).unwrap_err().to_string()
+}
+
+#[test]
+fn without_a_word_everything_is_as_documented() {
+    let settings = load_environment(&[]).unwrap();
+    assert_eq!((settings.nats.url(), settings.nats.prefix.as_str()), ("nats://127.0.0.1:4222", "waybill"));
+    assert_eq!(settings.mongodb.uri().unwrap().expose(), "mongodb://127.0.0.1:27017/?replicaSet=rs0");
+    assert_eq!((settings.mongodb.database.as_str(), settings.mongodb.pool_size), ("waybill", 32));
+    assert_eq!(settings.mongodb.block_compressor, BlockCompressor::None);
+    assert!(!settings.mongodb.is_configured());
+    assert_eq!((settings.files.chunk_size, settings.files.embed_limit), (1 << 20, 2 << 20));
+    assert!(settings.files.roots.is_empty() && settings.remotes.is_empty() && settings.default_remote.is_none());
+    assert_eq!(settings.work.lease(), Duration::from_secs(15));
+    assert_eq!((settings.work.sweep(), settings.work.grace()), (Duration::from_secs(3), Duration::from_secs(10)));
+    assert_eq!((settings.retry.max_ms, settings.auth.token_seconds), (15 * 60_000, 30 * 60));
+    assert_eq!(settings.chunker.window, 16);
+    assert_eq!((settings.store.in_flight_bytes, settings.finaliser.prefetch), (32 << 20, 8));
+    assert_eq!(settings.gateway.listen.to_string(), "127.0.0.1:8080");
+    assert!(settings.health.listen.is_none());
+    assert_eq!((settings.telemetry.format, settings.telemetry.filter.as_str()), (LogFormat::Plain, "info"));
+    settings.check().unwrap();
+}
+
+#[test]
+fn a_file_says_what_differs() {
+    let settings = load_file(
+        r#"
+        default_remote = "archive"
+        [nats]
+        url = "nats://a:1,nats://b:2"
+        [mongodb]
+        block_compressor = "zstd"
+        [files]
+        roots = ["/srv/a", "/srv/b:c"]
+        [health]
+        listen = "[::1]:9000"
+        [telemetry]
+        format = "json"
+        [remotes.archive]
+        kind = "http"
+        url = "https://archive.example/in/"
+        [remotes.Share_2]
+        kind = "directory"
+        path = "/mnt/share"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(settings.nats.url(), "nats://a:1,nats://b:2");
+    assert_eq!(settings.mongodb.block_compressor, BlockCompressor::Zstd);
+    assert_eq!(settings.files.roots, [PathBuf::from("/srv/a"), PathBuf::from("/srv/b:c")]);
+    assert_eq!(settings.health.listen, Some("[::1]:9000".parse().unwrap()));
+    assert_eq!(settings.telemetry.format, LogFormat::Json);
+    assert_eq!(settings.default_remote.as_deref(), Some("archive"));
+    let url = "https://archive.example/in/".to_owned();
+    let archive = HttpRemote { url, ca_file: None, idle_timeout_ms: 30_000 };
+    assert_eq!(settings.remotes["archive"], RemoteSettings::Http(archive));
+    assert_eq!(settings.remotes["Share_2"].kind(), "directory");
+    assert_eq!(settings.work.lease_ms, 15_000, "the rest is as before");
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let text = "[work]\nlease_ms = 20000\ngrace_ms = 20000\n[nats]\nprefix = \"of-the-file\"";
+    let settings = load(text, &[("WAYBILL__WORK__LEASE_MS", "30000"), ("WAYBILL__NATS__PREFIX", "mine")]).unwrap();
+    assert_eq!((settings.work.lease_ms, settings.work.grace_ms), (30_000, 20_000));
+    assert_eq!(settings.nats.prefix, "mine");
+}
+
+#[test]
+fn every_kind_of_value_can_come_from_the_environment() {
+    let settings = load_environment(&[
+        ("WAYBILL__FILES__ROOTS", "/srv/a:/srv/b"),
+        ("WAYBILL__HEALTH__LISTEN", "0.0.0.0:9000"),
+        ("WAYBILL__MONGODB__URI", "mongodb://a:1,b:2/?replicaSet=rs0"),
+        ("WAYBILL__MONGODB__BLOCK_COMPRESSOR", "snappy"),
+        ("WAYBILL__TELEMETRY__FILTER", "chunker=debug,info"),
+        ("WAYBILL__REMOTES__ARCHIVE__KIND", "http"),
+        ("WAYBILL__REMOTES__ARCHIVE__URL", "http://127.0.0.1:9000/"),
+        ("WAYBILL__REMOTES__ARCHIVE__IDLE_TIMEOUT_MS", "500"),
+        ("WAYBILL__DEFAULT_REMOTE", "archive"),
+        // Not ours.
+        ("WAYBILL_TEST_NATS_URL", "nats://elsewhere"),
+        ("OTHER__NATS__URL", "nats://elsewhere"),
+    ])
+    .unwrap();
+    assert_eq!(settings.files.roots, [PathBuf::from("/srv/a"), PathBuf::from("/srv/b")]);
+    assert_eq!(settings.health.listen, Some("0.0.0.0:9000".parse().unwrap()));
+    assert_eq!(settings.mongodb.uri().unwrap().expose(), "mongodb://a:1,b:2/?replicaSet=rs0");
+    assert_eq!(settings.mongodb.block_compressor, BlockCompressor::Snappy);
+    assert_eq!(settings.telemetry.filter, "chunker=debug,info");
+    let url = "http://127.0.0.1:9000/".to_owned();
+    let archive = HttpRemote { url, ca_file: None, idle_timeout_ms: 500 };
+    assert_eq!(settings.remotes["archive"], RemoteSettings::Http(archive));
+
+    let one = load_environment(&[("WAYBILL__FILES__ROOTS", "/srv/a")]).unwrap();
+    assert_eq!(one.files.roots, [PathBuf::from("/srv/a")]);
+}
+
+#[test]
+fn text_that_looks_like_something_else_stays_as_it_is() {
+    // A number, one with a meaningless zero, one too large, one with an exponent, a truth.
+    for text in
+        ["12345678", "007", "98765432109876543210", "12345678901234567890e12345678901", "1e3", "TRUE", "+5", "nan"]
+    {
+        let settings = load_environment(&[
+            ("WAYBILL__NATS__USERNAME", text),
+            ("WAYBILL__NATS__PASSWORD", text),
+            ("WAYBILL__MONGODB__DATABASE", text),
+            ("WAYBILL__AUTH__JWT_SECRET", text),
+        ])
+        .unwrap();
+        assert_eq!(settings.nats.username.as_deref(), Some(text));
+        assert_eq!(settings.nats.password().unwrap().unwrap().expose(), text);
+        assert_eq!(settings.mongodb.database, text);
+        assert_eq!(settings.auth.jwt_secret.unwrap().expose(), text);
+    }
+}
+
+#[test]
+fn a_key_that_nobody_knows_is_refused() {
+    for section in [
+        "nats",
+        "mongodb",
+        "files",
+        "work",
+        "retry",
+        "auth",
+        "gateway",
+        "chunker",
+        "store",
+        "finaliser",
+        "health",
+        "telemetry",
+    ] {
+        let why = refused(load_file(&format!("[{section}]\nlaese_ms = 1")));
+        assert!(why.contains("laese_ms"), "{section}: {why}");
+        let variable = format!("WAYBILL__{}__LAESE_MS", section.to_uppercase());
+        let why = refused(load_environment(&[(&variable, "1")]));
+        assert!(why.contains("laese_ms"), "{variable}: {why}");
+    }
+    for text in ["laese_ms = 1", "[laese_ms]\na = 1"] {
+        let why = refused(load_file(text));
+        assert!(why.contains("laese_ms"), "{text}: {why}");
+    }
+    let remote = "[remotes.a]\nkind = \"directory\"\npath = \"/a\"\n";
+    let why = refused(load_file(&format!("{remote}laese_ms = 1")));
+    assert!(why.contains("laese_ms"), "{why}");
+    refused(load_file(&format!("{remote}url = \"http://a/\"")));
+    refused(load_file("[remotes.a]\nkind = \"ftp\"\npath = \"/a\""));
+    refused(load_file("[remotes.a]\npath = \"/a\""));
+}
+
+#[test]
+fn a_file_that_is_not_there_or_no_toml_is_refused() {
+    let why = refused(Settings::load_with(Some("/does/not/exist.toml".as_ref()), Some(HashMap::new())));
+    assert!(why.contains("/does/not/exist.toml"), "{why}");
+    refused(load_file("[nats\nurl = 1"));
+}
+
+/// Every setting with bounds, with its least and its greatest value as documented.
+const BOUNDED: [(&str, &str, i64, i64); 22] = [
+    ("mongodb", "pool_size", 1, 1000),
+    ("mongodb", "operation_timeout_ms", 500, 120_000),
+    ("mongodb", "server_selection_timeout_ms", 100, 60_000),
+    ("files", "chunk_size", 65_536, 4_194_304),
+    ("files", "embed_limit", 0, 15_728_640),
+    ("work", "lease_ms", 1_000, 600_000),
+    ("work", "sweep_ms", 100, 60_000),
+    ("work", "grace_ms", 500, 300_000),
+    ("retry", "first_ms", 10, 600_000),
+    ("retry", "max_ms", 10, 86_400_000),
+    ("retry", "attempts", 1, 10_000),
+    ("auth", "token_seconds", 1, 86_400),
+    ("gateway", "body_limit", 1_024, 16_777_216),
+    ("gateway", "max_connections", 1, 100_000),
+    ("gateway", "read_timeout_ms", 100, 600_000),
+    ("chunker", "concurrency", 1, 64),
+    ("chunker", "window", 2, 16),
+    ("chunker", "chunk_timeout_ms", 100, 60_000),
+    ("store", "writers", 1, 64),
+    ("store", "in_flight_bytes", 4_194_304, 1_073_741_824),
+    ("finaliser", "concurrency", 1, 64),
+    ("finaliser", "prefetch", 2, 16),
+];
+
+#[test]
+fn every_number_has_its_bounds() {
+    for (section, key, least, greatest) in BOUNDED {
+        let load = |value: i64| load_file(&format!("[{section}]\n{key} = {value}"));
+        for value in [least, greatest] {
+            load(value).unwrap_or_else(|why| panic!("{section}.{key} = {value}: {why}"));
+        }
+        for value in [least - 1, greatest + 1, -1, i64::MIN, i64::MAX] {
+            let why = refused(load(value));
+            assert!(why.contains(key), "{section}.{key} = {value}: {why}");
+        }
+        for value in ["\"\"", "\"many\"", "[]", "{}"] {
+            refused(load_file(&format!("[{section}]\n{key} = {value}")));
+        }
+        let variable = format!("WAYBILL__{}__{}", section.to_uppercase(), key.to_uppercase());
+        load_environment(&[(&variable, &greatest.to_string())]).unwrap();
+        let why = refused(load_environment(&[(&variable, &(greatest + 1).to_string())]));
+        assert!(why.contains(key), "{variable}: {why}");
+    }
+    let idle =
+        |ms: i64| load_file(&format!("[remotes.a]\nkind = \"http\"\nurl = \"http://a/\"\nidle_timeout_ms = {ms}"));
+    idle(100).unwrap();
+    idle(600_000).unwrap();
+    for ms in [-1, 0, 99, 600_001] {
+        assert!(refused(idle(ms)).contains("idle_timeout_ms") || ms < 0, "{ms}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_its_key() {
+    let http = |url: &str| format!("[remotes.archive]\nkind = \"http\"\nurl = {url:?}");
+    for (text, key) in [
+        ("[nats]\nprefix = \"a.b\"".to_owned(), "nats.prefix"),
+        ("[nats]\nprefix = \"\"".to_owned(), "nats.prefix"),
+        ("[nats]\nprefix = \"Waybill\"".to_owned(), "nats.prefix"),
+        (format!("[nats]\nprefix = \"{}\"", "a".repeat(33)), "nats.prefix"),
+        ("[mongodb]\ndatabase = \"\"".to_owned(), "mongodb.database"),
+        ("[mongodb]\ndatabase = \"a.b\"".to_owned(), "mongodb.database"),
+        ("[mongodb]\ndatabase = \"$a\"".to_owned(), "mongodb.database"),
+        ("[mongodb]\nblock_compressor = \"lz4\"".to_owned(), "block_compressor"),
+        ("[files]\nroots = [\"/srv\", \"relative\"]".to_owned(), "files.roots"),
+        ("[files]\nroots = [\"\"]".to_owned(), "files.roots"),
+        ("[gateway]\nlisten = \"localhost\"".to_owned(), "listen"),
+        ("[telemetry]\nformat = \"xml\"".to_owned(), "format"),
+        ("default_remote = \"archive\"".to_owned(), "default_remote"),
+        ("[remotes.\"a/b\"]\nkind = \"directory\"\npath = \"/a\"".to_owned(), "remotes"),
+        ("[remotes.archive]\nkind = \"directory\"\npath = \"a\"".to_owned(), "remotes.archive"),
+        (http("ftp://a/"), "remotes.archive"),
+        (http("http://a"), "remotes.archive"),
+        (http("http://a/?b/"), "remotes.archive"),
+        (http("http://a/#b/"), "remotes.archive"),
+        (http("http://ada:secret@a/"), "remotes.archive"),
+    ] {
+        let why = refused(load_file(&text));
+        assert!(why.contains(key) && !why.contains("ada:secret"), "{text}: {why}");
+    }
+}
+
+#[test]
+fn a_secret_may_be_in_a_file_of_its_own() {
+    let (password, uri, jwt) = (file("open sesame\r\n"), file("mongodb://ada:pw@h/\n"), file(JWT_SECRET));
+    let text = format!(
+        "[nats]\npassword_file = {:?}\n[mongodb]\nuri_file = {:?}\n[auth]\njwt_secret_file = {:?}",
+        password.path(),
+        uri.path(),
+        jwt.path()
+    );
+    let settings = load_file(&text).unwrap();
+    assert_eq!(settings.nats.password().unwrap().unwrap().expose(), "open sesame");
+    assert_eq!(settings.mongodb.uri().unwrap().expose(), "mongodb://ada:pw@h/");
+    assert_eq!(settings.auth.jwt_secret().unwrap().expose(), JWT_SECRET);
+    assert!(settings.mongodb.is_configured());
+
+    let both = [("WAYBILL__NATS__PASSWORD", "given"), ("WAYBILL__MONGODB__URI", "mongodb://given/")];
+    let settings = load(&text, &both).unwrap();
+    assert_eq!(settings.nats.password().unwrap().unwrap().expose(), "given", "what is said outright wins");
+    assert_eq!(settings.mongodb.uri().unwrap().expose(), "mongodb://given/");
+    assert!(load_environment(&[]).unwrap().nats.password().unwrap().is_none());
+}
+
+#[test]
+fn a_secret_that_is_not_there_or_too_short_is_named() {
+    let text = "[nats]\npassword_file = \"/no/password\"\n[mongodb]\nuri_file = \"/no/uri\"\n[auth]\njwt_secret_file = \"/no/jwt\"";
+    let settings = load_file(text).unwrap();
+    let errors = [
+        (settings.nats.password().unwrap_err(), "nats.password_file", "/no/password"),
+        (settings.mongodb.uri().unwrap_err(), "mongodb.uri_file", "/no/uri"),
+        (settings.auth.jwt_secret().unwrap_err(), "auth.jwt_secret_file", "/no/jwt"),
+    ];
+    for (error, key, path) in errors {
+        let told = error.to_string();
+        assert!(
+            matches!(error, SettingsError::SecretFile { .. }) && told.contains(key) && told.contains(path),
+            "{told}"
+        );
+    }
+
+    let missing = load_environment(&[]).unwrap().auth.jwt_secret().unwrap_err();
+    assert!(matches!(missing, SettingsError::Missing { key: "auth.jwt_secret", .. }), "{missing}");
+    let short = &JWT_SECRET[1..];
+    let short = load_environment(&[("WAYBILL__AUTH__JWT_SECRET", short)]).unwrap().auth.jwt_secret().unwrap_err();
+    assert!(matches!(&short, SettingsError::Value { key, .. } if key == "auth.jwt_secret"), "{short}");
+    assert!(!short.to_string().contains("abcdef"), "{short}");
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let text = r#"
+        [nats]
+        username = "ada"
+        password = "hush-nats"
+        [mongodb]
+        uri = "mongodb://ada:hush-mongodb@h/"
+        [auth]
+        jwt_secret = "hush-jwt-0123456789abcdef0123456789"
+    "#;
+    let settings = load_file(text).unwrap();
+    let uri = settings.mongodb.uri().unwrap();
+    let options = runtime::service::ledger_options(&settings, "a").unwrap();
+    for shown in [format!("{settings:?}"), format!("{settings:#?}"), format!("{uri:?}"), format!("{options:?}")] {
+        assert!(!shown.contains("hush"), "{shown}");
+    }
+    assert!(format!("{settings:?}").contains("ada"), "the rest is");
+    // Not even where a neighbour is wrong.
+    let why = refused(load_file(&format!("{text}\n[work]\nlease_ms = 1")));
+    assert!(!why.contains("hush"), "{why}");
+    let why = refused(load_file(&text.replace("username = \"ada\"", "username = []")));
+    assert!(!why.contains("hush"), "{why}");
+    let why = refused(load_file(&text.replace("hush-jwt-0123456789abcdef0123456789\"", "hush")));
+    assert!(!why.contains("hush"), "{why}");
+    let why = refused(load_file(&text.replace("\"hush-nats\"", "[\"hush-nats\"]")));
+    assert!(!why.contains("hush"), "{why}");
+}
