@@ -56,7 +56,7 @@ async fn other_bytes_for_a_known_number_are_a_conflict() {
         let refused = stage.put(other, data).await;
         assert_refused(&refused, ChunkAnswer::Conflict, &format!("{} bytes", first.1.len()));
         assert_refused(&refused, ChunkAnswer::Conflict, &first.0.sha256.to_string());
-        assert_eq!(stage.stored(&held.file).await, [first.1.clone()]);
+        assert_eq!(stage.stored(&held.file).await, std::slice::from_ref(&first.1));
     }
 }
 
