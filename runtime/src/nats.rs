@@ -28,7 +28,7 @@ const DATA_CAPACITY: usize = 16;
 
 /// Messages of one subscription that wait for their reader at most. The store's reader never blocks, so this is only what
 /// arrives between two turns of it.
-const DATA_SUBSCRIPTION_CAPACITY: usize = 32;
+const DATA_SUBSCRIPTION_CAPACITY: usize = 128;
 
 /// A connection to NATS. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -166,7 +166,7 @@ async fn up_runs_everything_and_goes_on_where_it_was() {
     up.stop(&data);
 }
 
-/// Runs `waybill` to its end.
+/// Runs `waybill` to its end, or to the deadline.
 fn waybill(arguments: &[&str], data: Option<&DataDir>, input: &str) -> Output {
     let mut command = Command::new(binary("waybill"));
     command.args(arguments);
@@ -174,9 +174,15 @@ fn waybill(arguments: &[&str], data: Option<&DataDir>, input: &str) -> Output {
         command.arg("--data-dir").arg(data.path());
     }
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_child(&child);
     // It may have ended without reading.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
-    child.wait_with_output().unwrap()
+    let (ended, waiting) = mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output().unwrap()));
+    waiting.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+        kill_process(pid, Signal::KILL).unwrap();
+        panic!("waybill {arguments:?} does not end: {:?}", waiting.recv());
+    })
 }
 
 #[track_caller]

@@ -1,6 +1,9 @@
 //! The system as a user meets it: the real binaries, over HTTP and NATS, on real servers.
 
+mod command;
 mod deployment;
 mod finalise;
+mod inspection;
 mod remotes;
+mod start;
 mod ways;

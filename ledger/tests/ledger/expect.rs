@@ -25,6 +25,7 @@ async fn before_the_file_is_stored_a_request_waits() {
                 assert_eq!((record.state, record.version), (before.state, before.version + 1));
                 assert_eq!(record.expectation.as_ref(), Some(&wanted));
                 assert_eq!(record.outbox().events, before.outbox().events);
+                assert_eq!(record.remote, before.remote, "nothing is accepted yet");
             }
             other => panic!("expected it to wait, found {other:?}"),
         }
@@ -73,6 +74,11 @@ async fn a_right_request_for_a_resting_file_is_accepted() {
         Expected::Accepted(record) => {
             assert_eq!((record.state, record.version), (State::Stored, before.version + 1));
             assert_eq!(record.expectation, Some(expectation(b"abc")));
+            assert_eq!(
+                (before.remote, record.remote.as_deref()),
+                (None, Some("archive")),
+                "it is listed by its remote"
+            );
         }
         other => panic!("expected it to be accepted, found {other:?}"),
     }

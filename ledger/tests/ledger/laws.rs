@@ -1,6 +1,6 @@
 //! What holds whatever two workers do to a file, in whatever order, with leases that end at any moment.
 
-use contract::{ChunkNumber, Digest, FileId, State};
+use contract::{ChunkNumber, Digest, EventKind, FileId, State};
 use ledger::{
     Claim, Expected, FileRecord, Held, Layout, NewChunk, NextGeneration, Opening, PutOutcome, Renewal, Source, Stored,
     StoredOutcome,
@@ -19,6 +19,7 @@ enum Op {
     Claim(usize),
     Renew(usize),
     Put(usize, u32),
+    PutAll(usize),
     Stored(usize),
     NextGeneration(usize),
     ClaimDelivering(usize),
@@ -38,7 +39,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => worker().prop_map(Op::Claim),
         2 => worker().prop_map(Op::Renew),
         9 => (worker(), 0..CHUNKS).prop_map(|(worker, number)| Op::Put(worker, number)),
-        5 => worker().prop_map(Op::Stored),
+        5 => worker().prop_map(Op::PutAll),
+        6 => worker().prop_map(Op::Stored),
         1 => worker().prop_map(Op::NextGeneration),
         4 => worker().prop_map(Op::ClaimDelivering),
         3 => worker().prop_map(Op::Delivered),
@@ -63,6 +65,8 @@ struct Play {
     layout: Layout,
     opening: Opening,
     workers: [Option<Held>; 2],
+    /// The events that were taken out of the outbox, oldest first.
+    popped: Vec<EventKind>,
 }
 
 impl Play {
@@ -70,7 +74,7 @@ impl Play {
         let stage = Stage::set().await;
         let file = stage.prepared(u64::from(CHUNK * CHUNKS - 1)).await;
         let opening = Opening { chunk_size: CHUNK, embed_limit: if layout == Layout::Embedded { 1 << 20 } else { 0 } };
-        Self { stage, file, layout, opening, workers: [None, None] }
+        Self { stage, file, layout, opening, workers: [None, None], popped: Vec::new() }
     }
 
     /// Does what is to be done, if the worker believes that it may. What it gives: whether a holder's act took effect.
@@ -101,6 +105,7 @@ impl Play {
             Op::Pop => {
                 if let Some(head) = self.stage.record(file).await.outbox().events.first() {
                     ledger.pop_outbox(file, head.version).await.unwrap();
+                    self.popped.push(head.event);
                 }
                 return None;
             }
@@ -115,6 +120,7 @@ impl Play {
         }
         let (Op::Renew(worker)
         | Op::Put(worker, _)
+        | Op::PutAll(worker)
         | Op::Stored(worker)
         | Op::NextGeneration(worker)
         | Op::Delivered(worker)
@@ -140,8 +146,9 @@ impl Play {
                 let kept = ledger.renew(&held.lease, None).await.unwrap() == Renewal::Kept;
                 (kept, true)
             }
-            Op::Put(_, number) => {
-                if held.file.state == State::Chunking {
+            Op::Put(..) | Op::PutAll(_) => {
+                let numbers = if let Op::Put(_, number) = op { number..number + 1 } else { 0..CHUNKS };
+                for number in numbers.filter(|_| held.file.state == State::Chunking) {
                     self.put(held, number).await;
                 }
                 return Some((self.is_holder(held).await, true));
@@ -217,6 +224,27 @@ impl Play {
         proofs.len() == CHUNKS as usize
     }
 
+    /// Every event that must have happened has, once, in order.
+    fn assert_told(&self, file: &FileRecord) {
+        let mut told = self.popped.clone();
+        told.extend(file.outbox().events.iter().map(|event| event.event));
+        told.retain(|event| *event != EventKind::Mismatch);
+        let way = [EventKind::Prepared, EventKind::Chunking, EventKind::Stored, EventKind::Delivering];
+        match file.state {
+            State::Failed => {
+                assert_eq!(told.pop(), Some(EventKind::Failed));
+                assert!(way.starts_with(&told), "{told:?}");
+            }
+            State::Delivered => assert_eq!((told.pop(), &told[..]), (Some(EventKind::Delivered), &way[..])),
+            state => assert_eq!(told, way[..=usize::from(rank(state))]),
+        }
+    }
+
+    /// Whether somebody holds the file and its lease lasts.
+    async fn is_held(&self) -> bool {
+        self.stage.ms_until(self.file, "lease.until").await.is_some_and(|ms| ms > 0)
+    }
+
     /// What is stored of the generation that counts is what was read of it, and nothing else.
     async fn assert_content(&self, file: &FileRecord) {
         let Some(layout) = file.layout else { return };
@@ -278,11 +306,17 @@ async fn play(layout: Layout, ops: Vec<Op>) {
     for op in ops {
         let holder = |worker: usize, play: &Play| play.workers[worker].as_ref().map(|held| held.lease.epoch);
         let believed = [holder(0, &play), holder(1, &play)];
+        let is_held = play.is_held().await;
         let done = play.act(op).await;
         let (after, document) = (play.stage.record(play.file).await, play.stage.document(play.file).await);
         if let Some((worker, true)) = done {
             assert_eq!(believed[worker], Some(before.epoch), "{op:?} of one who does not hold the file took effect");
+            assert!(is_held || !matches!(op, Op::Renew(_)), "a lease was renewed that had run out");
         }
+        assert!(after.epoch == before.epoch || !is_held, "{op:?} took a file that another holds");
+        let moved = after.generation > before.generation;
+        assert!(!moved || before.state == State::Chunking, "a new generation of a file that is {}", before.state);
+        play.assert_told(&after);
         assert_sound(&after, &document);
         assert_follows(&before, &after);
         before = after;
@@ -291,7 +325,7 @@ async fn play(layout: Layout, ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20, max_shrink_iters: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_file_stays_consistent_whatever_two_workers_do(embedded in any::<bool>(), ops in prop::collection::vec(op(), 60..90)) {

@@ -34,6 +34,7 @@ async fn files_are_listed_newest_first_page_by_page() {
             let page = stage.ledger.list(&listing).await.unwrap();
             assert!(page.files.len() <= usize::from(limit));
             seen.extend(ids(&page));
+            assert!(seen.len() <= all.len(), "{limit} a page: {seen:?}");
             match page.next {
                 Some(next) => {
                     assert_eq!(ids(&page).last(), Some(&next));

@@ -71,6 +71,7 @@ async fn an_expectation_that_is_met_makes_the_file_due() {
 
         assert_eq!((record.state, record.version), (State::Stored, before + 1));
         assert_eq!((record.expectation, record.error), (Some(expected), None));
+        assert_eq!(record.remote.as_deref(), Some("archive"), "it is listed by its remote");
         stage.assert_set_to(record.id, "due_at", PUSH).await;
     }
 }

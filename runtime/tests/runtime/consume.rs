@@ -159,6 +159,20 @@ async fn a_message_that_nobody_can_read_is_kept_where_people_find_it() {
 }
 
 #[tokio::test]
+async fn it_is_kept_even_where_the_stream_for_it_was_lost() {
+    let stage = Stage::set().await;
+    let (names, nats) = (&stage.service.names, &stage.service.nats);
+    let hints = stage.take_hints(1);
+    nats.jetstream().delete_stream(names.dead_stream()).await.unwrap();
+    let subject = names.hint(Step::Prepare, FileId::generate());
+    nats.jetstream().publish(subject, "unreadable".into()).await.unwrap().await.unwrap();
+    stage.until_hints_are((0, 0)).await;
+    assert_eq!(stage.messages(&names.dead_stream()).await.len(), 1);
+    drop(hints);
+    stage.stop().await;
+}
+
+#[tokio::test]
 async fn no_more_hints_are_taken_than_there_are_slots() {
     let stage = Stage::set().await;
     for _ in 0..4 {

@@ -219,7 +219,7 @@ const BOUNDED: [(&str, &str, i64, i64); 22] = [
     ("store", "writers", 1, 64),
     ("store", "in_flight_bytes", 4_194_304, 1_073_741_824),
     ("finaliser", "concurrency", 1, 64),
-    ("finaliser", "prefetch", 2, 16),
+    ("finaliser", "prefetch", 4, 16),
 ];
 
 #[test]
@@ -319,6 +319,9 @@ fn a_secret_that_is_not_there_or_too_short_is_named() {
         );
     }
 
+    let wrong = load_environment(&[("WAYBILL__MONGODB__URI", "hush@h")]).unwrap().mongodb.uri().unwrap_err();
+    assert!(matches!(&wrong, SettingsError::Value { key, .. } if key == "mongodb.uri"), "{wrong}");
+    assert!(!wrong.to_string().contains("hush"), "{wrong}");
     let missing = load_environment(&[]).unwrap().auth.jwt_secret().unwrap_err();
     assert!(matches!(missing, SettingsError::Missing { key: "auth.jwt_secret", .. }), "{missing}");
     let short = &JWT_SECRET[1..];

@@ -34,6 +34,8 @@ async fn a_stream_that_somebody_changed_is_mended_with_its_messages() {
     let name = stage.service.names.work_stream();
     let mut changed = stage.stream(&name).await.config;
     (changed.max_messages, changed.description) = (7, Some("mine".into()));
+    // This is the operator's.
+    changed.max_bytes = 1 << 30;
     stage.service.nats.jetstream().update_stream(&changed).await.unwrap();
 
     let other = Stage::of((*stage.service.settings).clone()).await;
@@ -44,6 +46,7 @@ async fn a_stream_that_somebody_changed_is_mended_with_its_messages() {
     .await;
     let mended = other.stream(&name).await;
     assert_eq!((mended.config.description.as_deref(), mended.state.messages), (Some(spec.description), 1));
+    assert_eq!(mended.config.max_bytes, 1 << 30);
 }
 
 #[tokio::test]
@@ -79,6 +82,21 @@ async fn a_file_whose_worker_died_is_hinted_at_again() {
     assert_eq!(held.lease.epoch.0, 2);
     hint.becomes(Outcome::Done);
     stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_events_that_was_lost_is_made_again() {
+    let stage = Stage::set().await;
+    let file = stage.prepared().await;
+    stage.service.nats.jetstream().delete_stream(stage.service.names.events_stream()).await.unwrap();
+    // Whoever announces it now does not get it done.
+    stage.service.announcer.announce(&stage.record(file).await, None);
+    stage.service.announcer.drain().await;
+    assert_eq!(stage.record(file).await.outbox().events.len(), 1);
+    stage.set_ago(file, "outbox_at", 16_000).await;
+    eventually("the event is announced", async || stage.record(file).await.outbox().events.is_empty().then_some(()))
+        .await;
+    assert_eq!(stage.events().await.len(), 1);
 }
 
 #[tokio::test]

@@ -98,6 +98,18 @@ impl Stage {
         eventually("the stores take chunks", async || (self.stats(stores).await.len() == stores).then_some(())).await;
     }
 
+    /// Until NATS knows of a store that has stopped: what it still sends there, nobody answers.
+    pub(crate) async fn until_all_is_answered(&self) {
+        eventually("all is answered", async || {
+            for _ in 0..8 {
+                let probe = async_nats::Request::new().timeout(Some(Duration::from_millis(500)));
+                self.client.send_request(self.service.names.chunk_put(), probe).await.ok()?;
+            }
+            Some(())
+        })
+        .await;
+    }
+
     /// A file as a gateway records it.
     pub(crate) async fn prepared(&self, size: usize) -> FileId {
         let new = NewFile {
@@ -153,7 +165,8 @@ impl Stage {
         put_over(self.client.clone(), self.service.names.chunk_put(), headers, data.to_vec()).await
     }
 
-    /// Sends many chunks at once; the answers in their order.
+    /// Sends many chunks at once; the answers in their order. Beyond a few dozen the connection of a store that is short of
+    /// cores drops some, and their sender waits in vain.
     pub(crate) async fn put_at_once(&self, chunks: &[(ChunkHeader, Vec<u8>)]) -> Vec<ChunkAnswer> {
         let send = |(header, data): &(ChunkHeader, Vec<u8>)| {
             let subject = self.service.names.chunk_put();
