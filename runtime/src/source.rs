@@ -98,8 +98,9 @@ impl Roots {
     pub fn open(paths: &[PathBuf]) -> io::Result<Self> {
         let open = |path: &PathBuf| {
             let folder = Dir::open_ambient_dir(path, ambient_authority());
-            let named =
-                |e: io::Error| io::Error::new(e.kind(), format!("the root {} cannot be opened: {e}", path.display()));
+            let named = |e: io::Error| {
+                io::Error::new(e.kind(), format!("files.roots: {} cannot be opened as a folder: {e}", path.display()))
+            };
             if path.to_str().is_none() {
                 return Err(named(io::Error::new(ErrorKind::InvalidFilename, "its name is not UTF-8")));
             }
