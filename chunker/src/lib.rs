@@ -38,7 +38,8 @@ pub async fn run(service: Service) -> Result<(), StartError> {
         return Err(StartError::Own("files.roots is empty: name the folders beneath which files may be read".into()));
     }
     let opened = tokio::task::spawn_blocking(move || Roots::open(&folders)).await;
-    let roots = opened.map_err(|e| StartError::Own(e.to_string()))?.map_err(|e| StartError::Own(e.to_string()))?;
+    let roots = opened.map_err(|e| StartError::Own(e.to_string()))?;
+    let roots = roots.map_err(|e| StartError::Own(format!("files.roots: {e}")))?;
     let data = Nats::open(&service.settings.nats, &service.names, &service.worker, Use::Data, &service.life).await?;
     service.register().await?;
     let chunker = Arc::new(Chunker { service: service.clone(), roots, memory: Memory::new(), data });

@@ -109,7 +109,9 @@ impl Service {
         }
         problems.extend(self.nats.problem(self.settings.files.chunk_size));
         if let Err(error) = self.ledger.ping().await {
-            problems.push(error.to_string());
+            // The cause names hosts, and whoever asks needs no token.
+            tracing::debug!("MongoDB is not ready: {error}");
+            problems.push("MongoDB does not answer, or takes no writes".to_owned());
         }
         problems
     }
