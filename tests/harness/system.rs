@@ -140,13 +140,14 @@ impl System {
     fn write_settings(&self, prefix: &str, options: &Options) {
         let Options { files, work, attempts, toml, .. } = options;
         let (source, remote) = (self.source(), self.remote());
+        // A retry that is due before its hint is acknowledged has its next hint refused, and waits for half a minute.
         let text = format!(
             "default_remote = {default:?}\n\
              [nats]\nurl = {nats:?}\nprefix = {prefix:?}\n\
              [mongodb]\nuri = {mongodb:?}\ndatabase = {database:?}\n\
              [files]\nroots = [{source:?}]\n{files}\n\
              [work]\nsweep_ms = 500\n{work}\n\
-             [retry]\nfirst_ms = 50\nmax_ms = 500\nattempts = {attempts}\n\
+             [retry]\nfirst_ms = 200\nmax_ms = 500\nattempts = {attempts}\n\
              [auth]\njwt_secret = \"0123456789abcdef0123456789abcdef\"\n\
              [gateway]\nlisten = \"127.0.0.1:0\"\n\
              [remotes.folder]\nkind = \"directory\"\npath = {remote:?}\n\
