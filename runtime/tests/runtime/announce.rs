@@ -107,8 +107,13 @@ async fn what_was_to_be_announced_is_announced_before_the_end() {
     for _ in 0..100 {
         files.push(stage.prepared().await);
     }
+    let mut records = Vec::new();
     for file in &files {
-        stage.service.announcer.announce(&stage.record(*file).await, None);
+        records.push(stage.record(*file).await);
+    }
+    // All at once, and then the end.
+    for record in &records {
+        stage.service.announcer.announce(record, None);
     }
     stage.stop().await;
     assert_eq!(stage.events().await.len(), files.len());

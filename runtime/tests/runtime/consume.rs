@@ -162,13 +162,14 @@ async fn a_message_that_nobody_can_read_is_kept_where_people_find_it() {
 async fn it_is_kept_even_where_the_stream_for_it_was_lost() {
     let stage = Stage::set().await;
     let (names, nats) = (&stage.service.names, &stage.service.nats);
-    let hints = stage.take_hints(1);
+    let mut hints = stage.take_hints(1);
+    stage.hint(FileId::generate()).await;
+    next(&mut hints).await.becomes(Outcome::Done);
     nats.jetstream().delete_stream(names.dead_stream()).await.unwrap();
     let subject = names.hint(Step::Prepare, FileId::generate());
     nats.jetstream().publish(subject, "unreadable".into()).await.unwrap().await.unwrap();
     stage.until_hints_are((0, 0)).await;
     assert_eq!(stage.messages(&names.dead_stream()).await.len(), 1);
-    drop(hints);
     stage.stop().await;
 }
 
