@@ -139,3 +139,32 @@ async fn our_own_users_can_be_dumped_and_imported() {
     let verdict = elsewhere.ledger.verify_user("ada", PASSWORD).await.unwrap();
     assert!(matches!(verdict, Verdict::Welcome(_)), "{verdict:?}");
 }
+
+#[tokio::test]
+async fn users_of_a_dump_that_others_wrote_come_in_imported_or_restored() {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/users.bson"));
+    let (imported, restored) = (Stage::set().await, Stage::set().await);
+    assert_eq!(imported.ledger.import_users(path).await.unwrap(), Imported { added: 4, replaced: 0 });
+    // As mongorestore does, which copies the documents as they are.
+    let (bytes, mut at) = (std::fs::read(path).unwrap(), 0);
+    while at < bytes.len() {
+        let user = Document::from_reader(&bytes[at..]).unwrap();
+        at += user.to_vec().unwrap().len();
+        restored.db.collection::<Document>("users").insert_one(user).await.unwrap();
+    }
+    for stage in [imported, restored] {
+        for (username, password, comes_in) in [
+            ("grace", "amazing grace", true),
+            ("jürgen", "größe und weite", true),
+            ("margaret", "to the moon and back", true),
+            ("mallory", "let me in please", false),
+        ] {
+            match stage.ledger.verify_user(username, password).await.unwrap() {
+                Verdict::Welcome(user) => assert!(comes_in && user.username == username, "{username} came in"),
+                Verdict::Disabled => assert!(!comes_in, "{username} is disabled"),
+                Verdict::Wrong => panic!("{username} was not known"),
+            }
+            assert_eq!(stage.ledger.verify_user(username, "something else").await.unwrap(), Verdict::Wrong);
+        }
+    }
+}
