@@ -1,7 +1,11 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use contract::{ChunkNumber, Digest, FileId, Generation};
+use futures_util::StreamExt;
 use mongodb::bson::{Document, RawDocument, doc};
 use mongodb::options::{Hint, ReadConcern};
+use mongodb::raw_batch_cursor::RawBatch;
 
 use crate::bson_form::{binary, chunk_key, content_key, number_of};
 use crate::content::known_in;
@@ -15,7 +19,7 @@ pub struct StoredChunk {
     pub number: ChunkNumber,
     /// Its SHA-256 when it was written.
     pub sha256: Digest,
-    /// Its bytes now.
+    /// Its bytes now: a view of the reply that it came in, which stays in memory as long as any of its chunks.
     pub data: Bytes,
 }
 
@@ -28,6 +32,15 @@ pub struct ChunkProof {
     pub len: u32,
     /// Its SHA-256.
     pub sha256: Digest,
+}
+
+/// A reply of MongoDB that stays where the driver read it: the chunks are views of it, and no byte is copied.
+struct Reply(Arc<RawBatch>);
+
+impl AsRef<[u8]> for Reply {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_raw_document().as_bytes()
+    }
 }
 
 /// Which chunks are read: `count` places from `from` on, of one generation. Missing ones are left out.
@@ -106,18 +119,25 @@ impl Ledger {
         self.run("reading chunks", async move {
             let projection = range.projection(&["_id", "len", "sha256", "data"]);
             let find = collection.find(range.filter.clone()).sort(doc! { "_id": 1 }).batch_size(count);
-            let mut cursor = match layout {
-                Layout::Children => find.read_concern(ReadConcern::majority()).await?,
-                Layout::Embedded => find.projection(projection).read_concern(ReadConcern::majority()).await?,
+            let find = find.read_concern(ReadConcern::majority());
+            let mut batches = match layout {
+                Layout::Children => find.batch().await?,
+                Layout::Embedded => find.projection(projection).batch().await?,
             };
             let mut chunks = Vec::new();
-            while cursor.advance().await? {
-                range.visit(cursor.current(), |number, chunk| {
-                    let (_, sha256) = known_in(chunk)?;
-                    let data = chunk.get_binary("data").map_err(mongodb::error::Error::custom)?;
-                    chunks.push(StoredChunk { number, sha256, data: Bytes::copy_from_slice(data.bytes) });
-                    Ok(())
-                })?;
+            while let Some(batch) = batches.next().await {
+                let batch = Arc::new(batch?);
+                let reply = Bytes::from_owner(Reply(Arc::clone(&batch)));
+                for document in batch.doc_slices()? {
+                    let document = document?.as_document();
+                    let document = document.ok_or_else(|| mongodb::error::Error::custom("a result is no document"))?;
+                    range.visit(document, |number, chunk| {
+                        let (_, sha256) = known_in(chunk)?;
+                        let data = chunk.get_binary("data").map_err(mongodb::error::Error::custom)?;
+                        chunks.push(StoredChunk { number, sha256, data: reply.slice_ref(data.bytes) });
+                        Ok(())
+                    })?;
+                }
             }
             Ok(chunks)
         })
