@@ -6,7 +6,7 @@ use contract::{Digest, State, Step};
 use ledger::{
     Claim, ClaimRequest, FileRecord, Held, LedgerError, NextGeneration, Opening, Problem, Source, Stored, StoredOutcome,
 };
-use runtime::hold::{Ended, Holding};
+use runtime::hold::{self, Ended, Fence, Holding};
 use runtime::source::SourceError;
 use runtime::{Job, Outcome, retry};
 
@@ -29,23 +29,23 @@ pub(crate) async fn handle(chunker: Arc<Chunker>, job: Job) -> Outcome {
         Ok(Claim::NothingToDo) => return Outcome::Done,
         Err(error) => return Outcome::Outage(error.to_string()),
     };
+    fail::fail_point!("chunker-after-claim", |_| std::process::abort());
     service.announcer.announce(&held.file, None);
     if held.file.attempts.chunking > service.settings.retry.attempts {
         // The attempts before did not even come to say why: each ended with its worker.
         let detail =
             format!("{} attempts to read it were begun and none came to an end", held.file.attempts.chunking - 1);
         let problem = Problem::new("too-many-attempts", "Every attempt broke off", detail);
-        return give_up(&chunker, &held, problem).await.unwrap_or_else(|error| Outcome::Outage(error.to_string()));
+        return hold::settled(service, &held.lease, give_up(&chunker, &held, problem).await).await;
     }
-    let holding = Holding::start(service, &held.lease, held.file.progress, &job);
-    let ended = holding.run(service, store(&chunker, &mut held, &holding)).await;
-    let settled = match ended {
+    let holding = Holding::start(service, &held, &job);
+    let settlement = match holding.run(service, store_or_cancel(&chunker, &mut held, &holding)).await {
         Ended::Lost => return Outcome::Lost,
-        Ended::HandBack => hand_back(&chunker, &held).await,
+        Ended::HandBack => return hold::hand_back(service, &held.lease).await,
         Ended::Finished(Ok(sha256)) => stored(&chunker, &mut held, sha256).await,
         Ended::Finished(Err(error)) => unstored(&chunker, &held, error).await,
     };
-    settled.unwrap_or_else(|error| Outcome::Outage(error.to_string()))
+    hold::settled(service, &held.lease, settlement).await
 }
 
 fn opening(chunker: &Chunker) -> Opening {
@@ -53,9 +53,20 @@ fn opening(chunker: &Chunker) -> Opening {
     Opening { chunk_size: files.chunk_size, embed_limit: files.embed_limit }
 }
 
-/// Reads the source until one reading found it unchanged, each in a generation of its own.
-async fn store(chunker: &Arc<Chunker>, held: &mut Held, holding: &Holding) -> Result<Digest, PassError> {
+/// [`store`], unless somebody wants the file cancelled. One that a remote may have from a generation before goes on: only a
+/// finaliser can ask there.
+async fn store_or_cancel(chunker: &Arc<Chunker>, held: &mut Held, holding: &Holding) -> Result<Digest, PassError> {
     let fence = holding.fence();
+    let cancellable = !held.file.may_be_at_remote();
+    tokio::select! {
+        biased;
+        () = fence.cancel_requested(), if cancellable => Err(PassError::Cancelled),
+        stored = store(chunker, held, fence) => stored,
+    }
+}
+
+/// Reads the source until one reading found it unchanged, each in a generation of its own.
+async fn store(chunker: &Arc<Chunker>, held: &mut Held, fence: &Fence) -> Result<Digest, PassError> {
     // Chunks of this generation can be there only if somebody had claimed the file before.
     let mut resuming = held.file.epoch.0 > 1;
     loop {
@@ -79,7 +90,10 @@ async fn store(chunker: &Arc<Chunker>, held: &mut Held, holding: &Holding) -> Re
 
 async fn stored(chunker: &Chunker, held: &mut Held, sha256: Digest) -> Result<Outcome, LedgerError> {
     let announcer = &chunker.service.announcer;
-    match chunker.service.ledger.stored(held, Stored { sha256 }).await? {
+    fail::fail_point!("chunker-before-stored", |_| std::process::abort());
+    let recorded = chunker.service.ledger.stored(held, Stored { sha256 }).await?;
+    fail::fail_point!("chunker-after-stored", |_| std::process::abort());
+    match recorded {
         StoredOutcome::Resting(file) => announcer.announce(&file, None),
         StoredOutcome::Accepted(file) => announcer.announce(&file, Some(Step::Finalise)),
         StoredOutcome::Lost => return Ok(Outcome::Lost),
@@ -87,25 +101,25 @@ async fn stored(chunker: &Chunker, held: &mut Held, sha256: Digest) -> Result<Ou
     Ok(Outcome::Done)
 }
 
-async fn hand_back(chunker: &Chunker, held: &Held) -> Result<Outcome, LedgerError> {
-    let back = chunker.service.ledger.hand_back(&held.lease).await?;
-    Ok(if back.is_some() { Outcome::HandedBack } else { Outcome::Lost })
-}
-
 /// Commits what a failed attempt means for the file, before the hint is answered.
 async fn unstored(chunker: &Chunker, held: &Held, error: PassError) -> Result<Outcome, LedgerError> {
-    let limit = chunker.service.settings.retry.attempts;
+    let service = &chunker.service;
+    let limit = service.settings.retry.attempts;
     match error {
         PassError::Lost(_) => Ok(Outcome::Lost),
+        PassError::Cancelled => {
+            tracing::info!(file = %held.file.id, "cancelled");
+            settled(service.ledger.cancelled(&held.lease).await?, chunker)
+        }
         PassError::Stale(why) => {
             // If the record is no longer ours, whoever has it answers for it. If it still is, the store looked before it was.
             tracing::warn!(file = %held.file.id, "{why}");
-            hand_back(chunker, held).await
+            Ok(hold::hand_back(service, &held.lease).await)
         }
-        PassError::Outage(why) => {
-            hand_back(chunker, held).await?;
-            Ok(Outcome::Outage(why))
-        }
+        PassError::Outage(why) => Ok(match hold::hand_back(service, &held.lease).await {
+            Outcome::HandedBack => Outcome::Outage(why),
+            other => other,
+        }),
         PassError::Changed(what) => {
             let title = "The source changed while it was read";
             let detail = format!("{GENERATIONS} readings did not agree; in the last one, {what}");
@@ -131,14 +145,16 @@ async fn unstored(chunker: &Chunker, held: &Held, error: PassError) -> Result<Ou
 }
 
 async fn again(chunker: &Chunker, held: &Held, problem: Problem, limit: u32) -> Result<Outcome, LedgerError> {
-    let attempt = held.file.attempts.chunking;
-    if attempt >= limit {
+    let (service, attempt) = (&chunker.service, held.file.attempts.chunking);
+    let queued = held.file.queued_at.unwrap_or(held.file.created_at);
+    if attempt >= limit || retry::is_last(&service.settings.retry, attempt, queued, held.lease.now()) {
         return give_up(chunker, held, problem).await;
     }
-    let service = &chunker.service;
     let delay = retry::delay(&service.settings.retry, attempt, retry::jitter(), None);
     tracing::warn!(file = %held.file.id, attempt, ?delay, "{}; trying again later", problem.detail);
-    settled(service.ledger.retry_later(&held.lease, &problem, delay).await?, chunker)
+    let committed = service.ledger.retry_later(&held.lease, &problem, delay).await?;
+    fail::fail_point!("retry-after-commit", |_| std::process::abort());
+    settled(committed, chunker)
 }
 
 async fn give_up(chunker: &Chunker, held: &Held, problem: Problem) -> Result<Outcome, LedgerError> {
@@ -148,7 +164,7 @@ async fn give_up(chunker: &Chunker, held: &Held, problem: Problem) -> Result<Out
 
 fn settled(record: Option<FileRecord>, chunker: &Chunker) -> Result<Outcome, LedgerError> {
     let Some(record) = record else { return Ok(Outcome::Lost) };
-    debug_assert!(matches!(record.state, State::Failed | State::Chunking));
+    debug_assert!(matches!(record.state, State::Failed | State::Cancelled | State::Chunking));
     chunker.service.announcer.announce(&record, None);
     Ok(Outcome::Done)
 }

@@ -40,6 +40,9 @@ pub(crate) enum PassError {
     /// The lease was lost.
     #[error(transparent)]
     Lost(#[from] LeaseLost),
+    /// Somebody wants the file cancelled.
+    #[error("the file is to be cancelled")]
+    Cancelled,
 }
 
 impl From<LedgerError> for PassError {

@@ -80,6 +80,7 @@ impl<'a> Sender<'a> {
                 piece = pieces.recv(), if more && under_way.len() < self.window.size() => match piece {
                     Some(piece) => {
                         self.fence.check()?;
+                        fail::fail_point!("chunker-before-chunk", |_| std::process::abort());
                         let sending = Sending { piece, corrupt: 0, tries: 0 };
                         under_way.push(request(chunker, addressee, sending, Duration::ZERO));
                     }
@@ -95,6 +96,7 @@ impl<'a> Sender<'a> {
         sending.tries += 1;
         match answer {
             Answer::Taken => {
+                fail::fail_point!("chunker-after-chunk", |_| std::process::abort());
                 self.window.grow();
                 self.last_taken = Instant::now();
                 let len = sending.piece.data.len() as u64;
@@ -168,9 +170,16 @@ async fn ask(chunker: &Chunker, header: &ChunkHeader, data: Bytes, timeout: Dura
         headers.insert(name, value.as_str());
     }
     let request = Request::new().headers(headers).payload(data).timeout(Some(timeout));
+    let mut connects = chunker.data.connects();
+    connects.mark_unchanged();
     let sent = chunker.data.client().send_request(chunker.service.names.chunk_put(), request);
-    // Around all of it: while NATS is away, already handing the request over waits.
-    let replied = match tokio::time::timeout(timeout, sent).await {
+    let replied = tokio::select! {
+        // Around all of it: while NATS is away, already handing the request over waits.
+        replied = tokio::time::timeout(timeout, sent) => replied,
+        // An answer that was under way on the connection before does not come any more.
+        _ = connects.changed() => return Answer::Silent,
+    };
+    let replied = match replied {
         Ok(Ok(message)) => ChunkReply::from_json(&message.payload),
         Ok(Err(error)) => {
             if error.kind() != RequestErrorKind::NoResponders {

@@ -91,6 +91,8 @@ pub enum EventKind {
     Failed,
     /// It was cancelled.
     Cancelled,
+    /// It had failed, or its content was wrong, and is taken up again.
+    Requeued,
 }
 
 impl EventKind {
@@ -105,6 +107,7 @@ impl EventKind {
             Self::Delivered => "delivered",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Requeued => "requeued",
         }
     }
 }

@@ -101,8 +101,8 @@ impl ConsumerSpec {
             description,
             filter: names.hints(step),
             // A worker shows signs of life every quarter of its lease. Past the lease somebody else may claim the file, so
-            // an earlier redelivery would only be turned away; 5 s are for the clocks' and the network's slack.
-            ack_wait: lease + Duration::from_secs(5),
+            // an earlier redelivery would only be turned away; the third is for the clocks' and the network's slack.
+            ack_wait: lease + lease / 3,
             // More than all workers' slots together, or idle workers would wait for busy ones.
             max_ack_pending: 10_000,
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::ObjectName;
 use runtime::hold::{Fence, LeaseLost};
-use runtime::retry;
+use runtime::{retry, sabotage};
 use tokio::sync::mpsc;
 
 use crate::prove::{Content, ProofError};
@@ -44,6 +44,9 @@ pub(crate) enum DeliveryError {
     /// The lease was lost.
     #[error(transparent)]
     Lost(#[from] LeaseLost),
+    /// Somebody wants the file cancelled, and the remote does not have it.
+    #[error("the file is to be cancelled")]
+    Cancelled,
 }
 
 impl From<RemoteError> for DeliveryError {
@@ -65,6 +68,9 @@ pub(crate) struct Delivery<'a> {
     pub(crate) fence: Fence,
     /// Whether we, or a holder before us, may have sent it: then an equal file at the remote is ours.
     pub(crate) may_be_there: bool,
+    /// Whether a wish to cancel still counts. Not any more where the remote may have the file and cannot tell: what is visible
+    /// there always ends as delivered.
+    pub(crate) heeds_cancel: bool,
 }
 
 impl Delivery<'_> {
@@ -90,25 +96,39 @@ impl Delivery<'_> {
 
     async fn ask_and_send(&mut self, small: Option<&[Bytes]>) -> Result<Delivered, DeliveryError> {
         let mut at_least_once = false;
-        match self.remote.look(&self.parcel).await? {
-            Look::Absent => {}
+        fail::fail_point!("finaliser-before-look", |_| std::process::abort());
+        let found = match sabotage::is_broken("break-ask") {
+            true => Look::Absent,
+            false => self.remote.look(&self.parcel).await?,
+        };
+        match found {
             Look::Equal(evidence) if self.may_be_there => {
                 return Ok(Delivered { evidence, bytes_sent: 0, at_least_once });
             }
+            Look::Unknown(_) if self.may_be_there => {}
+            // Nothing of ours is visible there.
+            _ if self.fence.is_cancel_requested() => return Err(DeliveryError::Cancelled),
+            _ => {}
+        }
+        match found {
+            Look::Absent => {}
             // Policy `refuse`: what was there before our first attempt is not ours, whatever it is.
             Look::Equal(_) => return Err(self.clash("the same bytes, which were there before")),
             Look::Other(found) => return Err(self.clash(&found)),
             Look::Unknown(why) => {
                 tracing::debug!(file = %self.parcel.file_id, "the remote cannot tell what it has: {why}");
                 at_least_once = self.may_be_there;
+                self.heeds_cancel &= !at_least_once;
             }
         }
         self.may_be_there = true;
         self.fence.note_progress(|progress| progress.bytes_delivered = 0);
+        fail::fail_point!("finaliser-before-send", |_| std::process::abort());
         let evidence = match small {
             Some(pieces) => self.send_small(pieces).await?,
             None => self.send_large().await?,
         };
+        fail::fail_point!("finaliser-after-send", |_| std::process::abort());
         Ok(Delivered { evidence, bytes_sent: self.parcel.size, at_least_once })
     }
 
@@ -120,6 +140,9 @@ impl Delivery<'_> {
         }
         drop(pieces);
         self.fence.check()?;
+        if self.heeds_cancel && self.fence.is_cancel_requested() {
+            return Err(DeliveryError::Cancelled);
+        }
         let evidence = self.remote.send(&self.parcel, Body::new(self.parcel.size, body)).await?;
         self.fence.note_progress(|progress| progress.bytes_delivered = self.parcel.size);
         Ok(evidence)
@@ -128,7 +151,7 @@ impl Delivery<'_> {
     async fn send_large(&self) -> Result<Evidence, DeliveryError> {
         let (pieces, body) = mpsc::channel(self.content.queue());
         let proving = async {
-            let proved = self.content.stream(&self.fence, &pieces).await;
+            let proved = self.content.stream(&self.fence, &pieces, self.heeds_cancel).await;
             drop(pieces);
             proved
         };

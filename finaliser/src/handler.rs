@@ -5,17 +5,22 @@ use std::time::Duration;
 
 use contract::{Expectation, Receipt, ReceiptRemote, ReceiptSource};
 use ledger::{Claim, ClaimRequest, Held, LedgerError, Problem};
-use runtime::hold::{Ended, Holding};
+use runtime::hold::{self, Ended, Holding};
 use runtime::{Job, Outcome, retry};
 
-use crate::Finaliser;
 use crate::deliver::{Delivered, Delivery, DeliveryError};
 use crate::prove::{Content, ProofError};
 use crate::remote::Parcel;
+use crate::{Finaliser, places};
 
 /// Claims the file and delivers it.
 pub(crate) async fn handle(finaliser: Arc<Finaliser>, job: Job) -> Outcome {
     let service = &finaliser.service;
+    match put_off(&finaliser, &job).await {
+        Ok(false) => {}
+        Ok(true) => return Outcome::Done,
+        Err(error) => return Outcome::Outage(error.to_string()),
+    }
     let request = ClaimRequest { file: job.file, worker: &service.worker, lease: service.settings.work.lease() };
     let held = match service.ledger.claim_delivering(&request).await {
         Ok(Claim::Taken(held)) => held,
@@ -23,23 +28,58 @@ pub(crate) async fn handle(finaliser: Arc<Finaliser>, job: Job) -> Outcome {
         Ok(Claim::NothingToDo) => return Outcome::Done,
         Err(error) => return Outcome::Outage(error.to_string()),
     };
+    fail::fail_point!("finaliser-after-claim", |_| std::process::abort());
     service.announcer.announce(&held.file, None);
-    let settled = match accepted(&finaliser, &held) {
+    let settlement = match accepted(&finaliser, &held) {
         Err(NotBegun::GivenUp(problem)) => give_up(&finaliser, &held, *problem).await,
         Err(NotBegun::NoRemote(problem)) => again(&finaliser, &held, *problem, None).await,
         Ok((delivery, expectation)) => {
-            let holding = Holding::start(service, &held.lease, held.file.progress, &job);
+            let holding = Holding::start(service, &held, &job);
             let delivery = delivery(&holding);
             let content = delivery.content.clone();
-            match holding.run(service, delivery.run()).await {
+            let work = async {
+                let _place = finaliser.places.take(&expectation.remote).await;
+                delivery.run().await
+            };
+            let ended = holding.run(service, work).await;
+            note(&finaliser, &expectation.remote, &ended);
+            match ended {
                 Ended::Lost => return Outcome::Lost,
-                Ended::HandBack => hand_back(&finaliser, &held).await,
+                Ended::HandBack => return hold::hand_back(service, &held.lease).await,
                 Ended::Finished(Ok(done)) => delivered(&finaliser, &held, &expectation, &content, done).await,
                 Ended::Finished(Err(error)) => undelivered(&finaliser, &held, error).await,
             }
         }
     };
-    settled.unwrap_or_else(|error| Outcome::Outage(error.to_string()))
+    hold::settled(service, &held.lease, settlement).await
+}
+
+/// Puts the delivery off, unclaimed, if its remote has enough to do: the slot is for others then.
+async fn put_off(finaliser: &Finaliser, job: &Job) -> Result<bool, LedgerError> {
+    if !finaliser.places.are_short() {
+        return Ok(false);
+    }
+    let ledger = &finaliser.service.ledger;
+    let Some(record) = ledger.file(job.file).await? else { return Ok(false) };
+    let Some(expectation) = record.expectation.as_ref().filter(|_| !record.state.is_terminal()) else {
+        return Ok(false);
+    };
+    if !finaliser.places.must_wait(&expectation.remote).await {
+        return Ok(false);
+    }
+    ledger.defer(job.file, places::delay(record.deferrals, retry::jitter())).await?;
+    Ok(true)
+}
+
+/// Notes how the remote does. What is no fault of its own tells nothing of it.
+fn note(finaliser: &Finaliser, remote: &str, ended: &Ended<Result<Delivered, DeliveryError>>) {
+    match ended {
+        Ended::Finished(Ok(_) | Err(DeliveryError::Clash(_) | DeliveryError::Refused(_))) => {
+            finaliser.places.note(remote, true);
+        }
+        Ended::Finished(Err(DeliveryError::Later { .. })) => finaliser.places.note(remote, false),
+        _ => {}
+    }
 }
 
 /// Why a delivery was not even begun.
@@ -88,7 +128,7 @@ fn accepted<'a>(
             still_ours: Box::new(move || still_ours.check().is_ok()),
         };
         let may_be_there = file.delivery.as_ref().is_some_and(|delivery| delivery.resumed);
-        Delivery { remote: remote.as_ref(), parcel, content, fence, may_be_there }
+        Delivery { remote: remote.as_ref(), parcel, content, fence, may_be_there, heeds_cancel: true }
     };
     Ok((begin, expectation))
 }
@@ -131,6 +171,7 @@ async fn delivered(
         delivered_at,
     };
     let Some(record) = service.ledger.delivered(&held.lease, &receipt).await? else { return Ok(Outcome::Lost) };
+    fail::fail_point!("finaliser-after-delivered", |_| std::process::abort());
     service.announcer.announce(&record, None);
     Ok(Outcome::Done)
 }
@@ -139,6 +180,13 @@ async fn delivered(
 async fn undelivered(finaliser: &Finaliser, held: &Held, error: DeliveryError) -> Result<Outcome, LedgerError> {
     match error {
         DeliveryError::Lost(_) | DeliveryError::Proof(ProofError::Lost(_)) => Ok(Outcome::Lost),
+        DeliveryError::Cancelled | DeliveryError::Proof(ProofError::Cancelled) => {
+            let cancelled = finaliser.service.ledger.cancelled(&held.lease).await?;
+            let Some(record) = cancelled else { return Ok(Outcome::Lost) };
+            tracing::info!(file = %held.file.id, "cancelled; the remote does not have it");
+            finaliser.service.announcer.announce(&record, None);
+            Ok(Outcome::Done)
+        }
         DeliveryError::Clash(detail) => {
             let problem = Problem::new("remote-clash", "The remote has something of that name", detail);
             give_up(finaliser, held, problem).await
@@ -155,15 +203,12 @@ async fn undelivered(finaliser: &Finaliser, held: &Held, error: DeliveryError) -
             give_up(finaliser, held, problem).await
         }
         DeliveryError::Proof(error @ (ProofError::Ledger(_) | ProofError::Hashing(_))) => {
-            hand_back(finaliser, held).await?;
-            Ok(Outcome::Outage(error.to_string()))
+            Ok(match hold::hand_back(&finaliser.service, &held.lease).await {
+                Outcome::HandedBack => Outcome::Outage(error.to_string()),
+                other => other,
+            })
         }
     }
-}
-
-async fn hand_back(finaliser: &Finaliser, held: &Held) -> Result<Outcome, LedgerError> {
-    let back = finaliser.service.ledger.hand_back(&held.lease).await?;
-    Ok(if back.is_some() { Outcome::HandedBack } else { Outcome::Lost })
 }
 
 async fn again(
@@ -174,12 +219,14 @@ async fn again(
 ) -> Result<Outcome, LedgerError> {
     let service = &finaliser.service;
     let attempt = held.file.attempts.delivering;
-    if attempt >= service.settings.retry.attempts {
+    let queued = held.file.queued_at.unwrap_or(held.file.created_at);
+    if retry::is_last(&service.settings.retry, attempt, queued, held.lease.now()) {
         return give_up(finaliser, held, problem).await;
     }
     let delay = retry::delay(&service.settings.retry, attempt, retry::jitter(), at_least);
     tracing::warn!(file = %held.file.id, attempt, ?delay, "{}; trying again later", problem.detail);
     let record = service.ledger.retry_later(&held.lease, &problem, delay).await?;
+    fail::fail_point!("retry-after-commit", |_| std::process::abort());
     Ok(record.map_or(Outcome::Lost, |_| Outcome::Done))
 }
 

@@ -1,12 +1,14 @@
 //! Proves stored files whole and streams them to a remote.
 //!
 //! `handler` says what is done with one hint; `deliver` asks the remote and sends; `prove` reads the chunks in order and hashes
-//! the whole; `remote` knows the kinds of remotes.
+//! the whole; `remote` knows the kinds of remotes; `places` bounds what runs to each of them; `tidy` removes what was left there.
 
 mod deliver;
 mod handler;
+mod places;
 mod prove;
 pub mod remote;
+mod tidy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use runtime::Service;
 use runtime::consume::consume;
 use runtime::service::StartError;
 
+use crate::places::Places;
 use crate::remote::Remote;
 
 /// What all deliveries of a finaliser share.
@@ -23,6 +26,7 @@ use crate::remote::Remote;
 pub(crate) struct Finaliser {
     pub(crate) service: Service,
     pub(crate) remotes: BTreeMap<String, Box<dyn Remote>>,
+    pub(crate) places: Places,
 }
 
 /// Starts the finaliser's tasks: up to `concurrency` files at once, or as many as the settings say.
@@ -31,9 +35,11 @@ pub async fn run(service: Service, concurrency: Option<usize>) -> Result<(), Sta
         Ok(remote) => Ok((name.clone(), remote)),
         Err(error) => Err(StartError::Own(format!("the remote {name} cannot be used: {error}"))),
     };
-    let remotes = service.settings.remotes.iter().map(open).collect::<Result<_, _>>()?;
+    let remotes: BTreeMap<_, _> = service.settings.remotes.iter().map(open).collect::<Result<_, _>>()?;
+    let places = Places::new(remotes.keys(), service.settings.finaliser.per_remote);
     service.register().await?;
-    let finaliser = Arc::new(Finaliser { service: service.clone(), remotes });
+    let finaliser = Arc::new(Finaliser { service: service.clone(), remotes, places });
+    service.life.spawn("tidying", tidy::run(finaliser.clone()));
     let concurrency = concurrency.unwrap_or(service.settings.finaliser.concurrency);
     let handle = move |job| handler::handle(finaliser.clone(), job);
     service.life.spawn("hints to finalise", consume(service.clone(), Step::Finalise, concurrency, handle));

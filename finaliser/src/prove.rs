@@ -5,6 +5,7 @@ use contract::{ChunkNumber, Digest, Generation, Hasher, Proven};
 use futures_util::{StreamExt, stream};
 use ledger::{FileRecord, Layout, Ledger, LedgerError, StoredChunk};
 use runtime::hold::{Fence, LeaseLost};
+use runtime::sabotage;
 use tokio::sync::mpsc;
 
 /// Bytes of a file that are read ahead of the remote at most, whatever `finaliser.prefetch` says.
@@ -28,6 +29,9 @@ pub(crate) enum ProofError {
     /// The lease was lost.
     #[error(transparent)]
     Lost(#[from] LeaseLost),
+    /// Somebody wants the file cancelled, and its last bytes are not on their way.
+    #[error("the file is to be cancelled")]
+    Cancelled,
     /// A task of this process broke down.
     #[error("hashing broke down: {0}")]
     Hashing(#[from] tokio::task::JoinError),
@@ -75,7 +79,7 @@ impl Content {
     pub(crate) async fn read_small(&self, fence: &Fence) -> Result<Vec<Bytes>, ProofError> {
         let count = self.proven.split.count();
         let (pieces, mut proved) = mpsc::channel(count.max(1) as usize);
-        self.stream(fence, &pieces).await?;
+        self.stream(fence, &pieces, true).await?;
         drop(pieces);
         let mut all = Vec::with_capacity(count as usize);
         while let Some(piece) = proved.recv().await {
@@ -86,9 +90,15 @@ impl Content {
 
     /// Reads all chunks in order into `pieces`. The last range follows only when the whole is right and the lease holds.
     ///
-    /// Reading, hashing and sending go on at the same time. Ends early, and well, when nobody takes the pieces: then the taker
+    /// Reading, hashing and sending go on at the same time. Where `heeds_cancel`, a wish to cancel ends it before the last range.
+    /// Ends early, and well, when nobody takes the pieces: then the taker
     /// knows why.
-    pub(crate) async fn stream(&self, fence: &Fence, pieces: &mpsc::Sender<Bytes>) -> Result<(), ProofError> {
+    pub(crate) async fn stream(
+        &self,
+        fence: &Fence,
+        pieces: &mpsc::Sender<Bytes>,
+        heeds_cancel: bool,
+    ) -> Result<(), ProofError> {
         let count = self.proven.split.count();
         let starts = (0..count).step_by(self.range as usize).map(ChunkNumber);
         let mut ranges = stream::iter(starts).map(|from| async move { (from, self.read(from).await) }).buffered(READS);
@@ -98,13 +108,22 @@ impl Content {
             let expected = self.range.min(count - from.0);
             self.check(from, expected, &chunks)?;
             whole = hash(whole, &chunks).await?;
-            if from.0 + expected == count {
+            let last = from.0 + expected == count;
+            if last {
                 self.judge(whole.clone().finish()).await?;
+            }
+            if heeds_cancel && fence.is_cancel_requested() {
+                return Err(ProofError::Cancelled);
             }
             for chunk in chunks {
                 fence.check()?;
                 let len = chunk.data.len() as u64;
-                if pieces.send(chunk.data).await.is_err() {
+                let taken = tokio::select! {
+                    biased;
+                    taken = pieces.send(altered(chunk.data)) => taken,
+                    () = fence.cancel_requested(), if heeds_cancel && !last => return Err(ProofError::Cancelled),
+                };
+                if taken.is_err() {
                     return Ok(());
                 }
                 fence.note_progress(|progress| progress.bytes_delivered += len);
@@ -157,6 +176,16 @@ impl Content {
         };
         Err(ProofError::Wrong(format!("expected SHA-256 {expected}, found {found}, {which}")))
     }
+}
+
+/// The bytes as they are; in the build of the tests, on demand, damaged after they were proved.
+fn altered(data: Bytes) -> Bytes {
+    if !sabotage::is_broken("break-proof") {
+        return data;
+    }
+    let mut damaged = data.to_vec();
+    damaged.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+    damaged.into()
 }
 
 /// Hashes chunks off the threads that serve connections: 8 MiB take about 5 ms.

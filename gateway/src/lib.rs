@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use runtime::Service;
 use runtime::service::StartError;
+use runtime::space::Space;
 
 use auth::Auth;
 use health::Readiness;
@@ -33,6 +34,7 @@ struct Gateway {
     auth: Auth,
     storage: Storage,
     readiness: Readiness,
+    space: Space,
 }
 
 impl Gateway {
@@ -42,6 +44,7 @@ impl Gateway {
             auth: Auth::new(&settings.auth)?,
             storage: Storage::open(&settings.files.roots).map_err(StartError::Own)?,
             readiness: Readiness::default(),
+            space: Space::new(&service.ledger, settings.gateway.free_space_floor),
             service,
         })
     }

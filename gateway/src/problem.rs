@@ -50,6 +50,7 @@ kinds! {
     FILE_TOO_LARGE: UNPROCESSABLE_ENTITY, "/problems/file-too-large", "The file has too many chunks";
     INTERNAL: INTERNAL_SERVER_ERROR, "/problems/internal", "The service has a fault";
     BUSY: SERVICE_UNAVAILABLE, "/problems/busy", "Too many requests of this kind are under way";
+    NO_SPACE: INSUFFICIENT_STORAGE, "/problems/insufficient-storage", "There is no space for new files";
     UNAVAILABLE: SERVICE_UNAVAILABLE, "/problems/unavailable", "A server that this service needs does not answer";
 }
 
@@ -142,7 +143,7 @@ impl IntoResponse for Problem {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
             _ => {}

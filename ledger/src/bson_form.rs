@@ -34,6 +34,13 @@ pub(crate) fn chunk_key(file: FileId, generation: Generation, number: ChunkNumbe
     key
 }
 
+/// The file and the generation in the key of a content document or a chunk.
+pub(crate) fn owner_of(key: &[u8]) -> Option<(FileId, Generation)> {
+    let (file, rest) = key.split_first_chunk::<16>()?;
+    let (generation, _) = rest.split_first_chunk::<4>()?;
+    Some((FileId::from_bytes(*file), Generation(u32::from_be_bytes(*generation))))
+}
+
 /// The number in a chunk's key.
 pub(crate) fn number_of(key: &[u8]) -> Option<ChunkNumber> {
     let bytes = key.get(20..24).filter(|_| key.len() == 26)?;

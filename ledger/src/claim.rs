@@ -77,8 +77,16 @@ impl Lease {
         self.claimed_at.after(self.taken.elapsed())
     }
 
-    /// The filter that only the record held by this lease passes.
+    /// The filter that only the record passes which this lease holds now. Whoever wakes after its lease has run out
+    /// changes nothing, even if nobody has claimed the file since.
     pub(crate) fn filter(&self) -> Document {
+        let mut filter = self.owned();
+        filter.insert("$expr", doc! { "$gt": ["$lease.until", "$$NOW"] });
+        filter
+    }
+
+    /// The filter that the record passes while nobody has claimed it after this lease, run out or not.
+    pub(crate) fn owned(&self) -> Document {
         doc! { "_id": crate::bson_form::id(self.file), "epoch": self.epoch.0, "lease.owner": &self.owner }
     }
 }
@@ -133,7 +141,7 @@ impl Ledger {
             .set("epoch", doc! { "$add": ["$epoch", 1] })
             .set("lease", lease)
             .set("due_at", now_plus(request.lease))
-            .unset(&["not_before", "hint_refusals"])
+            .unset(&["not_before", "hint_refusals", "deferrals"])
             .into_pipeline();
         let mut filter = by_id(request.file);
         filter.extend(due);

@@ -253,7 +253,7 @@ fn outcomes(
     Ok(keys.into_iter().zip(wanted).enumerate().map(outcome).collect())
 }
 
-fn key_of(document: &RawDocument) -> mongodb::error::Result<Vec<u8>> {
+pub(crate) fn key_of(document: &RawDocument) -> mongodb::error::Result<Vec<u8>> {
     Ok(document.get_binary("_id").map_err(mongodb::error::Error::custom)?.bytes.to_vec())
 }
 

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use contract::{EventKind, FileId, Generation, State};
 use mongodb::bson::{Document, doc};
@@ -7,7 +8,7 @@ use mongodb::options::ReturnDocument;
 use crate::bson_form::{by_id, literal, now_plus};
 use crate::error::is_duplicate_key;
 use crate::hold::to_bson;
-use crate::{FileRecord, Idempotency, Ledger, LedgerError, PUSH, Source};
+use crate::{FileRecord, Idempotency, Ledger, LedgerError, Source};
 
 /// A file to be recorded.
 #[derive(Debug, Clone)]
@@ -45,7 +46,7 @@ impl Ledger {
     /// Records a file, durable before it returns.
     pub async fn create(&self, new: NewFile) -> Result<Created, LedgerError> {
         let doing = "recording a file";
-        let document = new_document(&new)?;
+        let document = new_document(&new, self.hint_push)?;
         // Not an insert: only an update knows MongoDB's time. A record that is there already stays as it is, so the driver
         // may send it twice.
         let pipeline = vec![doc! { "$replaceWith": {
@@ -86,7 +87,7 @@ impl Ledger {
     }
 }
 
-fn new_document(new: &NewFile) -> Result<Document, LedgerError> {
+fn new_document(new: &NewFile, hint_push: Duration) -> Result<Document, LedgerError> {
     let prepared = State::Prepared.as_str();
     let mut document = doc! {
         "_id": literal(crate::bson_form::id(new.id)),
@@ -101,7 +102,8 @@ fn new_document(new: &NewFile) -> Result<Document, LedgerError> {
         "generation": literal(i64::from(Generation::FIRST.0)),
         "created_at": "$$NOW",
         "updated_at": "$$NOW",
-        "due_at": now_plus(PUSH),
+        "queued_at": "$$NOW",
+        "due_at": now_plus(hint_push),
         "outbox": [{ "version": literal(1_i64), "event": EventKind::Prepared.as_str(), "state": prepared, "at": "$$NOW" }],
         "outbox_at": "$$NOW",
     };

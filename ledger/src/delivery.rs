@@ -12,12 +12,11 @@ impl Ledger {
         filter.insert("state", State::Delivering.as_str());
         let size = i64::try_from(receipt.size).unwrap_or(i64::MAX);
         let receipt = to_bson(receipt)?;
-        let transition = Transition::to(State::Delivered)
+        let transition = Transition::end(State::Delivered, self.retention)
             .set_literal("receipt", receipt.clone())
             .set("progress.bytes_delivered", size)
             .event(EventKind::Delivered, State::Delivered, Some(doc! { "receipt": receipt }.into()))
-            .unset(&["error"])
-            .release();
+            .unset(&["error"]);
         self.settle("recording a delivery", filter, transition).await
     }
 }

@@ -1,9 +1,11 @@
+use std::time::Duration;
+
 use contract::{Expectation, FileId, Mismatch, State};
 
 use crate::bson_form::{by_id, now_plus};
 use crate::hold::to_bson;
 use crate::transition::Transition;
-use crate::{FileRecord, Ledger, LedgerError, PUSH};
+use crate::{FileRecord, Ledger, LedgerError};
 
 /// How often a request is judged again when the record changes in between.
 const TRIES: u32 = 8;
@@ -44,7 +46,7 @@ impl Ledger {
                 Ok(expectation) => expectation,
                 Err(refusal) => return Ok(Err(refusal)),
             };
-            let (transition, accepted) = match decide(record, &expectation)? {
+            let (transition, accepted) = match decide(record, &expectation, self.hint_push)? {
                 Decision::Answer(answer) => return Ok(Ok(answer)),
                 Decision::Write { version, transition, accepted } => {
                     let mut filter = by_id(file);
@@ -65,7 +67,7 @@ enum Decision {
     Write { version: i64, transition: Transition, accepted: bool },
 }
 
-fn decide(record: FileRecord, expectation: &Expectation) -> Result<Decision, LedgerError> {
+fn decide(record: FileRecord, expectation: &Expectation, hint_push: Duration) -> Result<Decision, LedgerError> {
     let same = record.expectation.as_ref().is_some_and(|known| known.asks_the_same_as(expectation));
     let another = record.expectation.is_some() && !same;
     let judged = record.proven().map(|proven| expectation.judge(&proven));
@@ -92,7 +94,8 @@ fn decide(record: FileRecord, expectation: &Expectation) -> Result<Decision, Led
                 let transition = Transition::default()
                     .set_literal("expectation", to_bson(expectation)?)
                     .set_literal("remote", expectation.remote.as_str())
-                    .set("due_at", now_plus(PUSH))
+                    .set("due_at", now_plus(hint_push))
+                    .set("queued_at", "$$NOW")
                     .unset(&["error", "not_before", "hint_refusals"]);
                 Ok(Decision::Write { version: record.version, transition, accepted: true })
             }

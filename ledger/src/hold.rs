@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use contract::{EventKind, State};
+use contract::{EventKind, FileId, State};
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReturnDocument;
 
-use crate::bson_form::now_plus;
+use crate::bson_form::{id, now_plus};
 use crate::transition::Transition;
 use crate::{FileRecord, Lease, Ledger, LedgerError, Problem, Progress};
 
@@ -13,6 +13,8 @@ use crate::{FileRecord, Lease, Ledger, LedgerError, Problem, Progress};
 pub enum Renewal {
     /// The lease lasts its full length again, counted from before the renewal was sent.
     Kept,
+    /// As [`Renewal::Kept`], and somebody wants the file cancelled.
+    CancelRequested,
     /// Another has the file, or it left the phase: stop at once.
     Lost,
 }
@@ -22,8 +24,7 @@ impl Ledger {
     ///
     /// Written with `w: 1`: losing a renewal in a failover only repeats work.
     pub async fn renew(&self, lease: &Lease, progress: Option<Progress>) -> Result<Renewal, LedgerError> {
-        let mut filter = lease.filter();
-        filter.insert("$expr", doc! { "$gt": ["$lease.until", "$$NOW"] });
+        let filter = lease.filter();
         let until = now_plus(lease.length);
         let mut set = doc! { "lease.until": until.clone(), "due_at": until };
         if let Some(progress) = progress {
@@ -31,9 +32,16 @@ impl Ledger {
         }
         let files = self.relaxed_files();
         let renewed = self
-            .run("renewing a lease", async move { files.update_one(filter, vec![doc! { "$set": set }]).await })
+            .run("renewing a lease", async move {
+                let renewal = files.find_one_and_update(filter, vec![doc! { "$set": set }]);
+                renewal.projection(doc! { "cancel_requested": 1 }).await
+            })
             .await?;
-        Ok(if renewed.matched_count == 1 { Renewal::Kept } else { Renewal::Lost })
+        Ok(match renewed {
+            None => Renewal::Lost,
+            Some(record) if record.get_bool("cancel_requested").unwrap_or_default() => Renewal::CancelRequested,
+            Some(_) => Renewal::Kept,
+        })
     }
 
     /// Frees the lease and commits when to try again. The attempt stays counted. `None`: the lease was lost.
@@ -51,7 +59,28 @@ impl Ledger {
         self.settle("committing a retry", lease.filter(), transition).await
     }
 
-    /// Frees the lease for the next holder, due now, and gives the attempt back: nobody is to blame. `None`: the lease was lost.
+    /// Puts off the delivery of a file that nobody holds: its remote has enough to do. No attempt is counted.
+    ///
+    /// Written with `w: 1`: losing it in a failover only means that somebody looks earlier.
+    pub async fn defer(&self, file: FileId, delay: Duration) -> Result<(), LedgerError> {
+        let files = self.relaxed_files();
+        let filter = doc! {
+            "_id": id(file),
+            "state": { "$in": [State::Stored.as_str(), State::Delivering.as_str()] },
+            "$expr": { "$lte": ["$lease.until", "$$NOW"] },
+        };
+        let later = now_plus(delay);
+        let deferrals = doc! { "$add": [{ "$ifNull": ["$deferrals", 0] }, 1] };
+        let put_off = vec![
+            doc! { "$set": { "not_before": later.clone(), "due_at": later, "deferrals": deferrals } },
+            doc! { "$unset": "hint_refusals" },
+        ];
+        self.run("putting a delivery off", async move { files.update_one(filter, put_off).await }).await?;
+        Ok(())
+    }
+
+    /// Frees the lease for the next holder, due now, and gives the attempt back: nobody is to blame. `None`: another has
+    /// claimed the file. The lease may have run out: a holder that could not reach MongoDB in time gives back late.
     pub async fn hand_back(&self, lease: &Lease) -> Result<Option<FileRecord>, LedgerError> {
         let less = |field: &str| doc! { "$max": [0, { "$subtract": [{ "$ifNull": [field, 0] }, 1] }] };
         let of_state = |state: State, field: &str| {
@@ -62,16 +91,17 @@ impl Ledger {
             .set("attempts.delivering", of_state(State::Delivering, "$attempts.delivering"))
             .set("due_at", "$$NOW")
             .unset(&["lease", "hint_refusals"]);
-        self.settle("handing a file back", lease.filter(), transition).await
+        self.settle("handing a file back", lease.owned(), transition).await
     }
 
     /// Gives the file up for good, with the reason. `None`: the lease was lost.
     pub async fn fail(&self, lease: &Lease, problem: &Problem) -> Result<Option<FileRecord>, LedgerError> {
         let problem = to_bson(problem)?;
-        let transition = Transition::to(State::Failed)
-            .set_literal("error", problem.clone())
-            .event(EventKind::Failed, State::Failed, Some(doc! { "error": problem }.into()))
-            .release();
+        let transition = Transition::end(State::Failed, self.retention).set_literal("error", problem.clone()).event(
+            EventKind::Failed,
+            State::Failed,
+            Some(doc! { "error": problem }.into()),
+        );
         self.settle("giving a file up", lease.filter(), transition).await
     }
 

@@ -8,6 +8,7 @@
 //! - every write may be repeated: a reply that was lost is found again by what the write left behind.
 
 mod bson_form;
+mod cancel;
 mod claim;
 mod content;
 mod content_read;
@@ -22,10 +23,14 @@ mod index;
 mod list;
 mod outbox;
 mod record;
+mod requeue;
+mod retention;
+mod space;
 mod stored;
 mod sweep;
 mod transition;
 mod users;
+mod walk;
 
 use std::future::Future;
 use std::time::Duration;
@@ -35,6 +40,7 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
 use mongodb::{Client, Collection, Database};
 
+pub use cancel::Cancelling;
 pub use claim::{Claim, ClaimRequest, Held, Lease, Opening};
 pub use content::{NewChunk, PutOutcome};
 pub use content_read::{ChunkProof, StoredChunk};
@@ -48,9 +54,12 @@ pub use index::BlockCompressor;
 pub use list::{Listing, Page};
 pub use outbox::Outbox;
 pub use record::{Attempts, Delivery, FileRecord, Idempotency, Layout, Problem, Progress, Source};
+pub use requeue::Requeued;
+pub use retention::Retention;
 pub use stored::{Stored, StoredOutcome};
-pub use sweep::{Overdue, PUSH};
+pub use sweep::{Errand, Overdue};
 pub use users::{NewUser, User, Verdict};
+pub use walk::Walked;
 
 /// How to reach MongoDB.
 #[derive(Clone)]
@@ -69,6 +78,10 @@ pub struct LedgerOptions {
     pub server_selection_timeout: Duration,
     /// How MongoDB compresses chunks on disk; takes effect when the collections are made.
     pub block_compressor: BlockCompressor,
+    /// How far a published hint pushes `due_at` on: a hint that had no effect by then is published again.
+    pub hint_push: Duration,
+    /// How long content stays once nothing more happens to its file.
+    pub retention: Retention,
 }
 
 impl std::fmt::Debug for LedgerOptions {
@@ -91,6 +104,8 @@ pub struct Ledger {
     users: Collection<Document>,
     operation_timeout: Duration,
     block_compressor: BlockCompressor,
+    hint_push: Duration,
+    retention: Retention,
 }
 
 impl Ledger {
@@ -113,6 +128,8 @@ impl Ledger {
             db,
             operation_timeout: options.operation_timeout,
             block_compressor: options.block_compressor,
+            hint_push: options.hint_push,
+            retention: options.retention,
         };
         ledger.ensure_collections().await?;
         Ok(ledger)

@@ -65,6 +65,17 @@ pub struct FileRecord {
     /// When it may be claimed again after a failed attempt.
     #[serde(default, deserialize_with = "moment_option::deserialize")]
     pub not_before: Option<Timestamp>,
+    /// Whether somebody wants it cancelled; whoever holds or claims it sees to it.
+    #[serde(default)]
+    pub cancel_requested: bool,
+    /// The generation whose content is removed, or being removed: its retention was over.
+    pub content_removed: Option<Generation>,
+    /// How often in a row its delivery was put off because its remote had enough to do.
+    #[serde(default)]
+    pub deferrals: u32,
+    /// When the phase it is in, or waits for, was asked for: recorded, accepted or requeued. What is old counts from here.
+    #[serde(default, deserialize_with = "moment_option::deserialize")]
+    pub queued_at: Option<Timestamp>,
     /// When it was recorded.
     #[serde(deserialize_with = "moment::deserialize")]
     pub created_at: Timestamp,

@@ -1,10 +1,12 @@
+use std::time::Duration;
+
 use contract::{Digest, EventKind, Mismatch, Proven, State};
 use mongodb::bson::{Bson, doc};
 
 use crate::bson_form::now_plus;
 use crate::hold::{progress_document, to_bson};
 use crate::transition::Transition;
-use crate::{FileRecord, Held, Ledger, LedgerError, PUSH, Problem, Progress};
+use crate::{FileRecord, Held, Ledger, LedgerError, Problem, Progress};
 
 /// How often the judgement is made again when a finalise request comes in between.
 const TRIES: u32 = 8;
@@ -32,7 +34,7 @@ impl Ledger {
     pub async fn stored(&self, held: &mut Held, facts: Stored) -> Result<StoredOutcome, LedgerError> {
         let doing = "recording a file as stored";
         for _ in 0..TRIES {
-            let (transition, accepted) = judged(&held.file, facts)?;
+            let (transition, accepted) = judged(&held.file, facts, self.hint_push)?;
             let mut filter = held.lease.filter();
             filter.insert("version", held.file.version);
             filter.insert("state", State::Chunking.as_str());
@@ -49,7 +51,7 @@ impl Ledger {
     }
 }
 
-fn judged(file: &FileRecord, facts: Stored) -> Result<(Transition, bool), LedgerError> {
+fn judged(file: &FileRecord, facts: Stored, hint_push: Duration) -> Result<(Transition, bool), LedgerError> {
     let split = file.split().ok_or_else(|| LedgerError::Unreadable {
         collection: "files",
         detail: format!("{} is being chunked without a chunk size", file.id),
@@ -67,8 +69,8 @@ fn judged(file: &FileRecord, facts: Stored) -> Result<(Transition, bool), Ledger
         None => (transition.unset(&["due_at", "error"]), false),
         Some(Ok(())) => {
             let remote = file.expectation.as_ref().map_or("", |expected| expected.remote.as_str());
-            let accepted = transition.set_literal("remote", remote).set("due_at", now_plus(PUSH));
-            (accepted.unset(&["error"]), true)
+            let accepted = transition.set_literal("remote", remote).set("due_at", now_plus(hint_push));
+            (accepted.set("queued_at", "$$NOW").unset(&["error"]), true)
         }
         Some(Err(mismatch)) => (refused(transition, &mismatch)?, false),
     })

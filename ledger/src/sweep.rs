@@ -7,19 +7,28 @@ use mongodb::bson::{DateTime, Document, doc};
 use crate::bson_form::{id, millis, now_plus};
 use crate::{FileRecord, Ledger, LedgerError, Outbox};
 
-/// How far a published hint pushes `due_at` on: a hint that had no effect by then is published again.
-pub const PUSH: Duration = Duration::from_secs(15);
-
 /// The furthest push of a hint that NATS refused because one is there already.
 const PUSH_MAX: Duration = Duration::from_secs(300);
+
+/// States in which a file waits for no hint; what is due then is the end of its retention.
+const ENDED: [&str; 3] = [State::Delivered.as_str(), State::Failed.as_str(), State::Cancelled.as_str()];
+
+/// What is to be done about a file that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errand {
+    /// Publish the hint to take this step.
+    Hint(Step),
+    /// Its retention is over: remove its content.
+    RemoveContent,
+}
 
 /// A file that nobody has looked at in time.
 #[derive(Debug, Clone)]
 pub struct Overdue {
     /// The file.
     pub file: FileId,
-    /// Which hint to publish.
-    pub step: Step,
+    /// What to do.
+    pub errand: Errand,
     due_at: DateTime,
 }
 
@@ -30,22 +39,29 @@ impl Ledger {
         found.iter().map(overdue_of).collect()
     }
 
-    /// Pushes a file's `due_at` on, unless somebody else did or it was claimed since. `true`: it is ours to publish the hint.
+    /// Pushes a file's `due_at` on, unless somebody else did or it was claimed since. `true`: the errand is ours.
     pub async fn push_due(&self, overdue: &Overdue) -> Result<bool, LedgerError> {
         let files = self.relaxed_files();
         let filter = doc! { "_id": id(overdue.file), "due_at": overdue.due_at };
-        let push = vec![doc! { "$set": { "due_at": now_plus(PUSH) } }];
+        let push = vec![doc! { "$set": { "due_at": now_plus(self.hint_push) } }];
         let pushed = self.run("pushing a due time on", async move { files.update_one(filter, push).await }).await?;
         Ok(pushed.matched_count == 1)
     }
 
-    /// Pushes `due_at` on further because NATS has a hint for the file already: twice as far each time, up to 5 minutes.
+    /// Pushes `due_at` on further because NATS has a hint for the file already: twice as far each time, up to 5 minutes, or as far as
+    /// ever if that is more.
     pub async fn hint_refused(&self, file: FileId) -> Result<(), LedgerError> {
         let files = self.relaxed_files();
-        let filter = doc! { "_id": id(file), "due_at": { "$exists": true }, "lease": { "$exists": false } };
+        let filter = doc! {
+            "_id": id(file),
+            "state": { "$nin": ENDED },
+            "due_at": { "$exists": true },
+            "lease": { "$exists": false },
+        };
         let refusals = doc! { "$add": [{ "$ifNull": ["$hint_refusals", 0] }, 1] };
-        let doubled = doc! { "$multiply": [millis(PUSH), { "$pow": [2, { "$min": ["$hint_refusals", 10] }] }] };
-        let span = doc! { "$min": [doubled, millis(PUSH_MAX)] };
+        let doubled =
+            doc! { "$multiply": [millis(self.hint_push), { "$pow": [2, { "$min": ["$hint_refusals", 10] }] }] };
+        let span = doc! { "$min": [doubled, millis(PUSH_MAX.max(self.hint_push))] };
         let push = vec![
             doc! { "$set": { "hint_refusals": refusals } },
             doc! { "$set": { "due_at": { "$add": ["$$NOW", span] } } },
@@ -59,6 +75,7 @@ impl Ledger {
         let files = self.files.clone();
         let filter = doc! {
             "due_at": { "$exists": true },
+            "state": { "$nin": ENDED },
             "$expr": { "$and": [{ "$lte": ["$lease.until", "$$NOW"] }, { "$lte": ["$not_before", "$$NOW"] }] },
         };
         let due = vec![doc! { "$set": { "due_at": "$$NOW" } }, doc! { "$unset": "hint_refusals" }];
@@ -67,9 +84,9 @@ impl Ledger {
         Ok(made.modified_count)
     }
 
-    /// Outboxes that nobody has emptied within `age`, oldest first, at most `limit`.
-    pub async fn stale_outboxes(&self, age: Duration, limit: u16) -> Result<Vec<Outbox>, LedgerError> {
-        let found = self.past("outbox_at", age, limit, Document::new()).await?;
+    /// Outboxes that nobody has emptied for as long as a hint is pushed on, oldest first, at most `limit`.
+    pub async fn stale_outboxes(&self, limit: u16) -> Result<Vec<Outbox>, LedgerError> {
+        let found = self.past("outbox_at", self.hint_push, limit, Document::new()).await?;
         found.into_iter().map(|document| Ok(FileRecord::from_document(document)?.outbox())).collect()
     }
 
@@ -118,9 +135,10 @@ fn overdue_of(document: &Document) -> Result<Overdue, LedgerError> {
     let file = FileId::from_bytes(uuid.ok_or_else(|| unreadable("an _id is no UUID".into()))?);
     let due_at = *document.get_datetime("due_at").map_err(|e| unreadable(e.to_string()))?;
     let state: State = document.get_str("state").unwrap_or_default().parse().map_err(unreadable)?;
-    let step = match state {
-        State::Prepared | State::Chunking => Step::Prepare,
-        _ => Step::Finalise,
+    let errand = match state {
+        State::Prepared | State::Chunking => Errand::Hint(Step::Prepare),
+        State::Stored | State::Delivering => Errand::Hint(Step::Finalise),
+        State::Delivered | State::Failed | State::Cancelled => Errand::RemoveContent,
     };
-    Ok(Overdue { file, step, due_at })
+    Ok(Overdue { file, errand, due_at })
 }

@@ -1,7 +1,8 @@
 use contract::{EventKind, State};
 use mongodb::bson::{Bson, Document, doc};
 
-use crate::bson_form::literal;
+use crate::Retention;
+use crate::bson_form::{literal, now_plus};
 
 /// One change of state, as the pipeline of an update. It always counts `version` up and appends its events to the outbox on
 /// the server, so a concurrent pop of an older event is never undone.
@@ -34,9 +35,15 @@ impl Transition {
         self
     }
 
-    /// Frees the lease and forgets when to look again.
-    pub(crate) fn release(self) -> Self {
-        self.unset(&["lease", "due_at", "not_before", "hint_refusals"])
+    /// To a state in which nothing more happens to the file, but that its content goes after `retention`.
+    pub(crate) fn end(state: State, retention: Retention) -> Self {
+        Self::to(state).set("due_at", now_plus(retention.of(state))).unset(&[
+            "lease",
+            "not_before",
+            "hint_refusals",
+            "deferrals",
+            "cancel_requested",
+        ])
     }
 
     pub(crate) fn event(mut self, kind: EventKind, state: State, detail: Option<Bson>) -> Self {

@@ -6,8 +6,8 @@ use contract::{Cause, FileId, Step};
 use ledger::{FileRecord, Ledger, Outbox};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::Lifecycle;
 use crate::nats::{Hinted, Nats, NatsError};
+use crate::{Lifecycle, sabotage};
 
 /// Announcements that wait at most; further ones are left to the sweep.
 const QUEUE: usize = 4096;
@@ -96,6 +96,8 @@ pub(crate) async fn hint_once(
     file: FileId,
     cause: Cause,
 ) -> Result<(), AnnounceError> {
+    fail::fail_point!("break-hints", |_| Ok(()));
+    fail::fail_point!("hint-before-publish", |_| std::process::abort());
     if nats.hint(step, file, cause).await? == Hinted::Refused {
         ledger.hint_refused(file).await?;
     }
@@ -105,8 +107,13 @@ pub(crate) async fn hint_once(
 /// Publishes events one by one, each after the one before was acknowledged, then takes them out of the record.
 pub(crate) async fn publish(nats: &Nats, ledger: &Ledger, outbox: &Outbox) -> Result<(), AnnounceError> {
     for event in &outbox.events {
+        fail::fail_point!("event-before-publish", |_| std::process::abort());
+        if sabotage::is_broken("break-outbox") {
+            continue;
+        }
         nats.event(event).await?;
     }
+    fail::fail_point!("event-before-pop", |_| std::process::abort());
     match outbox.events.last() {
         Some(last) => Ok(ledger.pop_outbox(outbox.file, last.version).await?),
         None => Ok(()),

@@ -1,15 +1,20 @@
 //! The lease on a file while it is worked on: renewed with every sign of life, noticed when lost.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ledger::{Lease, Progress, Renewal};
+use ledger::{Held, Lease, LedgerError, Progress, Renewal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::consume::Job;
+use crate::consume::{Job, Outcome};
+use crate::retry;
 use crate::service::Service;
+
+/// How long to leave MongoDB alone after it did not take a file back.
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// A lease that is kept alive until this is dropped.
 #[derive(Debug)]
@@ -26,7 +31,12 @@ pub struct Fence(Arc<Shared>);
 struct Shared {
     /// Until when the lease holds for certain, by this process' own clock.
     safe_until: Mutex<Instant>,
+    /// An eighth of the lease: what lies between `safe_until` and its end.
+    margin: Duration,
     lost: CancellationToken,
+    /// Another has claimed the file, or it left the phase.
+    displaced: AtomicBool,
+    cancel: CancellationToken,
     progress: Mutex<Progress>,
 }
 
@@ -42,7 +52,8 @@ pub enum Ended<T> {
     Finished(T),
     /// The lease was lost on the way.
     Lost,
-    /// The process stops: the file must be handed back.
+    /// The file must be handed back: the process stops, or MongoDB did not answer for so long that the lease could not be
+    /// renewed.
     HandBack,
 }
 
@@ -54,6 +65,23 @@ impl Fence {
             return Err(LeaseLost);
         }
         Ok(())
+    }
+
+    /// Until somebody wants the file cancelled. It is learnt with a renewal.
+    pub async fn cancel_requested(&self) {
+        self.0.cancel.cancelled().await;
+    }
+
+    /// Whether somebody wants the file cancelled.
+    pub fn is_cancel_requested(&self) -> bool {
+        self.0.cancel.is_cancelled()
+    }
+
+    /// How work ends whose lease is lost. Who notices in time that nothing was heard from MongoDB may hand the file back once
+    /// it answers, if it is still ours then. Who was displaced, or stood still past the end of the lease, changes nothing.
+    fn end_of_loss<T>(&self) -> Ended<T> {
+        let in_time = Instant::now() < self.safe_until() + self.0.margin;
+        if in_time && !self.0.displaced.load(Ordering::Acquire) { Ended::HandBack } else { Ended::Lost }
     }
 
     fn safe_until(&self) -> Instant {
@@ -71,12 +99,20 @@ impl Fence {
 }
 
 impl Holding {
-    /// Keeps `lease` alive, and the message of `job` with it.
-    pub fn start(service: &Service, lease: &Lease, progress: Progress, job: &Job) -> Self {
+    /// Keeps the lease alive, and the message of `job` with it.
+    pub fn start(service: &Service, held: &Held, job: &Job) -> Self {
+        let lease = &held.lease;
+        let cancel = CancellationToken::new();
+        if held.file.cancel_requested {
+            cancel.cancel();
+        }
         let fence = Fence(Arc::new(Shared {
             safe_until: Mutex::new(safe_until(lease.taken, lease.length)),
+            margin: lease.length / 8,
             lost: CancellationToken::new(),
-            progress: Mutex::new(progress),
+            displaced: AtomicBool::new(false),
+            cancel,
+            progress: Mutex::new(held.file.progress),
         }));
         let keeper = tokio::spawn(keep(service.clone(), lease.clone(), fence.clone(), job.clone()));
         Self { fence, _keeper: AbortOnDropHandle::new(keeper) }
@@ -92,9 +128,43 @@ impl Holding {
     pub async fn run<T>(&self, service: &Service, work: impl Future<Output = T>) -> Ended<T> {
         tokio::select! {
             biased;
-            () = self.fence.0.lost.cancelled() => Ended::Lost,
+            () = self.fence.0.lost.cancelled() => self.fence.end_of_loss(),
             () = service.life.handing_back() => Ended::HandBack,
-            ended = work => Ended::Finished(ended),
+            // The work may have noticed the loss itself; whatever it says then, nothing of it is to be written.
+            ended = work => match self.fence.check() {
+                Ok(()) => Ended::Finished(ended),
+                Err(LeaseLost) => self.fence.end_of_loss(),
+            },
+        }
+    }
+}
+
+/// What a settlement of the record came to. Where MongoDB did not answer, it may have been written or not: the file is handed
+/// back if it is still ours.
+pub async fn settled(service: &Service, lease: &Lease, settlement: Result<Outcome, LedgerError>) -> Outcome {
+    match settlement {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::warn!(file = %lease.file, "{error}; handing the file back");
+            hand_back(service, lease).await
+        }
+    }
+}
+
+/// Frees a file for the next holder, due now, and gives the attempt back: nobody is to blame. Waits for MongoDB if it does not
+/// answer, as without it there is nothing else to do; the slot is not needed meanwhile.
+pub async fn hand_back(service: &Service, lease: &Lease) -> Outcome {
+    loop {
+        let error = match service.ledger.hand_back(lease).await {
+            Ok(Some(_)) => return Outcome::HandedBack,
+            Ok(None) => return Outcome::Lost,
+            Err(error) => error,
+        };
+        let tired = Outcome::Outage(error.to_string());
+        tracing::debug!(file = %lease.file, "a file was not handed back yet: {error}");
+        tokio::select! {
+            () = tokio::time::sleep(BETWEEN_TRIES.mul_f64(0.5 + retry::jitter() / 2.0)) => {}
+            () = service.life.handing_back() => return tired,
         }
     }
 }
@@ -114,12 +184,16 @@ async fn keep(service: Service, lease: Lease, fence: Fence, job: Job) {
         };
         // An operation may be waited for longer than the lease lasts; that must not keep the holder from stopping.
         match tokio::time::timeout_at(fence.safe_until().into(), renewal).await {
-            Ok((sent, Ok(Renewal::Kept))) => {
+            Ok((sent, Ok(renewal @ (Renewal::Kept | Renewal::CancelRequested)))) => {
+                if renewal == Renewal::CancelRequested {
+                    fence.0.cancel.cancel();
+                }
                 *fence.0.safe_until.lock().unwrap_or_else(PoisonError::into_inner) = safe_until(sent, lease.length);
                 job.still_alive().await;
             }
             Ok((_, Ok(Renewal::Lost))) => {
                 tracing::warn!(file = %lease.file, epoch = %lease.epoch, "another has the file; stopping");
+                fence.0.displaced.store(true, Ordering::Release);
                 fence.0.lost.cancel();
             }
             // It may yet succeed while the lease lasts; the check below ends it when it does not.

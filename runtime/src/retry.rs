@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use contract::Timestamp;
+
 use crate::settings::RetrySettings;
 
 /// How long to wait after attempt number `attempt` (from 1): doubled each time, capped, with full jitter over the upper
@@ -15,6 +17,11 @@ pub fn delay(settings: &RetrySettings, attempt: u32, jitter: f64, at_least: Opti
     jittered.max(at_least.unwrap_or_default().min(cap))
 }
 
+/// Whether attempt number `attempt` (from 1) at a phase that was asked for at `queued` was the last, if it failed at `now`.
+pub fn is_last(settings: &RetrySettings, attempt: u32, queued: Timestamp, now: Timestamp) -> bool {
+    attempt >= settings.attempts || now >= queued.after(Duration::from_secs(settings.max_age_seconds))
+}
+
 /// A random number from 0 to 1, for [`delay`].
 pub fn jitter() -> f64 {
     rand::random()
@@ -25,7 +32,7 @@ mod tests {
     use super::*;
 
     fn settings() -> RetrySettings {
-        RetrySettings { first_ms: 1000, max_ms: 60_000, attempts: 5 }
+        RetrySettings { first_ms: 1000, max_ms: 60_000, attempts: 5, max_age_seconds: 3600 }
     }
 
     #[test]
@@ -38,6 +45,13 @@ mod tests {
     #[test]
     fn jitter_halves_at_most() {
         assert_eq!(delay(&settings(), 2, 0.0, None).as_millis(), 1000);
+    }
+
+    #[test]
+    fn the_last_attempt_is_so_by_count_or_by_age() {
+        let queued = Timestamp::from_millis(1_000_000);
+        let last = |attempt, seconds| is_last(&settings(), attempt, queued, queued.after(Duration::from_secs(seconds)));
+        assert_eq!([last(4, 0), last(5, 0), last(1, 3599), last(1, 3600)], [false, true, false, true]);
     }
 
     #[test]

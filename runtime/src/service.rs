@@ -151,6 +151,8 @@ pub fn ledger_options(settings: &Settings, app_name: &str) -> Result<LedgerOptio
         operation_timeout: Duration::from_millis(mongodb.operation_timeout_ms),
         server_selection_timeout: Duration::from_millis(mongodb.server_selection_timeout_ms),
         block_compressor: mongodb.block_compressor,
+        hint_push: settings.work.lease(),
+        retention: settings.retention.spans(),
     })
 }
 
@@ -175,6 +177,8 @@ where
     F: FnOnce(Service) -> Fut,
     Fut: Future<Output = Result<(), StartError>> + Send + 'static,
 {
+    // Does something only in the build of the tests: the crash points that the environment names.
+    let _points = fail::FailScenario::setup();
     let settings = match Settings::load(args.config.as_deref()) {
         Ok(settings) => Arc::new(settings),
         Err(error) => return refuse(role, &error),

@@ -1,11 +1,11 @@
-//! Looks, again and again, for files that nobody works on and events that nobody published. Every service does; no one
-//! of them is special.
+//! Looks, again and again, for files that nobody works on, content that nobody needs and events that nobody published.
+//! Every service does; no one of them is special.
 
 use std::time::Duration;
 
 use contract::Cause;
 use futures_util::{StreamExt, stream};
-use ledger::PUSH;
+use ledger::{Errand, Overdue};
 
 use crate::announce::{AnnounceError, hint_once, publish};
 use crate::nats::NatsError;
@@ -30,7 +30,11 @@ pub(crate) async fn run(service: Service) {
             }
             sweep(&service).await
         };
-        match swept.await {
+        let swept = tokio::select! {
+            swept = swept => swept,
+            () = service.life.stopping() => return,
+        };
+        match swept {
             Ok(()) => {}
             Err(AnnounceError::Nats(NatsError::NoStream { .. })) => streams_are_there = false,
             Err(error) => tracing::warn!("a sweep broke off; the next one goes on: {error}"),
@@ -60,22 +64,34 @@ pub(crate) async fn make_streams(service: &Service) -> Result<(), AnnounceError>
 async fn sweep(service: &Service) -> Result<(), AnnounceError> {
     let overdue = service.ledger.overdue(AT_MOST).await?;
     let hinted: Vec<Result<(), AnnounceError>> = stream::iter(overdue)
-        .map(|overdue| async move {
-            if service.ledger.push_due(&overdue).await? {
-                hint_once(&service.nats, &service.ledger, overdue.step, overdue.file, Cause::Sweep).await?;
-            }
-            Ok(())
-        })
+        .map(|overdue| async move { run_errand(service, &overdue).await })
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
     hinted.into_iter().collect::<Result<(), _>>()?;
     // Not by the announcer, which tells nobody that a stream is missing.
-    let stale = service.ledger.stale_outboxes(PUSH, AT_MOST).await?;
+    let stale = service.ledger.stale_outboxes(AT_MOST).await?;
     let published: Vec<Result<(), AnnounceError>> = stream::iter(stale)
         .map(|outbox| async move { publish(&service.nats, &service.ledger, &outbox).await })
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
     published.into_iter().collect()
+}
+
+/// Does what a file is due for, unless another sweep took it up first.
+async fn run_errand(service: &Service, overdue: &Overdue) -> Result<(), AnnounceError> {
+    if !service.ledger.push_due(overdue).await? {
+        return Ok(());
+    }
+    fail::fail_point!("sweep-after-push", |_| std::process::abort());
+    match overdue.errand {
+        Errand::Hint(step) => hint_once(&service.nats, &service.ledger, step, overdue.file, Cause::Sweep).await,
+        Errand::RemoveContent => {
+            if service.ledger.remove_content(overdue.file).await? {
+                tracing::info!(file = %overdue.file, "its retention is over; its content was removed");
+            }
+            Ok(())
+        }
+    }
 }

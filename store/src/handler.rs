@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use contract::{ChunkAnswer, ChunkHeader, ChunkReply, Digest};
 use ledger::{NewChunk, PutOutcome};
 use runtime::Service;
+use runtime::space::Space;
 use tokio::sync::Semaphore;
 
 use crate::admission::{Admission, Admitted};
@@ -16,6 +17,7 @@ use crate::writer::{Place, Writers};
 pub(crate) struct Handler {
     admission: Admission,
     writers: Writers,
+    space: Space,
     bytes: Arc<Semaphore>,
     /// How many chunks may be hashed at once: as many as there are cores, so that replies and pings are not held up.
     hashing: Arc<Semaphore>,
@@ -27,6 +29,7 @@ impl Handler {
         Self {
             admission: Admission::new(service.ledger.clone()),
             writers: Writers::start(service),
+            space: Space::new(&service.ledger, service.settings.store.free_space_floor),
             bytes: Arc::new(Semaphore::new(service.settings.store.in_flight_bytes as usize)),
             hashing: Arc::new(Semaphore::new(cores)),
         }
@@ -68,6 +71,11 @@ impl Handler {
             Ok(admitted) => admitted,
             Err(refusal) => return Ok(refusal),
         };
+        if let Some(free) = self.space.shortage().await {
+            let floor = self.space.floor();
+            let detail = format!("MongoDB has {free} bytes of space left, fewer than store.free_space_floor = {floor}");
+            return Ok(ChunkReply::because(ChunkAnswer::Busy, detail));
+        }
         if let Err(refusal) = self.check(header, &admitted, message).await {
             return Ok(refusal);
         }
@@ -81,7 +89,9 @@ impl Handler {
             sha256: header.sha256,
             data: message.payload.clone(),
         };
+        fail::fail_point!("store-before-write", |_| std::process::abort());
         let outcome = self.writers.write(Place::of(&admitted), chunk).await?;
+        fail::fail_point!("store-after-write", |_| std::process::abort());
         Ok(match outcome {
             PutOutcome::Written => ChunkReply::new(ChunkAnswer::Ok),
             PutOutcome::Duplicate => ChunkReply::new(ChunkAnswer::Duplicate),

@@ -5,13 +5,14 @@
 
 mod admission;
 mod handler;
+mod walk;
 mod writer;
 
 use std::sync::Arc;
 
 use async_nats::service::endpoint::Endpoint;
 use contract::{ChunkAnswer, ChunkReply};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use runtime::nats::{Nats, NatsError, Use};
 use runtime::service::StartError;
 use runtime::{Service, status};
@@ -29,6 +30,7 @@ pub async fn run(service: Service) -> Result<(), StartError> {
     let handler = Arc::new(handler::Handler::start(&service));
     let task = take_chunks(service.clone(), data, handler);
     service.life.spawn("chunks", task);
+    service.life.spawn("walk", walk::run(service.clone()));
     Ok(())
 }
 
@@ -70,6 +72,10 @@ async fn take_chunks(service: Service, data: Nats, handler: Arc<handler::Handler
     }
     if let Err(error) = endpoint.stop().await {
         tracing::debug!("unsubscribing from chunks failed: {error}");
+    }
+    // What came before the unsubscription took effect: its senders need not wait for their timeout.
+    while let Some(Some(request)) = endpoint.next().now_or_never() {
+        reply(request, ChunkReply::new(ChunkAnswer::Busy)).await;
     }
     let all = u32::try_from(CHUNKS_AT_ONCE).unwrap_or(u32::MAX);
     drop(permits.acquire_many(all).await);

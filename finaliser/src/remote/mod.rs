@@ -23,6 +23,26 @@ pub trait Remote: Send + Sync + fmt::Debug {
 
     /// Sends the whole, on condition that nothing has that name. What comes back is durable at the remote.
     fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>>;
+
+    /// What was written there aside and neither placed nor removed, whoever wrote it. Nothing, where nothing is written aside.
+    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, RemoteError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Removes what was written aside. Harmless if it is gone.
+    fn discard(&self, leftover: Leftover) -> BoxFuture<'_, Result<(), RemoteError>> {
+        let _nothing_is_written_aside = leftover;
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// What a claim has written aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leftover {
+    /// The file.
+    pub file_id: FileId,
+    /// The claim.
+    pub epoch: Epoch,
 }
 
 /// Opens the remote that is configured.

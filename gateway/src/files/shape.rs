@@ -47,7 +47,10 @@ impl File {
     pub(crate) fn of(record: FileRecord, chunk_size: u32) -> Self {
         let split = record.split().or_else(|| Split::new(record.source.size, chunk_size));
         let (chunks, bytes) = progress(&record, split);
-        let phase = phase(record.state, record.holder().is_some(), record.expectation.is_some());
+        let phase = match record.cancel_requested && !record.state.is_terminal() {
+            true => "cancelling",
+            false => phase(record.state, record.holder().is_some(), record.expectation.is_some()),
+        };
         Self {
             phase,
             chunks,

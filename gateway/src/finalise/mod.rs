@@ -36,6 +36,7 @@ pub(crate) async fn finalise(
     }
     let complete = |record: &FileRecord| expectation(settings, &request, sha256, record);
     let expected = gateway.service.ledger.expect(id, complete).await??;
+    fail::fail_point!("gateway-after-expect", |_| std::process::abort());
     match expected {
         Expected::Accepted(record) => {
             gateway.service.announcer.announce(&record, Some(Step::Finalise));

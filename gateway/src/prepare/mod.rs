@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::Gateway;
 use crate::auth::Caller;
 use crate::body::{self, Media};
-use crate::problem::{BAD_NAME, FILE_TOO_LARGE, KEY_REUSED, Problem};
+use crate::problem::{BAD_NAME, FILE_TOO_LARGE, KEY_REUSED, NO_SPACE, Problem};
 use request::PrepareRequest;
 use storage::Found;
 
@@ -54,6 +54,11 @@ pub(crate) async fn prepare(
     if let Some(remote) = &request.remote {
         crate::finalise::check_remote(&service.settings, remote)?;
     }
+    if let Some(free) = gateway.space.shortage().await {
+        let floor = gateway.space.floor();
+        let detail = format!("expected at least {floor} bytes of space at the database, found {free}; try again later");
+        return Err(Problem::new(NO_SPACE, detail));
+    }
     let found = gateway.storage.look(&request.file_path).await?;
     let size = found.source.size;
     if Split::new(size, service.settings.files.chunk_size).is_none() {
@@ -63,7 +68,10 @@ pub(crate) async fn prepare(
         ));
     }
     let new = new_file(request, found, user, idempotency)?;
-    taken(&gateway, service.ledger.create(new).await?)
+    fail::fail_point!("gateway-before-record", |_| std::process::abort());
+    let created = service.ledger.create(new).await?;
+    fail::fail_point!("gateway-after-record", |_| std::process::abort());
+    taken(&gateway, created)
 }
 
 fn new_file(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ledger::{BlockCompressor, Ledger, LedgerError, LedgerOptions};
 use mongodb::bson::doc;
 
-use crate::stage::{Empty, Stage, bytes};
+use crate::stage::{Empty, HINT_PUSH, RETENTION, Stage, bytes};
 
 const PASSWORD: &str = "open-sesame";
 
@@ -18,6 +18,8 @@ fn options(uri: &str) -> LedgerOptions {
         operation_timeout: Duration::from_secs(5),
         server_selection_timeout: Duration::from_millis(100),
         block_compressor: BlockCompressor::None,
+        hint_push: HINT_PUSH,
+        retention: RETENTION,
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use contract::{Digest, Epoch, EventKind, FileId, Generation, State};
-use ledger::{Attempts, Created, FileRecord, Idempotency, NewFile, PUSH, Progress, Source};
+use ledger::{Attempts, Created, FileRecord, Idempotency, NewFile, Progress, Source};
 
-use crate::stage::{Stage, new_file};
+use crate::stage::{HINT_PUSH, Stage, new_file};
 
 #[track_caller]
 fn new(created: Created) -> FileRecord {
@@ -48,7 +48,7 @@ async fn a_file_is_recorded_as_asked() {
         let events: Vec<_> = outbox.iter().map(|event| (event.version, event.event, event.state, event.at)).collect();
         assert_eq!(events, [(1, EventKind::Prepared, State::Prepared, record.created_at)]);
     }
-    stage.assert_set_to(asked.id, "due_at", PUSH).await;
+    stage.assert_set_to(asked.id, "due_at", HINT_PUSH).await;
     stage.assert_set_to(asked.id, "outbox_at", std::time::Duration::ZERO).await;
     stage.assert_set_to(asked.id, "created_at", std::time::Duration::ZERO).await;
 }

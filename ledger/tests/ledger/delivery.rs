@@ -6,7 +6,7 @@ use contract::{EventKind, State};
 use ledger::Progress;
 use serde_json::json;
 
-use crate::stage::{Stage, problem, receipt};
+use crate::stage::{RETENTION, Stage, problem, receipt};
 
 #[tokio::test]
 async fn the_first_claim_begins_the_delivery() {
@@ -72,7 +72,7 @@ async fn a_receipt_reads_back_as_written() {
     assert_eq!((record.holder(), record.error.as_ref(), record.not_before), (None, None, None));
     assert_eq!(record.progress.bytes_delivered, 3);
     assert_eq!(stage.record(record.id).await.receipt.as_ref(), Some(&written));
-    assert_eq!(stage.ms_until(record.id, "due_at").await, None);
+    stage.assert_set_to(record.id, "due_at", RETENTION.delivered).await;
     let mut events = stage.record(record.id).await.outbox().events;
     let last = events.pop().unwrap();
     assert_eq!((last.event, last.state, last.version), (EventKind::Delivered, State::Delivered, record.version));

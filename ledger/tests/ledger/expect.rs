@@ -1,9 +1,9 @@
 //! Taking a finalise request, whatever state the file is in.
 
 use contract::{Expectation, FileId, Mismatch, ObjectName, State};
-use ledger::{Expected, FileRecord, PUSH};
+use ledger::{Expected, FileRecord};
 
-use crate::stage::{Stage, expectation, problem};
+use crate::stage::{HINT_PUSH, Stage, expectation, problem};
 
 fn renamed(name: &str) -> Expectation {
     Expectation { name: ObjectName::new(name).unwrap(), ..expectation(b"abc") }
@@ -82,7 +82,7 @@ async fn a_right_request_for_a_resting_file_is_accepted() {
         }
         other => panic!("expected it to be accepted, found {other:?}"),
     }
-    stage.assert_set_to(file, "due_at", PUSH).await;
+    stage.assert_set_to(file, "due_at", HINT_PUSH).await;
 }
 
 #[tokio::test]

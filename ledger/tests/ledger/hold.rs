@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use contract::{EventKind, State};
-use ledger::{Problem, Progress, Renewal};
+use contract::{Digest, EventKind, State};
+use ledger::{Claim, NextGeneration, Problem, Progress, Renewal, Stored, StoredOutcome};
 
-use crate::stage::{LEASE, Stage, problem};
+use crate::stage::{LEASE, OPENING, RETENTION, Stage, problem, receipt};
 
 const PROGRESS: Progress = Progress { chunks_stored: 7, bytes_stored: 7 << 20, bytes_delivered: 1 << 40 };
 
@@ -101,7 +101,62 @@ async fn a_file_that_is_given_up_is_at_rest_with_its_reason() {
         let last = record.outbox().events.pop().unwrap();
         assert_eq!((last.event, last.state, last.version), (EventKind::Failed, State::Failed, record.version));
         assert_eq!(last.detail, serde_json::json!({ "error": problem() }));
-        assert_eq!(stage.ms_until(record.id, "due_at").await, None);
+        stage.assert_set_to(record.id, "due_at", RETENTION.failed).await;
         assert!(stage.ledger.fail(&held.lease, &problem()).await.unwrap().is_none());
     }
+}
+
+#[tokio::test]
+async fn who_wakes_after_its_lease_changes_nothing_even_if_nobody_took_the_file() {
+    let stage = Stage::set().await;
+    let (mut chunking, delivering) = (stage.chunking(3).await, stage.delivering(b"abc").await);
+    let (reading, sending) = (chunking.lease.clone(), delivering.lease.clone());
+    stage.end_lease(reading.file).await;
+    stage.end_lease(sending.file).await;
+    let before = [stage.document(reading.file).await, stage.document(sending.file).await];
+
+    let stored = stage.ledger.stored(&mut chunking, Stored { sha256: Digest::of(b"abc") }).await.unwrap();
+    assert!(matches!(stored, StoredOutcome::Lost), "{stored:?}");
+    let source = chunking.file.source.clone();
+    let next = NextGeneration { source, opening: OPENING };
+    assert!(stage.ledger.begin_generation(&reading, &next).await.unwrap().is_none());
+    for lease in [&reading, &sending] {
+        assert!(stage.ledger.retry_later(lease, &problem(), LEASE).await.unwrap().is_none());
+        assert!(stage.ledger.fail(lease, &problem()).await.unwrap().is_none());
+        assert!(stage.ledger.cancelled(lease).await.unwrap().is_none());
+    }
+    assert!(stage.ledger.delivered(&sending, &receipt(&delivering)).await.unwrap().is_none());
+    assert_eq!([stage.document(reading.file).await, stage.document(sending.file).await], before);
+}
+
+#[tokio::test]
+async fn who_could_not_reach_mongodb_in_time_gives_the_attempt_back_unless_another_has_the_file() {
+    let stage = Stage::set().await;
+    let first = stage.chunking(3).await;
+    let file = first.lease.file;
+    stage.end_lease(file).await;
+    let second = stage.claim(file).await;
+    assert!(stage.ledger.hand_back(&first.lease).await.unwrap().is_none());
+    stage.end_lease(file).await;
+    let record = stage.ledger.hand_back(&second.lease).await.unwrap().unwrap();
+    assert_eq!((record.attempts.chunking, record.holder()), (1, None));
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_put_off_counts_no_attempt_and_waits_longer_each_time() {
+    let stage = Stage::set().await;
+    let file = stage.accepted(b"abc").await;
+    for before in 0..3 {
+        let record = stage.record(file).await;
+        assert_eq!((record.deferrals, record.attempts.delivering), (before, 0));
+        stage.ledger.defer(file, LEASE).await.unwrap();
+        stage.assert_set_to(file, "not_before", LEASE).await;
+        stage.assert_set_to(file, "due_at", LEASE).await;
+        assert!(matches!(stage.try_claim_delivering(file).await, Claim::NothingToDo), "not before its time");
+    }
+    stage.set_ago(file, "not_before", 1).await;
+    assert_eq!(stage.claim_delivering(file).await.file.deferrals, 0, "a claim ends the waiting");
+    let held = stage.document(file).await;
+    stage.ledger.defer(file, LEASE).await.unwrap();
+    assert_eq!(stage.document(file).await, held, "what is held is not put off");
 }

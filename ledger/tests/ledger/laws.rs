@@ -276,7 +276,7 @@ const fn rank(state: State) -> u8 {
 fn assert_sound(file: &FileRecord, document: &Document) {
     let working = matches!(file.state, State::Chunking | State::Delivering);
     assert!(file.holder().is_none() || working, "only who works on a file holds it: {document}");
-    let at_rest = file.state.is_terminal() || (file.state == State::Stored && file.expectation.is_none());
+    let at_rest = file.state == State::Stored && file.expectation.is_none();
     assert_eq!(document.contains_key("due_at"), !at_rest, "what is not at rest is due at some time: {document}");
     assert_eq!(file.sha256.is_some(), rank(file.state) >= 2 && (file.state != State::Failed || file.sha256.is_some()));
     assert_eq!(file.receipt.is_some(), file.state == State::Delivered);

@@ -1,5 +1,6 @@
 //! The ledger on a real mongod: what becomes of a file, whoever else is at it.
 
+mod cancel;
 mod claim;
 mod connect;
 mod content;
@@ -12,6 +13,8 @@ mod hold;
 mod laws;
 mod list;
 mod outbox;
+mod requeue;
+mod retention;
 mod stage;
 mod stored;
 mod sweep;

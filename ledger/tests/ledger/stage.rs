@@ -7,7 +7,7 @@ use std::time::Duration;
 use contract::{Digest, Expectation, FileId, ObjectName, Receipt, ReceiptRemote, ReceiptSource};
 use ledger::{
     BlockCompressor, Claim, ClaimRequest, Expected, FileRecord, Held, Ledger, LedgerOptions, NewFile, Opening, Problem,
-    Source, Stored, StoredOutcome,
+    Retention, Source, Stored, StoredOutcome,
 };
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
@@ -19,6 +19,15 @@ pub(crate) const MIB: u32 = 1024 * 1024;
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 pub(crate) const OPENING: Opening = Opening { chunk_size: MIB, embed_limit: 2 * MIB as u64 };
+
+/// As with the default lease.
+pub(crate) const HINT_PUSH: Duration = Duration::from_secs(15);
+
+pub(crate) const RETENTION: Retention = Retention {
+    delivered: Duration::from_secs(100),
+    failed: Duration::from_secs(200),
+    cancelled: Duration::from_secs(300),
+};
 
 /// Generous: passed only by what is broken.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -41,6 +50,8 @@ impl Empty {
             operation_timeout: DEADLINE,
             server_selection_timeout: Duration::from_secs(10),
             block_compressor: BlockCompressor::None,
+            hint_push: HINT_PUSH,
+            retention: RETENTION,
         };
         let client = mongodb::Client::with_uri_str(&options.uri).await.unwrap();
         let db = client.database(&options.database);

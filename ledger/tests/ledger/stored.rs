@@ -4,11 +4,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use contract::{Digest, EventKind, Expectation, Mismatch, State};
-use ledger::{Expected, FileRecord, Held, Ledger, PUSH, Problem, Progress, Stored, StoredOutcome};
+use ledger::{Expected, FileRecord, Held, Ledger, Problem, Progress, Stored, StoredOutcome};
 use serde_json::json;
 use tokio::sync::Barrier;
 
-use crate::stage::{MIB, Stage, expectation, problem};
+use crate::stage::{HINT_PUSH, MIB, Stage, expectation, problem};
 
 fn facts(content: &[u8]) -> Stored {
     Stored { sha256: Digest::of(content) }
@@ -72,7 +72,7 @@ async fn an_expectation_that_is_met_makes_the_file_due() {
         assert_eq!((record.state, record.version), (State::Stored, before + 1));
         assert_eq!((record.expectation, record.error), (Some(expected), None));
         assert_eq!(record.remote.as_deref(), Some("archive"), "it is listed by its remote");
-        stage.assert_set_to(record.id, "due_at", PUSH).await;
+        stage.assert_set_to(record.id, "due_at", HINT_PUSH).await;
     }
 }
 
@@ -164,7 +164,7 @@ async fn a_right_request_at_the_same_moment_is_accepted_once() {
         }
         let record = stage.record(file).await;
         assert_eq!((record.state, record.expectation.as_ref()), (State::Stored, Some(&wanted)), "round {round}");
-        stage.assert_set_to(file, "due_at", PUSH).await;
+        stage.assert_set_to(file, "due_at", HINT_PUSH).await;
     }
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use contract::{FileId, Step};
-use ledger::{Outbox, Overdue, PUSH};
+use ledger::{Errand, Outbox, Overdue};
 
-use crate::stage::{LEASE, Stage, problem};
+use crate::stage::{HINT_PUSH, LEASE, Stage, problem};
 
-fn summary(overdue: &[Overdue]) -> Vec<(FileId, Step)> {
-    overdue.iter().map(|overdue| (overdue.file, overdue.step)).collect()
+fn summary(overdue: &[Overdue]) -> Vec<(FileId, Errand)> {
+    overdue.iter().map(|overdue| (overdue.file, overdue.errand)).collect()
 }
 
 async fn overdue_one(stage: &Stage, file: FileId) -> Overdue {
@@ -18,7 +18,7 @@ async fn overdue_one(stage: &Stage, file: FileId) -> Overdue {
 }
 
 #[tokio::test]
-async fn what_is_due_is_listed_oldest_first_with_its_step() {
+async fn what_is_due_is_listed_oldest_first_with_its_errand() {
     let stage = Stage::set().await;
     let prepared = stage.prepared(3).await;
     let chunking = stage.chunking(3).await.lease.file;
@@ -29,18 +29,20 @@ async fn what_is_due_is_listed_oldest_first_with_its_step() {
     stage.chunking(3).await;
     stage.resting(b"abc").await;
     stage.accepted(b"abc").await;
-    stage.delivered(b"abc").await;
+    let delivered = stage.delivered(b"abc").await;
     stage.failed().await;
     assert!(stage.ledger.overdue(256).await.unwrap().is_empty());
 
     for (file, ms) in [(prepared, 3_000), (chunking, 4_000), (accepted, 1_000), (delivering, 2_000)] {
         stage.set_ago(file, "due_at", ms).await;
     }
+    stage.set_ago(delivered, "due_at", 500).await;
     let due = [
-        (chunking, Step::Prepare),
-        (prepared, Step::Prepare),
-        (delivering, Step::Finalise),
-        (accepted, Step::Finalise),
+        (chunking, Errand::Hint(Step::Prepare)),
+        (prepared, Errand::Hint(Step::Prepare)),
+        (delivering, Errand::Hint(Step::Finalise)),
+        (accepted, Errand::Hint(Step::Finalise)),
+        (delivered, Errand::RemoveContent),
     ];
     assert_eq!(summary(&stage.ledger.overdue(256).await.unwrap()), due);
     assert_eq!(summary(&stage.ledger.overdue(3).await.unwrap()), due[..3]);
@@ -52,7 +54,7 @@ async fn a_retry_is_due_at_its_time() {
     let held = stage.chunking(3).await;
     stage.ledger.retry_later(&held.lease, &problem(), Duration::from_millis(200)).await.unwrap().unwrap();
     let due = crate::stage::eventually("the retry is due", async || stage.ledger.overdue(1).await.unwrap().pop()).await;
-    assert_eq!((due.file, due.step), (held.lease.file, Step::Prepare));
+    assert_eq!((due.file, due.errand), (held.lease.file, Errand::Hint(Step::Prepare)));
     assert!(stage.ms_until(due.file, "not_before").await.unwrap() <= 0, "whoever takes the hint may claim the file");
 }
 
@@ -79,7 +81,7 @@ async fn of_many_sweeps_at_once_one_publishes_the_hint() {
             won += u32::from(task.await.unwrap());
         }
         assert_eq!(won, 1, "round {round}");
-        stage.assert_set_to(file, "due_at", PUSH).await;
+        stage.assert_set_to(file, "due_at", HINT_PUSH).await;
         assert_eq!(stage.record(file).await.version, version, "a push is no change of state");
     }
 }
@@ -164,16 +166,16 @@ async fn outboxes_that_nobody_empties_are_found_oldest_first() {
     let stage = Stage::set().await;
     let files = [stage.prepared(3).await, stage.delivered(b"abc").await, stage.failed().await, stage.prepared(3).await];
     let ids = |outboxes: &[Outbox]| outboxes.iter().map(|outbox| outbox.file).collect::<Vec<_>>();
-    assert!(stage.ledger.stale_outboxes(PUSH, 256).await.unwrap().is_empty(), "whoever made the events publishes them");
+    assert!(stage.ledger.stale_outboxes(256).await.unwrap().is_empty(), "whoever made the events publishes them");
 
     for (file, ms) in files.into_iter().zip([20_000, 40_000, 30_000, 10_000]) {
         stage.set_ago(file, "outbox_at", ms).await;
     }
-    let stale = stage.ledger.stale_outboxes(PUSH, 256).await.unwrap();
+    let stale = stage.ledger.stale_outboxes(256).await.unwrap();
     assert_eq!(ids(&stale), [files[1], files[2], files[0]]);
     assert_eq!(stale[0].events, stage.record(files[1]).await.outbox().events);
-    assert_eq!(ids(&stage.ledger.stale_outboxes(PUSH, 2).await.unwrap()), [files[1], files[2]]);
+    assert_eq!(ids(&stage.ledger.stale_outboxes(2).await.unwrap()), [files[1], files[2]]);
 
     stage.ledger.pop_outbox(files[1], stage.record(files[1]).await.version).await.unwrap();
-    assert_eq!(ids(&stage.ledger.stale_outboxes(PUSH, 256).await.unwrap()), [files[2], files[0]]);
+    assert_eq!(ids(&stage.ledger.stale_outboxes(256).await.unwrap()), [files[2], files[0]]);
 }

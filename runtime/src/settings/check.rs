@@ -8,6 +8,12 @@ use super::{Settings, SettingsError};
 /// The largest `embed_limit`: a document of MongoDB holds 16 MiB, and keys and hashes need room too.
 const EMBED_LIMIT_MAX: u64 = 15 * 1024 * 1024;
 
+/// The longest retention in seconds: ten years.
+const RETENTION_MAX: u64 = 315_360_000;
+
+/// The highest floor of free space in bytes, 1 PiB: a figure beyond any disk is a typing error.
+const SPACE_MAX: u64 = 1 << 50;
+
 impl Settings {
     /// Looks whether every value is within its bounds, whichever service it is for.
     pub fn check(&self) -> Result<(), SettingsError> {
@@ -49,16 +55,23 @@ impl Settings {
         within("retry.first_ms", self.retry.first_ms, 10..=600_000)?;
         within("retry.max_ms", self.retry.max_ms, 10..=86_400_000)?;
         within("retry.attempts", self.retry.attempts, 1..=10_000)?;
+        within("retry.max_age_seconds", self.retry.max_age_seconds, 60..=31_536_000)?;
+        within("retention.delivered_seconds", self.retention.delivered_seconds, 0..=RETENTION_MAX)?;
+        within("retention.failed_seconds", self.retention.failed_seconds, 0..=RETENTION_MAX)?;
+        within("retention.cancelled_seconds", self.retention.cancelled_seconds, 0..=RETENTION_MAX)?;
         within("auth.token_seconds", self.auth.token_seconds, 1..=86_400)?;
         within("gateway.body_limit", self.gateway.body_limit, 1024..=16 * 1024 * 1024)?;
         within("gateway.max_connections", self.gateway.max_connections, 1..=100_000)?;
         within("gateway.read_timeout_ms", self.gateway.read_timeout_ms, 100..=600_000)?;
+        within("gateway.free_space_floor", self.gateway.free_space_floor, 0..=SPACE_MAX)?;
         within("chunker.concurrency", self.chunker.concurrency, 1..=64)?;
         within("chunker.window", self.chunker.window, 2..=16)?;
         within("chunker.chunk_timeout_ms", self.chunker.chunk_timeout_ms, 100..=60_000)?;
         within("store.writers", self.store.writers, 1..=64)?;
         within("store.in_flight_bytes", self.store.in_flight_bytes, CHUNK_SIZE_MAX..=1 << 30)?;
+        within("store.free_space_floor", self.store.free_space_floor, 0..=SPACE_MAX)?;
         within("finaliser.concurrency", self.finaliser.concurrency, 1..=64)?;
+        within("finaliser.per_remote", self.finaliser.per_remote, 1..=64)?;
         within("finaliser.prefetch", self.finaliser.prefetch, 4..=16)
     }
 }

@@ -16,7 +16,7 @@ pub use remotes::{DirectoryRemote, HttpRemote, RemoteSettings};
 pub use secret::Secret;
 pub use sections::{
     AuthSettings, ChunkerSettings, FilesSettings, FinaliserSettings, GatewaySettings, HealthSettings, LogFormat,
-    MongodbSettings, NatsSettings, RetrySettings, StoreSettings, TelemetrySettings, WorkSettings,
+    MongodbSettings, NatsSettings, RetentionSettings, RetrySettings, StoreSettings, TelemetrySettings, WorkSettings,
 };
 
 /// Variables that are text whatever they look like. The others are parsed: `007` would become 7, and that is no longer the password.
@@ -44,6 +44,8 @@ pub struct Settings {
     pub work: WorkSettings,
     /// When a failed attempt is made again.
     pub retry: RetrySettings,
+    /// How long content stays once nothing more happens to its file.
+    pub retention: RetentionSettings,
     /// Who may call.
     pub auth: AuthSettings,
     /// The gateway alone.

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ledger::BlockCompressor;
+use ledger::{BlockCompressor, Retention};
 use serde::Deserialize;
 
 use super::{Secret, SettingsError, secret_of};
@@ -172,12 +172,44 @@ pub struct RetrySettings {
     pub max_ms: u64,
     /// After how many attempts at a phase a file is given up (1 to 10,000).
     pub attempts: u32,
+    /// How many seconds after a phase was asked for a failed attempt is the last (60 to 31,536,000).
+    pub max_age_seconds: u64,
 }
 
 impl Default for RetrySettings {
     fn default() -> Self {
         // 2 s, 4 s, ... 15 min: 24 attempts take about four hours.
-        Self { first_ms: 2_000, max_ms: 900_000, attempts: 24 }
+        Self { first_ms: 2_000, max_ms: 900_000, attempts: 24, max_age_seconds: 259_200 }
+    }
+}
+
+/// `[retention]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionSettings {
+    /// How many seconds after its delivery a file's chunks are removed (0 to 315,360,000).
+    pub delivered_seconds: u64,
+    /// The same after it was given up; a file that is requeued before need not be read again.
+    pub failed_seconds: u64,
+    /// The same after it was cancelled.
+    pub cancelled_seconds: u64,
+}
+
+impl Default for RetentionSettings {
+    fn default() -> Self {
+        // A day to look into what was delivered, thirty to requeue what failed, an hour for what nobody wants.
+        Self { delivered_seconds: 86_400, failed_seconds: 2_592_000, cancelled_seconds: 3_600 }
+    }
+}
+
+impl RetentionSettings {
+    /// How long content stays once nothing more happens to its file.
+    pub const fn spans(&self) -> Retention {
+        Retention {
+            delivered: Duration::from_secs(self.delivered_seconds),
+            failed: Duration::from_secs(self.failed_seconds),
+            cancelled: Duration::from_secs(self.cancelled_seconds),
+        }
     }
 }
 
@@ -230,6 +262,8 @@ pub struct GatewaySettings {
     pub max_connections: usize,
     /// How many milliseconds a client has to send the head of a request, and then its body (100 to 600,000).
     pub read_timeout_ms: u64,
+    /// Below how many free bytes at MongoDB new files are refused (0 to 2^50; 0: never).
+    pub free_space_floor: u64,
 }
 
 impl Default for GatewaySettings {
@@ -239,6 +273,7 @@ impl Default for GatewaySettings {
             body_limit: 64 * 1024,
             max_connections: 1024,
             read_timeout_ms: 15_000,
+            free_space_floor: 1024 * 1024 * 1024,
         }
     }
 }
@@ -269,11 +304,13 @@ pub struct StoreSettings {
     pub writers: usize,
     /// Bytes of chunks taken in and not yet answered at most (4,194,304 to 1,073,741,824); beyond, a chunk is answered `busy`.
     pub in_flight_bytes: u32,
+    /// Below how many free bytes at MongoDB chunks are answered `busy` (0 to 2^50; 0: never): a full disk ends MongoDB.
+    pub free_space_floor: u64,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { writers: 4, in_flight_bytes: 32 * 1024 * 1024 }
+        Self { writers: 4, in_flight_bytes: 32 * 1024 * 1024, free_space_floor: 256 * 1024 * 1024 }
     }
 }
 
@@ -285,11 +322,13 @@ pub struct FinaliserSettings {
     pub concurrency: usize,
     /// Chunks of a file in memory at most: on their way from MongoDB, hashed, on their way to the remote (4 to 16); at most 16 MiB whatever it says.
     pub prefetch: u32,
+    /// Files at once to one remote (1 to 64), so that one that is slow or dead leaves slots for the others.
+    pub per_remote: usize,
 }
 
 impl Default for FinaliserSettings {
     fn default() -> Self {
-        Self { concurrency: 8, prefetch: 8 }
+        Self { concurrency: 8, prefetch: 8, per_remote: 6 }
     }
 }
 

@@ -8,8 +8,8 @@ use contract::{Epoch, FileId, ObjectName};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::folder::Folder;
-use super::{Body, Parcel, RemoteError};
+use super::folder::{ASIDE, Folder};
+use super::{Body, Leftover, Parcel, RemoteError};
 
 /// Written bytes are synced this often, so that the last sync of a large file has a bounded amount to do.
 const SYNC_BYTES: u64 = 256 * 1024 * 1024;
@@ -34,12 +34,35 @@ impl AsideName {
     }
 
     fn remove_older_in(self, asides: &OwnedFd) {
-        let Ok(entries) = Dir::read_from(asides) else { return };
-        for entry in entries.flatten() {
-            let found = entry.file_name().to_str().ok().and_then(|name| name.parse::<Self>().ok());
-            if found.is_some_and(|found| found.file_id == self.file_id && found.epoch < self.epoch) {
-                let _ = rustix::fs::unlinkat(asides, entry.file_name(), AtFlags::empty());
+        for found in Self::all_in(asides).unwrap_or_default() {
+            if found.file_id == self.file_id && found.epoch < self.epoch {
+                let _ = rustix::fs::unlinkat(asides, found.to_string(), AtFlags::empty());
             }
+        }
+    }
+
+    fn all_in(asides: &OwnedFd) -> Result<Vec<Self>, Errno> {
+        let names = Dir::read_from(asides)?.flatten();
+        Ok(names.filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok()).collect())
+    }
+}
+
+impl Folder {
+    /// What lies aside, whoever wrote it.
+    pub(super) fn leftovers(&self) -> Result<Vec<Leftover>, RemoteError> {
+        if !self.has_asides() {
+            return Ok(Vec::new());
+        }
+        let names = AsideName::all_in(&self.asides(false)?).map_err(|error| self.fault(ASIDE, "list", error))?;
+        Ok(names.into_iter().map(|AsideName { file_id, epoch }| Leftover { file_id, epoch }).collect())
+    }
+
+    /// Removes what lies aside under this name.
+    pub(super) fn discard(&self, Leftover { file_id, epoch }: Leftover) -> Result<(), RemoteError> {
+        let name = AsideName { file_id, epoch }.to_string();
+        match rustix::fs::unlinkat(self.asides(false)?, name.as_str(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.fault(&name, "remove aside", error)),
         }
     }
 }
@@ -92,6 +115,7 @@ impl Aside {
                 unsynced = 0;
             }
         }
+        fail::fail_point!("aside-before-sync", |_| std::process::abort());
         file.sync_all().map_err(fault)?;
         Ok(aside)
     }

@@ -60,6 +60,11 @@ impl Folder {
         }
     }
 
+    /// Whether anything was ever written aside here.
+    pub(super) fn has_asides(&self) -> bool {
+        rustix::fs::statat(&self.fd, ASIDE, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
     /// Whether anything has that name.
     pub(super) fn has(&self, object: &ObjectName) -> Result<bool, RemoteError> {
         match rustix::fs::statat(&self.fd, object.as_str(), AtFlags::SYMLINK_NOFOLLOW) {

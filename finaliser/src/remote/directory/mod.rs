@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use runtime::settings::DirectoryRemote as Settings;
 use tokio_util::sync::CancellationToken;
 
-use super::{Body, Evidence, Look, Parcel, Remote, RemoteError};
+use super::{Body, Evidence, Leftover, Look, Parcel, Remote, RemoteError};
 use aside::{Aside, AsideName};
 use folder::{ASIDE, Folder};
 
@@ -43,9 +43,11 @@ impl DirectoryRemote {
             Aside::write(folder, name, body)
         })
         .await?;
+        fail::fail_point!("aside-before-rename", |_| std::process::abort());
         let ours = (parcel.still_ours)();
         let object = parcel.object.clone();
         blocking(move || if ours { aside.place(&object) } else { Err(RemoteError::Stopped) }).await?;
+        fail::fail_point!("aside-after-rename", |_| std::process::abort());
         Ok(evidence())
     }
 
@@ -85,6 +87,16 @@ impl Remote for DirectoryRemote {
 
     fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
         Box::pin(self.write(parcel, body))
+    }
+
+    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, RemoteError>> {
+        let path = self.path.clone();
+        Box::pin(blocking(move || Folder::open(&path)?.leftovers()))
+    }
+
+    fn discard(&self, leftover: Leftover) -> BoxFuture<'_, Result<(), RemoteError>> {
+        let path = self.path.clone();
+        Box::pin(blocking(move || Folder::open(&path)?.discard(leftover)))
     }
 }
 

@@ -11,6 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::http::{request, response};
 use hyper::{Method, Request, Response, StatusCode, Uri, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use runtime::sabotage;
 use runtime::settings::HttpRemote as Settings;
 
 use super::{Body, Evidence, Look, Parcel, Remote, RemoteError};
@@ -62,7 +63,7 @@ impl HttpRemote {
             .request(Method::PUT, &parcel.object)
             .header(header::CONTENT_LENGTH, parcel.size)
             .header(header::CONTENT_TYPE, "application/octet-stream")
-            .header(header::IF_NONE_MATCH, "*")
+            .header(header::IF_NONE_MATCH, if sabotage::is_broken("break-ask") { "\"nothing\"" } else { "*" })
             .header(REPR_DIGEST, parcel.sha256.to_repr_digest())
             .body(outgoing)
             .map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
