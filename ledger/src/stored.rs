@@ -43,7 +43,8 @@ impl Ledger {
                 return Ok(if accepted { StoredOutcome::Accepted(file) } else { StoredOutcome::Resting(file) });
             }
             match self.file(held.lease.file).await? {
-                Some(file) if file.is_held_by(&held.lease) => held.file = file,
+                // The same version again: it is the lease that has run out.
+                Some(file) if file.is_held_by(&held.lease) && file.version != held.file.version => held.file = file,
                 _ => return Ok(StoredOutcome::Lost),
             }
         }

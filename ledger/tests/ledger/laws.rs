@@ -28,6 +28,7 @@ enum Op {
     HandBack(usize),
     Fail(usize),
     Expect { right: bool },
+    Cancel,
     EndLease,
     Pop,
     Sweep,
@@ -48,6 +49,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => worker().prop_map(Op::HandBack),
         1 => worker().prop_map(Op::Fail),
         3 => any::<bool>().prop_map(|right| Op::Expect { right }),
+        1 => Just(Op::Cancel),
         4 => Just(Op::EndLease),
         2 => Just(Op::Pop),
         2 => Just(Op::Sweep),
@@ -94,6 +96,10 @@ impl Play {
                 let content = content(record.generation.0 + u32::from(!right));
                 let answer = self.stage.expect(file, &expectation(&content)).await;
                 assert!(!matches!(answer, Expected::Unknown));
+                return None;
+            }
+            Op::Cancel => {
+                ledger.cancel(file).await.unwrap();
                 return None;
             }
             Op::EndLease => {
@@ -143,7 +149,7 @@ impl Play {
         let ledger = &self.stage.ledger;
         Some(match op {
             Op::Renew(_) => {
-                let kept = ledger.renew(&held.lease, None).await.unwrap() == Renewal::Kept;
+                let kept = ledger.renew(&held.lease, None).await.unwrap() != Renewal::Lost;
                 (kept, true)
             }
             Op::Put(..) | Op::PutAll(_) => {
@@ -231,8 +237,9 @@ impl Play {
         told.retain(|event| *event != EventKind::Mismatch);
         let way = [EventKind::Prepared, EventKind::Chunking, EventKind::Stored, EventKind::Delivering];
         match file.state {
-            State::Failed => {
-                assert_eq!(told.pop(), Some(EventKind::Failed));
+            State::Failed | State::Cancelled => {
+                let last = if file.state == State::Failed { EventKind::Failed } else { EventKind::Cancelled };
+                assert_eq!(told.pop(), Some(last));
                 assert!(way.starts_with(&told), "{told:?}");
             }
             State::Delivered => assert_eq!((told.pop(), &told[..]), (Some(EventKind::Delivered), &way[..])),
@@ -278,7 +285,8 @@ fn assert_sound(file: &FileRecord, document: &Document) {
     assert!(file.holder().is_none() || working, "only who works on a file holds it: {document}");
     let at_rest = file.state == State::Stored && file.expectation.is_none();
     assert_eq!(document.contains_key("due_at"), !at_rest, "what is not at rest is due at some time: {document}");
-    assert_eq!(file.sha256.is_some(), rank(file.state) >= 2 && (file.state != State::Failed || file.sha256.is_some()));
+    let given_up = matches!(file.state, State::Failed | State::Cancelled);
+    assert!(given_up || file.sha256.is_some() == (rank(file.state) >= 2), "{document}");
     assert_eq!(file.receipt.is_some(), file.state == State::Delivered);
     let attempts = i64::from(file.attempts.chunking + file.attempts.delivering);
     assert!(attempts <= file.epoch.0, "an attempt is a claim: {document}");

@@ -96,7 +96,7 @@ async fn a_walk_removes_lower_generations_and_what_came_late_and_never_a_higher_
     write(&stage, plain, 1, 2).await;
     write(&stage, unknown, 1, 2).await;
 
-    assert_eq!(walk(&stage).await, 3, "chunks and content of the first, which go together, then of the second");
+    assert_eq!(walk(&stage).await, 2, "both layouts of a file go together");
     assert_eq!(stored(&stage, requeued, 1).await, (0, 0));
     assert_eq!((stored(&stage, requeued, 2).await, stored(&stage, requeued, 3).await), ((2, 1), (1, 1)));
     assert_eq!(stored(&stage, late, 1).await, (0, 0));
