@@ -70,7 +70,7 @@ async fn a_hint_is_published_with_the_events() {
     // Another one is refused as long as nobody has taken this one, and the file is looked at later.
     stage.service.announcer.announce(&stage.record(file).await, Some(Step::Prepare));
     eventually("it is due later", async || {
-        stage.ms_until(file, "due_at").await.filter(|ms| *ms > 15_000 && *ms <= 30_000)
+        stage.ms_until(file, "due_at").await.filter(|ms| *ms > 1_000 && *ms <= 2_000)
     })
     .await;
     assert_eq!(stage.hints().await.0, 1);
@@ -124,7 +124,7 @@ async fn what_was_to_be_announced_is_announced_before_the_end() {
 
 #[tokio::test]
 async fn what_nobody_announced_the_sweep_announces() {
-    let stage = Stage::set().await;
+    let stage = Stage::set_with(|settings| settings.work.lease_ms = 15_000).await;
     let file = stage.prepared().await;
     stage.set_ago(file, "outbox_at", 16_000).await;
     stage.until_announced(file).await;

@@ -8,7 +8,11 @@ use runtime::nats::Hinted;
 
 use crate::stage::{Stage, eventually, next};
 
-/// JetStream delivers a hint again that nobody has answered after the lease and 5 s; whatever is far below was answered.
+/// A lease for tests that tell an answer from silence.
+const LEASE_MS: u64 = 4_500;
+
+/// JetStream delivers a hint again that nobody has answered after the lease and a third of it; what comes far earlier was
+/// answered.
 const ACK_WAIT: Duration = Duration::from_secs(6);
 
 #[tokio::test]
@@ -32,7 +36,7 @@ async fn a_hint_that_is_done_is_gone() {
 
 #[tokio::test]
 async fn a_hint_for_a_file_that_another_holds_comes_again_later_and_blocks_nothing() {
-    let stage = Stage::set().await;
+    let stage = Stage::set_with(|settings| settings.work.lease_ms = LEASE_MS).await;
     let mut hints = stage.take_hints(1);
     let (held, other, wait) = (FileId::generate(), FileId::generate(), Duration::from_millis(800));
     stage.hint(held).await;
@@ -53,7 +57,7 @@ async fn a_hint_for_a_file_that_another_holds_comes_again_later_and_blocks_nothi
 
 #[tokio::test]
 async fn a_hint_that_is_handed_back_comes_again_at_once() {
-    let stage = Stage::set().await;
+    let stage = Stage::set_with(|settings| settings.work.lease_ms = LEASE_MS).await;
     let mut hints = stage.take_hints(1);
     let file = FileId::generate();
     stage.hint(file).await;
@@ -70,7 +74,7 @@ async fn a_hint_that_is_handed_back_comes_again_at_once() {
 
 #[tokio::test]
 async fn a_hint_whose_lease_was_lost_is_left_to_whoever_has_the_file() {
-    let stage = Stage::set().await;
+    let stage = Stage::set_with(|settings| settings.work.lease_ms = LEASE_MS).await;
     let mut hints = stage.take_hints(2);
     let file = FileId::generate();
     stage.hint(file).await;
@@ -104,7 +108,7 @@ async fn in_an_outage_a_hint_comes_again_after_a_moment() {
 
 #[tokio::test]
 async fn a_handler_that_breaks_down_loses_no_hint() {
-    let stage = Stage::set().await;
+    let stage = Stage::set_with(|settings| settings.work.lease_ms = LEASE_MS).await;
     let mut hints = stage.take_hints(1);
     let file = FileId::generate();
     stage.hint(file).await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use contract::FileId;
 use ledger::{Claim, Held, Progress};
 use runtime::settings::Secret;
-use runtime::{Ended, Holding, Outcome};
+use runtime::{Ended, Holding, Outcome, hold};
 use servers::{MIN_CACHE_MIB, Mongo, MongoOptions};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -50,13 +50,13 @@ async fn a_lease_and_its_hint_live_as_long_as_the_work() {
     let mut hints = stage.take_hints(2);
     let (hint, held) = take(&stage, &mut hints).await;
     let (file, begun) = (held.lease.file, Instant::now());
-    let holding = Holding::start(&stage.service, &held.lease, Progress::default(), &hint.job);
+    let holding = Holding::start(&stage.service, &held, &hint.job);
     let noted = Progress { chunks_stored: 7, bytes_stored: 70, bytes_delivered: 700 };
     holding.fence().note_progress(|progress| *progress = noted);
 
-    // Longer than the lease of 1 s, and than the 6 s after which JetStream delivers what shows no sign of life.
+    // Longer than the lease of 1 s, and than the third more after which JetStream delivers what shows no sign of life.
     let work = async {
-        while begun.elapsed() < Duration::from_secs(7) {
+        while begun.elapsed() < Duration::from_secs(4) {
             assert!(stage.ms_until(file, "lease.until").await.unwrap() > 0, "it ended after {:?}", begun.elapsed());
             let claim = stage.try_claim(file).await;
             assert!(matches!(claim, Claim::HeldByAnother { .. }), "{claim:?}");
@@ -87,7 +87,7 @@ async fn when_another_takes_the_file_the_work_is_dropped() {
     let stage = Stage::set().await;
     let mut hints = stage.take_hints(1);
     let (hint, held) = take(&stage, &mut hints).await;
-    let holding = Holding::start(&stage.service, &held.lease, Progress::default(), &hint.job);
+    let holding = Holding::start(&stage.service, &held, &hint.job);
     holding.fence().check().unwrap();
     end_lease(&stage, held.lease.file).await;
     let other = stage.claim(held.lease.file).await;
@@ -113,7 +113,7 @@ async fn when_another_takes_the_file_the_work_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_lease_that_cannot_be_renewed_is_lost_before_it_ends() {
+async fn a_lease_that_cannot_be_renewed_ends_the_work_in_time_and_is_given_back_when_mongodb_answers() {
     let folder = TempDir::new().unwrap();
     let mut options = MongoOptions::new(folder.path().join("mongo"), MIN_CACHE_MIB);
     options.die_with_parent = true;
@@ -128,19 +128,40 @@ async fn a_lease_that_cannot_be_renewed_is_lost_before_it_ends() {
     .await;
     let mut hints = stage.take_hints(1);
     let (hint, held) = take(&stage, &mut hints).await;
-    let holding = Holding::start(&stage.service, &held.lease, Progress::default(), &hint.job);
+    let holding = Holding::start(&stage.service, &held, &hint.job);
     mongo.pause().unwrap();
     let silent = Instant::now();
 
     let (work, dropped) = endless();
     let ended = tokio::time::timeout(DEADLINE, holding.run(&stage.service, work)).await;
     let noticed = silent.elapsed();
-    mongo.resume().unwrap();
-    assert!(matches!(ended, Ok(Ended::Lost)), "{ended:?}");
+    assert!(matches!(ended, Ok(Ended::HandBack)), "{ended:?}");
     assert!(noticed < lease, "noticed after {noticed:?}");
     assert!(dropped.load(Ordering::SeqCst));
     holding.fence().check().unwrap_err();
-    hint.becomes(Outcome::Lost);
+
+    let giving = hold::hand_back(&stage.service, &held.lease);
+    let (outcome, ()) = tokio::join!(giving, async { mongo.resume().unwrap() });
+    assert!(matches!(outcome, Outcome::HandedBack), "{outcome:?}");
+    let record = stage.record(held.lease.file).await;
+    assert_eq!((record.attempts.chunking, record.holder()), (0, None), "an outage is no attempt");
+    hint.becomes(outcome);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_wish_to_cancel_reaches_the_holder_with_a_renewal_and_its_lease_goes_on() {
+    let stage = Stage::set().await;
+    let mut hints = stage.take_hints(1);
+    let (hint, held) = take(&stage, &mut hints).await;
+    let holding = Holding::start(&stage.service, &held, &hint.job);
+    assert!(!holding.fence().is_cancel_requested());
+    stage.service.ledger.cancel(held.lease.file).await.unwrap();
+    tokio::time::timeout(DEADLINE, holding.fence().cancel_requested()).await.unwrap();
+    holding.fence().check().unwrap();
+    let record = stage.service.ledger.cancelled(&held.lease).await.unwrap().expect("it is ours to cancel");
+    assert_eq!(record.state, contract::State::Cancelled);
+    hint.becomes(Outcome::Done);
     stage.stop().await;
 }
 
@@ -149,7 +170,7 @@ async fn work_that_is_not_done_by_half_of_the_grace_is_handed_back() {
     let stage = Stage::set_with(|settings| settings.work.grace_ms = 2_000).await;
     let mut hints = stage.take_hints(1);
     let (hint, held) = take(&stage, &mut hints).await;
-    let holding = Holding::start(&stage.service, &held.lease, Progress::default(), &hint.job);
+    let holding = Holding::start(&stage.service, &held, &hint.job);
     stage.service.life.stop();
     let stopped = Instant::now();
 
