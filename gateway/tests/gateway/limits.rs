@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::call::Caller;
 use crate::stage::{DEADLINE, PASSWORD, Stage, USER};
 
 #[tokio::test]
@@ -132,4 +133,29 @@ async fn raw(stage: &Stage, bytes: &[u8]) -> String {
     let reading = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer));
     let _ = reading.await.expect("the connection ends");
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn below_the_floor_of_free_space_new_files_are_refused_and_the_rest_goes_on() {
+    let stage = Stage::set_with(|settings| settings.gateway.free_space_floor = 1 << 50).await;
+    stage.write("a", b"abc");
+    let before = stage.snapshot().await;
+    let request = || stage.ada.request("POST", "/upload/prepare").header("idempotency-key", "k");
+    let refused = stage.ada.send(request(), r#"{"file_path":"a"}"#).await;
+    refused.assert_problem(507, "insufficient-storage");
+    stage.assert_unchanged(&before).await;
+
+    // The same database by a gateway that is content with what there is.
+    let mut settings = (*stage.service.settings).clone();
+    settings.gateway.free_space_floor = 1;
+    let service = crate::stage::start(settings).await.unwrap();
+    let address = gateway::run(service.clone()).await.unwrap();
+    let content = Caller::stranger(address).log_in(USER, PASSWORD).await;
+    let taken = content.post("/upload/prepare", &json!({ "file_path": "a" })).await;
+    assert_eq!(taken.status, 201, "{taken:?}");
+    let id = taken.json()["file_id"].as_str().unwrap().to_owned();
+    stage.store(&id, b"abc").await;
+    let finalise = stage.ada.request("POST", &format!("/upload/{id}/finalise"));
+    let finalise = finalise.header("content-sha256", contract::Digest::of(b"abc").to_string());
+    assert_eq!(stage.ada.send(finalise, "").await.status, 202, "what was taken is delivered without more space");
 }

@@ -181,3 +181,15 @@ async fn without_mongodb_chunks_are_put_off() {
     .await;
     assert_eq!(stage.stored(&held.file).await.concat(), content);
 }
+
+#[tokio::test]
+async fn below_the_floor_of_free_space_chunks_wait_and_nothing_is_written() {
+    let stage = Stage::set_with(|settings| settings.store.free_space_floor = 1 << 50).await;
+    for kept in [Kept::Children, Kept::Embedded] {
+        let held = stage.chunking(5, kept).await;
+        let before = stage.kept().await;
+        let (chunk, data) = chunks_of(&held.file, b"abcde").remove(0);
+        assert_refused(&stage.put(&chunk, &data).await, ChunkAnswer::Busy, "store.free_space_floor");
+        assert_eq!(stage.kept().await, before);
+    }
+}
