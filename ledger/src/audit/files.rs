@@ -29,8 +29,6 @@ pub struct Ages {
     pub outbox: Moment,
     /// When its lease runs out.
     pub lease: Moment,
-    /// When it may be tried again, `not_before`.
-    pub not_before: Moment,
     /// When its state last changed.
     pub updated: Moment,
 }
@@ -81,7 +79,6 @@ impl FoundFile {
             due: Moment::of(document.get("due_at"), now),
             outbox: Moment::of(document.get("outbox_at"), now),
             lease: Moment::of(lease, now),
-            not_before: Moment::of(document.get("not_before"), now),
             updated: Moment::of(document.get("updated_at"), now),
         };
         Self { id, key, ages, record: FileRecord::from_document(document) }

@@ -51,7 +51,7 @@ pub(super) async fn check(doctor: &mut Doctor, record: &FileRecord) -> Result<()
         // Its retention may have ended, or a new generation begun, while it was read.
         match doctor.ledger.file(current.id).await? {
             Some(now) if now.version == current.version => return report(doctor, &whole, &faults).await,
-            Some(now) => current = Box::new(now),
+            Some(now) => *current = now,
             None => return Ok(()),
         }
     }
@@ -72,7 +72,7 @@ fn incomplete(doctor: &mut Doctor, record: &FileRecord) -> Result<()> {
     );
     let expected = format!("chunk size, layout and SHA-256 of a file that is {}", record.state);
     let finding = Finding::of_file(Kind::RecordIncomplete, record.id, expected, found);
-    doctor.report.add(&finding.to_do("cancel the file and prepare it again"))
+    doctor.report.add(&finding.advising("cancel the file and prepare it again"))
 }
 
 async fn report(doctor: &mut Doctor, whole: &Whole<'_>, faults: &[Fault]) -> Result<()> {
@@ -120,7 +120,7 @@ impl<'a> Whole<'a> {
             (_, State::Delivered) => "what was delivered was whole then; look at MongoDB's disk and log",
             _ => "look at MongoDB's disk and log; --repair has the file read again from its source",
         };
-        Finding::of_file(*kind, self.record.id, expected, format!("{what}{first}")).to_do(to_do)
+        Finding::of_file(*kind, self.record.id, expected, format!("{what}{first}")).advising(to_do)
     }
 
     async fn faults(&self, ledger: &Ledger, deep: bool) -> Result<Vec<Fault>> {

@@ -130,7 +130,7 @@ impl Finding {
     }
 
     /// With what to do about it.
-    pub(super) fn to_do(self, to_do: &'static str) -> Self {
+    pub(super) fn advising(self, to_do: &'static str) -> Self {
         Self { to_do, ..self }
     }
 

@@ -48,18 +48,18 @@ async fn check(doctor: &mut Doctor, content: &FoundContent, records: &HashMap<Fi
         FoundKey::Unreadable(key) => {
             let finding =
                 Finding::of_name(Kind::ContentKey, key.clone(), "a file id and a generation in _id", collection)
-                    .to_do("find out who wrote it; no service reads it");
+                    .advising("find out who wrote it; no service reads it");
             return doctor.report.add(&finding);
         }
     };
     let found = format!("generation {generation} in {collection}");
     let Some(record) = records.get(&file) else {
         let finding = Finding::of_file(Kind::ContentWithoutRecord, file, "a record", format!("none, but {found}"))
-            .to_do("was part of a dump restored? Restore the record, or remove the content by hand");
+            .advising("was part of a dump restored? Restore the record, or remove the content by hand");
         return doctor.report.add(&finding);
     };
     let Some((kind, expected, to_do)) = judge(record, generation, content.layout) else { return Ok(()) };
-    let finding = Finding::of_file(kind, file, expected, found).to_do(to_do);
+    let finding = Finding::of_file(kind, file, expected, found).advising(to_do);
     let removable = matches!(kind, Kind::OlderGeneration | Kind::ContentNotRemoved);
     if !(doctor.repair && removable) {
         return doctor.report.add(&finding);

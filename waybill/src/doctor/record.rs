@@ -30,16 +30,16 @@ async fn check(doctor: &mut Doctor, found: &FoundFile) -> Result<()> {
         (Some(file), Ok(record)) => (file, record),
         (_, Err(error)) => {
             let finding = Finding::of_name(Kind::RecordUnreadable, found.key.clone(), "a record", error);
-            return doctor.report.add(&finding.to_do("mend the document by hand; services leave it alone"));
+            return doctor.report.add(&finding.advising("mend the document by hand; services leave it alone"));
         }
         (None, Ok(_)) => {
             let finding = Finding::of_name(Kind::RecordUnreadable, found.key.clone(), "a file id as _id", &found.key);
-            return doctor.report.add(&finding.to_do("find out who wrote it; services leave it alone"));
+            return doctor.report.add(&finding.advising("find out who wrote it; services leave it alone"));
         }
     };
     if let Some((kind, expected, what)) = late(found, record) {
         let finding = Finding::of_file(kind, file, expected, what);
-        let finding = finding.to_do("are services of its next step running and ready? Or run with --repair");
+        let finding = finding.advising("are services of its next step running and ready? Or run with --repair");
         let finding = if doctor.repair { take_up(doctor, record, finding).await? } else { finding };
         doctor.report.add(&finding)?;
     }
@@ -99,7 +99,7 @@ async fn check_outbox(doctor: &mut Doctor, found: &FoundFile, record: &FileRecor
     }
     let waiting = format!("{} events that wait {since}", outbox.events.len());
     let finding = Finding::of_file(Kind::OutboxLeft, record.id, "its events published", waiting)
-        .to_do("is any service running, with NATS? Or run with --repair");
+        .advising("is any service running, with NATS? Or run with --repair");
     let finding = if doctor.repair {
         match announce::publish(&doctor.nats, &doctor.ledger, &outbox).await {
             Ok(()) => finding.mended("the events were published"),

@@ -51,5 +51,5 @@ fn finding(drift: &Drift) -> Finding {
         };
         (list(|one| &one.expected), list(|one| &one.found))
     };
-    Finding::of_name(kind, drift.of.to_string(), expected, found).to_do(TO_DO)
+    Finding::of_name(kind, drift.of.to_string(), expected, found).advising(TO_DO)
 }
