@@ -80,16 +80,14 @@ fn judge(found: &FoundFile, generation: Generation, layout: Layout) -> Option<(K
         let to_do = "was MongoDB restored from an older dump? Cancel the file and prepare it again";
         return Some((Kind::HigherGeneration, format!("generation {current} at most"), to_do));
     }
-    let sweep = "the sweep of a service removes it, or --repair";
+    // What has come to be unreachable just now is removed by a store that walks by.
+    let late = !found.is_held() && found.ages.updated.longer_ago_than(LATE).is_some();
+    let walk = "a store removes it when it walks by; or run with --repair";
     if generation < current {
-        // Whoever works on the file may be about to remove it.
-        return (!found.is_held())
-            .then(|| (Kind::OlderGeneration, format!("content of generation {current} only"), sweep));
+        return late.then(|| (Kind::OlderGeneration, format!("content of generation {current} only"), walk));
     }
     if record.content_removed == Some(generation) {
-        // First the mark is made, then the content goes.
-        let late = found.ages.updated.longer_ago_than(LATE).is_some();
-        return late.then(|| (Kind::ContentNotRemoved, "no content: its retention is over".to_owned(), sweep));
+        return late.then(|| (Kind::ContentNotRemoved, "no content: its retention is over".to_owned(), walk));
     }
     let misplaced = record.layout != Some(layout);
     misplaced.then(|| {
