@@ -41,7 +41,7 @@ pub async fn list(args: &ListArgs, place: &Place) -> Result<()> {
         writeln!(out, "{}", json!({ "stream": stream, "total": letters.total, "messages": messages }))?;
         return Ok(());
     }
-    writeln!(out, "{stream}: {} unreadable messages", letters.total)?;
+    writeln!(out, "unreadable messages in {stream}: {}", letters.total)?;
     if letters.newest.is_empty() {
         return Ok(());
     }

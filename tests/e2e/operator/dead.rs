@@ -12,7 +12,7 @@ async fn unreadable_messages_are_counted_and_listed() {
     let system = System::start(Options::default()).await;
     let stream = system.names.dead_stream();
     let nothing = waybill(&system, &["dead", "ls"]).await.expect(0);
-    assert_eq!(nothing.stdout, format!("{stream}: 0 unreadable messages\n"));
+    assert_eq!(nothing.stdout, format!("unreadable messages in {stream}: 0\n"));
 
     let nats = system.nats().await;
     let jetstream = jetstream::new(nats.clone());
@@ -40,7 +40,7 @@ async fn unreadable_messages_are_counted_and_listed() {
 
     let listed = waybill(&system, &["dead", "ls"]).await.expect(0);
     let lines: Vec<_> = listed.stdout.lines().collect();
-    assert_eq!(lines[0], format!("{stream}: 2 unreadable messages"));
+    assert_eq!(lines[0], format!("unreadable messages in {stream}: 2"));
     assert_eq!(lines.len(), 4, "{lines:#?}");
     for part in ["  3  ", " -  ", &foreign, "JSON", "  hello"] {
         assert!(lines[2].contains(part), "expected {part:?} in {:?}", lines[2]);
