@@ -1,7 +1,8 @@
 //! `waybill doctor`: content.
 
-use harness::{Options, System};
+use harness::{Behaviour, Options, Sink, System, until};
 use mongodb::bson::{Document, doc};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::damage::{
@@ -78,6 +79,40 @@ async fn a_healthy_system_has_no_findings() {
     let deep = waybill(&system, &["doctor", "--deep"]).await.expect(0);
     assert_eq!(deep.stdout, "");
     assert_eq!(deep.stderr, "files: 18, generations with content: 17, findings: 0, mended: 0\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_under_way_is_no_finding() {
+    let sink = Sink::start().await;
+    // Small chunks, few at once: the file takes far longer than it takes to look at it.
+    let options = Options {
+        files: "chunk_size = 65536".into(),
+        toml: format!(
+            "[chunker]\nwindow = 2\n[store]\nwriters = 1\n[remotes.sink]\nkind = \"http\"\nurl = {:?}\n",
+            sink.url()
+        ),
+        ..Options::default()
+    };
+    let mut system = System::start(options).await;
+    sink.plan("file", &[Behaviour::StallAfter(MIB)]);
+    let (file, _) = system.send("file", 20 * MIB, "sink").await;
+    let chunks = collection(&system, "chunks").await;
+    until("some of it is stored", async || (chunks.count_documents(doc! {}).await.unwrap() > 0).then_some(())).await;
+    system.process("store-0").signal(Signal::STOP);
+    assert_eq!(system.api.file(&file).await["state"], "chunking", "the file was too fast for this test");
+    healthy(&system, &["--deep", "--repair"]).await;
+    system.process("store-0").signal(Signal::CONT);
+    until("its delivery is under way", async || (!sink.puts().is_empty()).then_some(())).await;
+    healthy(&system, &["--deep", "--repair"]).await;
+    let file = system.api.file(&file).await;
+    assert_eq!((&file["state"], &file["generation"], &file["attempts"]), (&json!("delivering"), &json!(1), &json!(1)));
+
+    // What is wrong with it is said, but nothing is done while somebody holds it.
+    let file = file["file_id"].as_str().unwrap();
+    delete_chunk(&system, file, 319).await;
+    let left = doctor(&system, &["--repair"]).await.expect(1);
+    assert_eq!(kinds(&left), expected(&[("chunk-missing", file)]));
+    assert!(finding(&left, "chunk-missing")["did"].as_str().unwrap().contains("holds"), "{}", left.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
