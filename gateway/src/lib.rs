@@ -24,6 +24,7 @@ use runtime::service::StartError;
 use runtime::space::Space;
 
 use auth::Auth;
+pub use files::File;
 use health::Readiness;
 use prepare::Storage;
 

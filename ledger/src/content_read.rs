@@ -176,7 +176,7 @@ impl Ledger {
         .await
     }
 
-    fn content_collection(&self, layout: Layout) -> mongodb::Collection<mongodb::bson::RawDocumentBuf> {
+    pub(crate) fn content_collection(&self, layout: Layout) -> mongodb::Collection<mongodb::bson::RawDocumentBuf> {
         match layout {
             Layout::Children => self.chunks.clone(),
             Layout::Embedded => self.contents.clone(),

@@ -7,6 +7,7 @@
 //! - all times are MongoDB's: `$$NOW` in filters and updates, never a clock of a service;
 //! - every write may be repeated: a reply that was lost is found again by what the write left behind.
 
+mod audit;
 mod bson_form;
 mod cancel;
 mod claim;
@@ -40,6 +41,7 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
 use mongodb::{Client, Collection, Database};
 
+pub use audit::{Ages, Batch, FoundContent, FoundFile, FoundKey, Moment, Place};
 pub use cancel::Cancelling;
 pub use claim::{Claim, ClaimRequest, Held, Lease, Opening};
 pub use content::{NewChunk, PutOutcome};

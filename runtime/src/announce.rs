@@ -89,7 +89,7 @@ async fn announce(nats: &Nats, ledger: &Ledger, announcement: Announcement, caus
 }
 
 /// Publishes a hint; where one is there already, pushes `due_at` on.
-pub(crate) async fn hint_once(
+pub async fn hint_once(
     nats: &Nats,
     ledger: &Ledger,
     step: Step,
@@ -105,7 +105,7 @@ pub(crate) async fn hint_once(
 }
 
 /// Publishes events one by one, each after the one before was acknowledged, then takes them out of the record.
-pub(crate) async fn publish(nats: &Nats, ledger: &Ledger, outbox: &Outbox) -> Result<(), AnnounceError> {
+pub async fn publish(nats: &Nats, ledger: &Ledger, outbox: &Outbox) -> Result<(), AnnounceError> {
     for event in &outbox.events {
         fail::fail_point!("event-before-publish", |_| std::process::abort());
         if sabotage::is_broken("break-outbox") {
@@ -120,10 +120,13 @@ pub(crate) async fn publish(nats: &Nats, ledger: &Ledger, outbox: &Outbox) -> Re
     }
 }
 
+/// Why something was not announced.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AnnounceError {
+pub enum AnnounceError {
+    /// NATS could not be told, or its answer was lost.
     #[error(transparent)]
     Nats(#[from] NatsError),
+    /// MongoDB could not be told that it was.
     #[error(transparent)]
     Ledger(#[from] ledger::LedgerError),
 }

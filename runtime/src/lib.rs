@@ -3,8 +3,10 @@
 pub mod announce;
 pub mod args;
 pub mod consume;
+pub mod drift;
 pub mod health;
 pub mod hold;
+pub mod letters;
 pub mod lifecycle;
 pub mod nats;
 pub mod retry;

@@ -65,6 +65,17 @@ pub enum NatsError {
         /// Why.
         source: jetstream::context::PublishError,
     },
+    /// It was not there in time.
+    #[error("NATS did not answer within {0:?}")]
+    Unreachable(Duration),
+    /// A stream, consumer or message could not be read.
+    #[error("reading {what} failed: {why}")]
+    Read {
+        /// Which.
+        what: String,
+        /// Why.
+        why: String,
+    },
     /// A stream or consumer could not be made.
     #[error("making {what} failed: {why}")]
     Make {
@@ -145,6 +156,22 @@ impl Nats {
             .ack_timeout(REQUEST_TIMEOUT)
             .build(client.clone());
         Ok(Self { client, jetstream, names: names.clone(), connects })
+    }
+
+    /// Opens a connection for small messages and waits until NATS is there, at most so long: for commands, that rather fail.
+    pub async fn reach(
+        settings: &NatsSettings,
+        names: &Names,
+        worker: &str,
+        within: Duration,
+    ) -> Result<Self, NatsError> {
+        let nats = Self::open(settings, names, worker, Use::Control, &Lifecycle::new(within)).await?;
+        let mut connects = nats.connects();
+        match tokio::time::timeout(within, connects.wait_for(|count| *count > 0)).await {
+            Ok(Ok(_)) => {}
+            _ => return Err(NatsError::Unreachable(within)),
+        }
+        Ok(nats)
     }
 
     /// The connection itself.

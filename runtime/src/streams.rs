@@ -8,6 +8,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use async_nats::jetstream::{self, ErrorCode};
 use contract::{ConsumerSpec, Retention, Step, StreamSpec};
 
+use crate::drift::{Difference, Differences};
 use crate::nats::{Nats, NatsError};
 
 /// How long a repetition of an event's id is noticed.
@@ -44,7 +45,7 @@ async fn ensure_stream(nats: &Nats, spec: &StreamSpec) -> Result<bool, NatsError
     }
 }
 
-fn stream_config(spec: &StreamSpec) -> Config {
+pub(crate) fn stream_config(spec: &StreamSpec) -> Config {
     let work = spec.retention == Retention::WorkQueue;
     Config {
         name: spec.name.clone(),
@@ -66,7 +67,7 @@ fn stream_config(spec: &StreamSpec) -> Config {
     }
 }
 
-fn is_missing(error: &GetStreamError) -> bool {
+pub(crate) fn is_missing(error: &GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
@@ -88,21 +89,36 @@ fn mended(found: Config, wanted: Config) -> Config {
 
 /// Whether the stream has what this release sets.
 fn same_stream(found: &Config, wanted: &Config) -> bool {
-    found.subjects == wanted.subjects
-        && found.description == wanted.description
-        && found.retention == wanted.retention
-        && found.discard == wanted.discard
-        && found.max_messages_per_subject == wanted.max_messages_per_subject
-        && found.discard_new_per_subject == wanted.discard_new_per_subject
-        && found.max_messages == wanted.max_messages
-        && found.max_message_size == wanted.max_message_size
-        && found.max_age == wanted.max_age
+    stream_differences(found, wanted).is_empty()
+}
+
+/// What of that which this release sets is otherwise.
+pub(crate) fn stream_differences(found: &Config, wanted: &Config) -> Vec<Difference> {
+    let mut differences = Differences::default();
+    differences.compare("subjects", &found.subjects, &wanted.subjects);
+    differences.compare("description", &found.description, &wanted.description);
+    differences.compare("retention", &found.retention, &wanted.retention);
+    differences.compare("discard", &found.discard, &wanted.discard);
+    differences.compare("max_msgs_per_subject", &found.max_messages_per_subject, &wanted.max_messages_per_subject);
+    differences.compare("discard_new_per_subject", &found.discard_new_per_subject, &wanted.discard_new_per_subject);
+    differences.compare("max_msgs", &found.max_messages, &wanted.max_messages);
+    differences.compare("max_msg_size", &found.max_message_size, &wanted.max_message_size);
+    differences.compare("max_age", &found.max_age, &wanted.max_age);
+    differences.0
 }
 
 /// The consumer of `step`, made or mended as needed.
 pub(crate) async fn consumer(nats: &Nats, step: Step, lease: Duration) -> Result<PullConsumer, NatsError> {
     let spec = ConsumerSpec::of(step, nats.names(), lease);
-    let config = pull::Config {
+    let made = nats.jetstream().create_consumer_on_stream(consumer_config(&spec), spec.stream.as_str()).await;
+    made.map_err(|e: jetstream::stream::ConsumerError| NatsError::Make {
+        what: format!("the consumer {} of {}", spec.name, spec.stream),
+        why: e.to_string(),
+    })
+}
+
+pub(crate) fn consumer_config(spec: &ConsumerSpec) -> pull::Config {
+    pull::Config {
         durable_name: Some(spec.name.to_owned()),
         description: Some(spec.description.to_owned()),
         filter_subject: spec.filter.clone(),
@@ -112,10 +128,5 @@ pub(crate) async fn consumer(nats: &Nats, step: Step, lease: Duration) -> Result
         // Attempts are counted in MongoDB; a limit here would leave a message behind that nobody gets.
         max_deliver: -1,
         ..pull::Config::default()
-    };
-    let made = nats.jetstream().create_consumer_on_stream(config, spec.stream.as_str()).await;
-    made.map_err(|e: jetstream::stream::ConsumerError| NatsError::Make {
-        what: format!("the consumer {} of {}", spec.name, spec.stream),
-        why: e.to_string(),
-    })
+    }
 }

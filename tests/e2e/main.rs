@@ -4,6 +4,7 @@ mod command;
 mod deployment;
 mod finalise;
 mod inspection;
+mod operator;
 mod remotes;
 mod start;
 mod ways;

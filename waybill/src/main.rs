@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use contract::FileId;
+use waybill::place::Place;
 use waybill::scale::Scale;
-use waybill::{demo, up, users};
+use waybill::{dead, demo, doctor, files, up, users};
 
 /// Moves files from shared storage to a remote, in hashed chunks, and proves it
 #[derive(Parser)]
@@ -27,6 +29,21 @@ enum Command {
     /// The users who may call the gateway
     #[command(subcommand)]
     User(UserCommand),
+    /// What became of files, and what can be done about them
+    #[command(subcommand)]
+    Files(FilesCommand),
+    /// The messages that no worker could read
+    #[command(subcommand)]
+    Dead(DeadCommand),
+    /// Read everything, say what is not as it should be, and mend what can be mended without loss
+    ///
+    /// Exit status: 0 if nothing was found or all of it was mended, 1 if something is left, 2 if it could not run.
+    Doctor {
+        #[command(flatten)]
+        args: doctor::Args,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 #[derive(clap::Args)]
@@ -55,14 +72,52 @@ enum UserCommand {
         /// The user's name
         name: String,
         #[command(flatten)]
-        place: users::Place,
+        place: Place,
     },
     /// Read the users of a collection that mongodump wrote
     Import {
         /// The .bson file
         file: PathBuf,
         #[command(flatten)]
-        place: users::Place,
+        place: Place,
+    },
+}
+
+#[derive(Subcommand)]
+enum FilesCommand {
+    /// List files, newest first
+    Ls {
+        #[command(flatten)]
+        args: files::ListArgs,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take failed files up again in the phase that failed; exit status 1 if that could not be done for all of them
+    Requeue {
+        /// The files
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<FileId>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Cancel files that have not ended; exit status 1 if that could not be done for all of them
+    Cancel {
+        /// The files
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<FileId>,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Subcommand)]
+enum DeadCommand {
+    /// Count and list them, newest first
+    Ls {
+        #[command(flatten)]
+        args: dead::ListArgs,
+        #[command(flatten)]
+        place: Place,
     },
 }
 
@@ -77,12 +132,18 @@ async fn main() -> ExitCode {
         Command::Demo { file } => demo::command(file).await,
         Command::User(UserCommand::Add { name, place }) => users::add(&name, &place).await,
         Command::User(UserCommand::Import { file, place }) => users::import(&file, &place).await,
+        Command::Files(FilesCommand::Ls { args, place }) => files::list(&args, &place).await,
+        Command::Files(FilesCommand::Requeue { ids, place }) => return status(files::requeue(&ids, &place).await),
+        Command::Files(FilesCommand::Cancel { ids, place }) => return status(files::cancel(&ids, &place).await),
+        Command::Dead(DeadCommand::Ls { args, place }) => dead::list(&args, &place).await,
+        Command::Doctor { args, place } => return doctor::command(args, &place).await,
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("waybill: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    status(ended.map(|()| ExitCode::SUCCESS))
+}
+
+fn status(ended: anyhow::Result<ExitCode>) -> ExitCode {
+    ended.unwrap_or_else(|error| {
+        eprintln!("waybill: {error:#}");
+        ExitCode::FAILURE
+    })
 }

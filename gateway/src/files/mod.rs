@@ -14,7 +14,8 @@ use serde::Serialize;
 use crate::Gateway;
 use crate::problem::{BAD_PARAMETER, Problem, UNKNOWN_FILE};
 use crate::query::parameters;
-use shape::File;
+
+pub use shape::File;
 
 /// Files of a page, unless the caller asks for another number.
 const LIMIT: u16 = 50;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// A file as callers see it.
 #[derive(Debug, Serialize)]
-pub(crate) struct File {
+pub struct File {
     file_id: FileId,
     name: String,
     media_type: String,
@@ -44,7 +44,7 @@ struct Bytes {
 
 impl File {
     /// A record as callers see it. `chunk_size` is the configured one: a file that no chunker has claimed yet has none.
-    pub(crate) fn of(record: FileRecord, chunk_size: u32) -> Self {
+    pub fn of(record: FileRecord, chunk_size: u32) -> Self {
         let split = record.split().or_else(|| Split::new(record.source.size, chunk_size));
         let (chunks, bytes) = progress(&record, split);
         let phase = match record.cancel_requested && !record.state.is_terminal() {

@@ -1,5 +1,6 @@
 //! The ledger on a real mongod: what becomes of a file, whoever else is at it.
 
+mod audit;
 mod cancel;
 mod claim;
 mod connect;

@@ -1,0 +1,194 @@
+use std::fmt;
+use std::io::Write;
+
+use contract::FileId;
+use serde::Serialize;
+
+use crate::line::one_line;
+
+/// The longest text of a part of a finding's line, in characters.
+const PART: usize = 300;
+
+/// What is wrong. The words do not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Kind {
+    /// A stream is not there.
+    StreamMissing,
+    /// A stream is not set as this release needs it.
+    StreamDiffers,
+    /// A consumer is not there.
+    ConsumerMissing,
+    /// A consumer is not set as this release needs it.
+    ConsumerDiffers,
+    /// A record cannot be read.
+    RecordUnreadable,
+    /// A record lacks what its state implies.
+    RecordIncomplete,
+    /// Nobody looked at a file in time.
+    Overdue,
+    /// A file in work has no time at which somebody must look at it.
+    Unscheduled,
+    /// A lease ran out long ago and nobody took the file up.
+    LeaseRunOut,
+    /// Events were not published.
+    OutboxLeft,
+    /// Chunks are not there.
+    ChunkMissing,
+    /// Chunks have not the length they must have.
+    ChunkLength,
+    /// Chunks are there that the file does not have.
+    ChunkBeyondEnd,
+    /// Chunks are not as they are written.
+    ChunkUnreadable,
+    /// The bytes of chunks have not the hash that was stored with them.
+    ChunkHash,
+    /// The whole has not the hash that was proved against the source.
+    WholeHash,
+    /// Content of a file of which there is no record.
+    ContentWithoutRecord,
+    /// Content of a generation that no longer counts.
+    OlderGeneration,
+    /// Content of a generation that the record does not know yet: it cannot be.
+    HigherGeneration,
+    /// Content in the collection in which this generation is not kept.
+    ContentMisplaced,
+    /// Content that the record calls removed.
+    ContentNotRemoved,
+    /// A document of content whose key is none.
+    ContentKey,
+}
+
+impl Kind {
+    /// The word for it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::StreamMissing => "stream-missing",
+            Self::StreamDiffers => "stream-differs",
+            Self::ConsumerMissing => "consumer-missing",
+            Self::ConsumerDiffers => "consumer-differs",
+            Self::RecordUnreadable => "record-unreadable",
+            Self::RecordIncomplete => "record-incomplete",
+            Self::Overdue => "overdue",
+            Self::Unscheduled => "unscheduled",
+            Self::LeaseRunOut => "lease-run-out",
+            Self::OutboxLeft => "outbox-left",
+            Self::ChunkMissing => "chunk-missing",
+            Self::ChunkLength => "chunk-length",
+            Self::ChunkBeyondEnd => "chunk-beyond-end",
+            Self::ChunkUnreadable => "chunk-unreadable",
+            Self::ChunkHash => "chunk-hash",
+            Self::WholeHash => "whole-hash",
+            Self::ContentWithoutRecord => "content-without-record",
+            Self::OlderGeneration => "older-generation",
+            Self::HigherGeneration => "higher-generation",
+            Self::ContentMisplaced => "content-misplaced",
+            Self::ContentNotRemoved => "content-not-removed",
+            Self::ContentKey => "content-key",
+        }
+    }
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Finding {
+    /// What is wrong.
+    pub(super) kind: Kind,
+    /// With which file, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) file_id: Option<FileId>,
+    /// With which stream, consumer or document, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    /// What should be.
+    pub(super) expected: String,
+    /// What is.
+    pub(super) found: String,
+    /// What to do about it.
+    pub(super) to_do: &'static str,
+    /// Whether it was mended.
+    pub(super) mended: bool,
+    /// What was done, or why it could not be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) did: Option<String>,
+}
+
+impl Finding {
+    /// About a file.
+    pub(super) fn of_file(kind: Kind, file: FileId, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+        Self { file_id: Some(file), ..Self::new(kind, expected, found) }
+    }
+
+    /// About something that has another name.
+    pub(super) fn of_name(kind: Kind, name: String, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+        Self { name: Some(name), ..Self::new(kind, expected, found) }
+    }
+
+    fn new(kind: Kind, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+        let (expected, found) = (expected.to_string(), found.to_string());
+        Self { kind, file_id: None, name: None, expected, found, to_do: "", mended: false, did: None }
+    }
+
+    /// With what to do about it.
+    pub(super) fn advising(self, to_do: &'static str) -> Self {
+        Self { to_do, ..self }
+    }
+
+    /// With what was done.
+    pub(super) fn mended(self, did: impl fmt::Display) -> Self {
+        Self { mended: true, did: Some(did.to_string()), ..self }
+    }
+
+    /// With why it could not be mended.
+    pub(super) fn left(self, why: impl fmt::Display) -> Self {
+        Self { did: Some(why.to_string()), ..self }
+    }
+}
+
+impl fmt::Display for Finding {
+    /// One line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = match (&self.file_id, &self.name) {
+            (Some(file), _) => file.to_string(),
+            (None, Some(name)) => one_line(name, PART),
+            (None, None) => "-".to_owned(),
+        };
+        let (kind, expected, found) = (self.kind.as_str(), one_line(&self.expected, PART), one_line(&self.found, PART));
+        write!(f, "{kind:22}  {of}  expected {expected}; found {found}; ")?;
+        match (&self.did, self.mended) {
+            (Some(did), true) => write!(f, "mended: {}", one_line(did, PART)),
+            (Some(why), false) => write!(f, "not mended: {}; {}", one_line(why, PART), self.to_do),
+            (None, _) => write!(f, "to do: {}", self.to_do),
+        }
+    }
+}
+
+/// Prints findings as they come, and counts them.
+#[derive(Debug)]
+pub(super) struct Report {
+    json: bool,
+    /// How many there were.
+    pub(super) findings: u64,
+    /// How many of them were mended.
+    pub(super) mended: u64,
+}
+
+impl Report {
+    /// Nothing found yet. `json`: a line of JSON per finding.
+    pub(super) const fn new(json: bool) -> Self {
+        Self { json, findings: 0, mended: 0 }
+    }
+
+    /// Prints a finding.
+    pub(super) fn add(&mut self, finding: &Finding) -> anyhow::Result<()> {
+        self.findings += 1;
+        self.mended += u64::from(finding.mended);
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string(finding)?)?;
+        } else {
+            writeln!(out, "{finding}")?;
+        }
+        Ok(())
+    }
+}
