@@ -55,6 +55,8 @@ pub enum NetFault {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Mode {
     fault: Option<NetFault>,
+    /// What a healthy connection carries, in bytes a second each way; unset: all it can.
+    pace: Option<u64>,
     /// Counts the times that all connections were cut.
     cuts: u64,
 }
@@ -115,6 +117,11 @@ impl Proxy {
     pub fn heal(&self) {
         self.seen.armed.store(false, Ordering::SeqCst);
         self.mode.send_modify(|mode| mode.fault = None);
+    }
+
+    /// Makes connections carry only so many bytes a second each way, faults or not: so that work takes time.
+    pub fn pace(&self, bytes_a_second: Option<u64>) {
+        self.mode.send_modify(|mode| mode.pace = bytes_a_second);
     }
 
     /// How many bytes were flipped so far.
@@ -218,14 +225,11 @@ async fn pump(
             passed = 0;
         }
         let thawed = modes.wait_for(|mode| mode.fault != Some(NetFault::Freeze)).await;
-        let fault = thawed.map_err(|_| io::ErrorKind::ConnectionAborted)?.fault;
+        let Mode { fault, pace, .. } = *thawed.map_err(|_| io::ErrorKind::ConnectionAborted)?;
         let bytes = &mut piece[..count];
         match fault {
             Some(NetFault::Delay(span)) => tokio::time::sleep(span).await,
-            Some(NetFault::Throttle(rate)) => {
-                let millis = (count as u64).saturating_mul(1000) / rate.max(1);
-                tokio::time::sleep(Duration::from_millis(millis)).await;
-            }
+            Some(NetFault::Throttle(rate)) => carry(count, rate).await,
             Some(NetFault::Truncate(limit)) if passed + count as u64 > limit => {
                 let last = usize::try_from(limit - passed.min(limit)).unwrap_or(count);
                 to.write_all(&bytes[..last]).await?;
@@ -234,10 +238,19 @@ async fn pump(
             Some(NetFault::Flip(wanted)) if wanted == way => flip_once(bytes, seen),
             _ => {}
         }
+        if let Some(rate) = pace {
+            carry(count, rate).await;
+        }
         to.write_all(bytes).await?;
         passed += count as u64;
         seen.bytes.fetch_add(count as u64, Ordering::Relaxed);
     }
+}
+
+/// Waits as long as so many bytes take.
+async fn carry(count: usize, bytes_a_second: u64) {
+    let millis = (count as u64).saturating_mul(1000) / bytes_a_second.max(1);
+    tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
 /// Flips a byte if one is still to be flipped and this is the place for it.

@@ -17,6 +17,9 @@ pub const LEASE_MS: u32 = 3_000;
 /// How long the content of terminal files is kept in a run, in seconds.
 const RETENTION: u32 = 1;
 
+/// What chunkers send and finalisers read, in bytes a second of each connection, until all is healed.
+const PACE: u64 = 3 << 20;
+
 /// The library that makes a process see another wall clock (Debian's package libfaketime).
 const FAKETIME: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -77,6 +80,10 @@ impl Stage {
         let uri = format!("mongodb://{}/?directConnection=true", mongo.address());
         self.system.environment.push(Variable::new(name, "WAYBILL__NATS__URL", url));
         self.system.environment.push(Variable::new(name, "WAYBILL__MONGODB__URI", uri));
+        // Work takes time, so that faults meet it: what is read and what is stored go slowly.
+        let slow = if name.starts_with(Role::Chunker.as_str()) { Some(&nats) } else { None };
+        let slow = if name.starts_with(Role::Finaliser.as_str()) { Some(&mongo) } else { slow };
+        slow.into_iter().for_each(|proxy| proxy.pace(Some(PACE)));
         self.nats.insert(name.to_owned(), nats);
         self.mongo.insert(name.to_owned(), mongo);
     }

@@ -99,7 +99,10 @@ impl<'a> Striker<'a> {
 
     /// Puts everything back, whatever was planned.
     pub(super) async fn heal(&mut self) -> anyhow::Result<()> {
-        self.stage.all_proxies().for_each(|proxy| proxy.heal());
+        for proxy in self.stage.all_proxies() {
+            proxy.heal();
+            proxy.pace(None);
+        }
         self.stage.sinks.iter().for_each(|(_, sink)| sink.behave(Behaviour::Take));
         self.stage.disk.iter().for_each(|disk| disk.clear());
         for server in [Server::Nats, Server::Mongo] {
