@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use async_nats::jetstream;
 use contract::{Event, FileId};
 
-use super::{Case, Found, Rule, Violation};
+use super::{Case, Found, NatsLost, Rule, Violation};
 
 /// R6: what was told, against what is recorded.
 pub(super) async fn told(case: &Case<'_>, records: &BTreeMap<FileId, Found>) -> anyhow::Result<Vec<Violation>> {
@@ -40,7 +40,7 @@ async fn messages(case: &Case<'_>) -> anyhow::Result<Vec<(String, bytes::Bytes)>
     Ok(messages)
 }
 
-fn of_file(file: FileId, found: &Found, events: &[Event], nats_lost: Option<i64>) -> Vec<Violation> {
+fn of_file(file: FileId, found: &Found, events: &[Event], nats_lost: Option<&NatsLost>) -> Vec<Violation> {
     let mut broken = Vec::new();
     // Repetitions are allowed, but only of the same.
     let mut first: Vec<&Event> = Vec::new();
@@ -66,8 +66,11 @@ fn of_file(file: FileId, found: &Found, events: &[Event], nats_lost: Option<i64>
         }
         before = Some(event.event.as_str());
     }
-    // An event of before the loss may be gone with it.
-    let must_be_there = nats_lost.is_none_or(|lost| found.updated_at > lost);
+    // Events of before the loss may be gone with it.
+    let must_be_there = nats_lost.is_none_or(|lost| match lost.states.get(&file) {
+        Some(state) => *state != found.state,
+        None => found.created_at > lost.at,
+    });
     match first.last() {
         Some(last) if last.state != found.state => {
             let what = format!("the last event of {file} says {}, the record {}: {path}", last.state, found.state);

@@ -7,9 +7,11 @@ mod doctor;
 mod events;
 mod records;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
-use contract::FileId;
+use contract::{FileId, State};
 
 use crate::{Content, Sink, System};
 
@@ -116,10 +118,30 @@ pub struct Case<'a> {
     pub sent: &'a [Sent],
     /// The sinks, by the name of their remote.
     pub sinks: &'a [(String, Sink)],
-    /// When NATS' data was last lost, in milliseconds since 1970: events from before are gone.
-    pub nats_lost: Option<i64>,
+    /// The last loss of NATS' data: events from before are gone.
+    pub nats_lost: Option<&'a NatsLost>,
     /// Whether the content of terminal files must be gone.
     pub forgets: bool,
+}
+
+/// A loss of NATS' data.
+#[derive(Debug, Clone)]
+pub struct NatsLost {
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// The states of the files then, as far as MongoDB could be asked. A file in another state now has events from after it.
+    pub states: BTreeMap<FileId, State>,
+}
+
+impl NatsLost {
+    /// A loss that happens now: NATS is down.
+    pub async fn now(system: &System) -> Self {
+        let at = mongodb::bson::DateTime::now().timestamp_millis();
+        let reading = async { records::read(&system.database().await).await };
+        let records = tokio::time::timeout(Duration::from_secs(1), reading).await;
+        let records = records.ok().and_then(Result::ok).unwrap_or_default();
+        Self { at, states: records.into_iter().map(|(file, found)| (file, found.state)).collect() }
+    }
 }
 
 /// All rules that are broken now.

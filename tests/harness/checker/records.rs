@@ -27,8 +27,8 @@ pub struct Found {
     pub held: bool,
     /// Whether it has an expectation that was not refused.
     pub expected: bool,
-    /// When its state last changed, in milliseconds since 1970.
-    pub updated_at: i64,
+    /// When it was recorded, in milliseconds since 1970.
+    pub created_at: i64,
 }
 
 /// All records, by file.
@@ -62,7 +62,7 @@ fn found(document: &Document) -> anyhow::Result<(FileId, Found)> {
         outbox: document.get_array("outbox").map_or(0, Vec::len),
         held: document.contains_key("lease"),
         expected: document.contains_key("expectation"),
-        updated_at: document.get_datetime("updated_at")?.timestamp_millis(),
+        created_at: document.get_datetime("created_at")?.timestamp_millis(),
     };
     Ok((FileId::from_bytes(id.bytes.as_slice().try_into()?), found))
 }

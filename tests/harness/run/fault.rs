@@ -164,7 +164,7 @@ pub const CRASH_POINTS: [CrashPoint; 25] = {
         at("event-before-pop", Chunker, 3),
         anywhere("sweep-after-push", 0),
         anywhere("content-after-mark", 1),
-        anywhere("content-half-removed", 1),
+        anywhere("content-half-removed", 0),
         at("retry-after-commit", Finaliser, 1),
     ]
 };

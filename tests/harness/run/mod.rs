@@ -185,7 +185,7 @@ async fn settle(striker: &mut Striker<'_>, sent: &[Sent], deadline: Instant) -> 
     loop {
         striker.look_after();
         let (system, sinks) = (&striker.stage.system, striker.stage.sinks.as_slice());
-        let case = Case { system, sent, sinks, nats_lost: striker.nats_lost, forgets: false };
+        let case = Case { system, sent, sinks, nats_lost: striker.nats_lost.as_ref(), forgets: true };
         let broken = checker::check(&case).await;
         let late = Instant::now() > deadline;
         match broken {

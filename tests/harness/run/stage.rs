@@ -173,7 +173,6 @@ fn options(pair: &Pair, plan: &Plan, remotes: &[Proxy]) -> Options {
     };
     let toml = [
         "[chunker]\nchunk_timeout_ms = 2000\n".to_owned(),
-        #[cfg(any())]
         format!(
             "[retention]\ndelivered_seconds = {RETENTION}\nfailed_seconds = {RETENTION}\ncancelled_seconds = {RETENTION}\n"
         ),

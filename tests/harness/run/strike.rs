@@ -11,6 +11,7 @@ use super::pair::Pair;
 use super::plan::PlannedFault;
 use super::stage::Stage;
 use crate::Behaviour;
+use crate::checker::NatsLost;
 use crate::history::History;
 
 /// How long a process that ended stays away.
@@ -21,8 +22,8 @@ pub(super) struct Striker<'a> {
     pub(super) pair: &'a mut Pair,
     pub(super) stage: &'a mut Stage,
     pub(super) history: &'a History,
-    /// When NATS' data was last lost.
-    pub(super) nats_lost: Option<i64>,
+    /// The last loss of NATS' data.
+    pub(super) nats_lost: Option<NatsLost>,
     /// Processes that have ended, and when they are started again; `None`: never.
     down: BTreeMap<String, Option<Instant>>,
     /// Processes that may end: they were killed, told to stop, or have a crash point.
@@ -62,7 +63,7 @@ impl<'a> Striker<'a> {
             Fault::LoseNats => {
                 self.pair.kill(Server::Nats).await?;
                 self.pair.lose_nats()?;
-                self.nats_lost = Some(now_millis());
+                self.nats_lost = Some(NatsLost::now(&self.stage.system).await);
             }
             Fault::Net(link, trouble) => self.trouble(link, trouble),
             Fault::Hints(hints) => self.hint(hints).await?,
@@ -84,10 +85,7 @@ impl<'a> Striker<'a> {
             Fault::Freeze(role) => drop(self.signal(role, planned.choice, Signal::CONT)),
             Fault::KillServer(server) => self.pair.start_again(server).await?,
             Fault::FreezeServer(server) => self.pair.wake(server)?,
-            Fault::LoseNats => {
-                self.pair.start_again(Server::Nats).await?;
-                self.nats_lost = Some(now_millis());
-            }
+            Fault::LoseNats => self.pair.start_again(Server::Nats).await?,
             Fault::Net(link, _) => self.stage.proxies(link).into_iter().for_each(|proxy| proxy.heal()),
             Fault::Hints(hints) => self.hint(hints).await?,
             Fault::Remote(_) => self.stage.sinks.iter().for_each(|(_, sink)| sink.behave(Behaviour::Take)),
@@ -197,9 +195,4 @@ impl<'a> Striker<'a> {
         };
         Ok(ids.iter().filter_map(id).collect())
     }
-}
-
-/// Now, in milliseconds since 1970: the servers are on this machine.
-fn now_millis() -> i64 {
-    mongodb::bson::DateTime::now().timestamp_millis()
 }
