@@ -2,6 +2,7 @@
 
 mod command;
 mod deployment;
+mod faults;
 mod finalise;
 mod inspection;
 mod operator;

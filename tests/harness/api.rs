@@ -1,5 +1,8 @@
 //! The gateway's HTTP interface, call by call, with nothing hidden.
 
+use std::time::Duration;
+
+use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -8,6 +11,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+
+/// How long a call may take. A gateway that waits for MongoDB answers 503 sooner.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// A caller of a gateway.
 #[derive(Debug, Clone)]
@@ -55,13 +61,29 @@ impl Api {
         Self { http, gateway: gateway.to_owned(), token: None }
     }
 
+    /// Where the gateway is.
+    pub fn gateway(&self) -> &str {
+        &self.gateway
+    }
+
     /// The same caller with another token, or none.
     pub fn with_token(&self, token: Option<&str>) -> Self {
         Self { token: token.map(str::to_owned), ..self.clone() }
     }
 
-    /// Any call.
+    /// Any call. Panics where there is no answer.
     pub async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+        self.attempt(method, path, headers, body).await.unwrap_or_else(|e| panic!("{path}: {e}"))
+    }
+
+    /// Any call; an error where it broke off or took longer than `CALL_LIMIT`: then nobody knows whether it was done.
+    pub async fn attempt(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> anyhow::Result<Answer> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.gateway));
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -70,10 +92,14 @@ impl Api {
             request =
                 request.header(name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let response = self.http.request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: head.status, headers: head.headers, body: serde_json::from_slice(&body).unwrap_or_default() }
+        let request = request.body(Full::new(body.into())).unwrap();
+        let answered = async {
+            let (head, body) = self.http.request(request).await?.into_parts();
+            anyhow::Ok((head, body.collect().await?.to_bytes()))
+        };
+        let (head, body) = tokio::time::timeout(CALL_LIMIT, answered).await.context("no answer in time")??;
+        let body = serde_json::from_slice(&body).unwrap_or_default();
+        Ok(Answer { status: head.status, headers: head.headers, body })
     }
 
     /// `GET`

@@ -4,9 +4,21 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+/// The packages whose binaries are shipped.
+const SHIPPED: [&str; 5] = ["gateway", "chunker", "store", "finaliser", "waybill"];
+
+static PLAIN: AtomicBool = AtomicBool::new(false);
+
+/// Has the binaries built as they are shipped, without the failpoints that tests need. To be called before the first
+/// [`binary`]: for benchmarks.
+pub fn without_failpoints() {
+    PLAIN.store(true, Ordering::SeqCst);
+}
 
 /// The path of a binary of the workspace. The first call builds all of them: `cargo test` does not build the binaries of other
 /// packages.
@@ -16,12 +28,18 @@ pub fn binary(name: &str) -> PathBuf {
 }
 
 fn build() -> PathBuf {
-    // This test is target/PROFILE/deps/NAME.
+    // A test is target/PROFILE/deps/NAME, a binary target/PROFILE/NAME.
     let test = std::env::current_exe().expect("the test has a path");
-    let folder = test.ancestors().nth(2).expect("a test lies two folders deep").to_owned();
+    let folder = test.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+    let folder = folder.expect("a test lies in a folder").to_owned();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    build.args(["build", "--quiet", "--bins"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // This package alone asks for failpoints, so with the whole workspace the services have them.
+    match PLAIN.load(Ordering::SeqCst) {
+        true => build.args(SHIPPED.map(|package| ["-p", package]).concat()),
+        false => build.arg("--workspace"),
+    };
     // cargo tells this test about its package; ring's build script would take that for news, and half of the tree would be
     // built again, now and at the next `cargo test`.
     let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
@@ -64,6 +82,11 @@ impl Process {
     /// Its standard output, if it was piped; once.
     pub fn stdout(&mut self) -> std::process::ChildStdout {
         self.child.stdout.take().expect("standard output was piped")
+    }
+
+    /// Whether it runs, and how it ended if it does not.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// What it has said so far.

@@ -5,6 +5,10 @@
 
 mod api;
 mod binaries;
+pub mod checker;
+mod history;
+mod proxy;
+pub mod run;
 mod sink;
 mod source;
 mod system;
@@ -12,10 +16,12 @@ mod system;
 use std::time::{Duration, Instant};
 
 pub use api::{Answer, Api};
-pub use binaries::{Process, binary};
-pub use sink::{Behaviour, ClosedSink, Put, Sink};
+pub use binaries::{Process, binary, without_failpoints};
+pub use history::{Entry, History, Outcome};
+pub use proxy::{NetFault, Proxy, Way};
+pub use sink::{Behaviour, ClosedSink, Manners, Put, Sink};
 pub use source::{Content, write_source};
-pub use system::{Options, System, gather};
+pub use system::{Options, System, Variable, gather};
 
 /// How long a condition may take on a busy machine. Nothing is slow enough to need it; it only ends what hangs.
 pub const DEADLINE: Duration = Duration::from_secs(120);

@@ -1,8 +1,9 @@
 //! A remote that records: it takes PUTs, hashes what comes, keeps what is whole, and misbehaves on demand.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use contract::{Digest, Hasher};
@@ -21,14 +22,39 @@ pub enum Behaviour {
     Take,
     /// Answers this status without reading the body.
     Answer(u16),
+    /// The same, with so many seconds as `Retry-After`.
+    Later(u16, u8),
+    /// Takes it, and answers so much later.
+    TakeSlowly(Duration),
     /// Reads so many bytes of the body, then closes the connection.
     HangUpAfter(u64),
     /// Reads so many bytes of the body and no more, and keeps the connection.
     StallAfter(u64),
     /// Takes it, and never answers.
     TakeInSilence,
+    /// Takes it, never answers, and shows nothing of it to the next who asks: whoever sends it again gets a 412 to an earlier
+    /// success.
+    TakeUnseen,
     /// Just before, somebody else puts another object under that name.
     Overtaken,
+}
+
+/// What kind of server a sink is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manners {
+    /// Honours `If-None-Match: *`; else it overwrites what it has.
+    pub conditional: bool,
+    /// Says by HEAD what it has, with its digest; else it answers 405.
+    pub tells: bool,
+    /// Compares what comes with `Repr-Digest`, and refuses it with 400 where it differs.
+    pub checks: bool,
+}
+
+impl Default for Manners {
+    /// The best there is.
+    fn default() -> Self {
+        Self { conditional: true, tells: true, checks: true }
+    }
 }
 
 /// A PUT that came.
@@ -42,6 +68,8 @@ pub struct Put {
     pub sha256: Digest,
     /// Whether the body came whole.
     pub complete: bool,
+    /// Whether it became the object of that name, whatever was answered.
+    pub kept: bool,
     /// What was answered, if anything was.
     pub status: Option<u16>,
     /// `If-None-Match`, `Repr-Digest` and `Content-Length`, as they came.
@@ -54,6 +82,8 @@ struct Kept {
     puts: Vec<Put>,
     requests: Vec<String>,
     plans: HashMap<String, VecDeque<Behaviour>>,
+    /// Paths of which the next HEAD shows nothing.
+    unseen: HashSet<String>,
 }
 
 /// The place of a sink that does not listen yet: connections are refused, and nobody else can take the port.
@@ -75,7 +105,7 @@ impl ClosedSink {
 
     /// Begins to listen.
     pub fn open(self) -> Sink {
-        Sink::serve_at(self.0.listen(128).unwrap())
+        Sink::serve_at(self.0.listen(128).unwrap(), Manners::default())
     }
 }
 
@@ -85,6 +115,7 @@ pub struct Sink {
     address: SocketAddr,
     kept: Arc<Mutex<Kept>>,
     behaviour: Arc<Mutex<Behaviour>>,
+    manners: Manners,
 }
 
 impl Sink {
@@ -93,9 +124,15 @@ impl Sink {
         ClosedSink::bind().open()
     }
 
-    fn serve_at(listener: TcpListener) -> Self {
+    /// Starts a sink of another kind.
+    pub async fn start_with(manners: Manners) -> Self {
+        Self::serve_at(ClosedSink::bind().0.listen(128).unwrap(), manners)
+    }
+
+    fn serve_at(listener: TcpListener, manners: Manners) -> Self {
         let address = listener.local_addr().unwrap();
-        let sink = Self { address, kept: Arc::default(), behaviour: Arc::new(Mutex::new(Behaviour::Take)) };
+        let behaviour = Arc::new(Mutex::new(Behaviour::Take));
+        let sink = Self { address, kept: Arc::default(), behaviour, manners };
         let serving = sink.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -114,6 +151,22 @@ impl Sink {
     /// The address for `[remotes.NAME] url`.
     pub fn url(&self) -> String {
         format!("http://{}/in/", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What kind of server it is.
+    pub fn manners(&self) -> Manners {
+        self.manners
+    }
+
+    /// All objects it has, by path.
+    pub fn objects(&self) -> Vec<(String, u64, Digest)> {
+        let kept = self.kept.lock().unwrap();
+        kept.objects.iter().map(|(path, (size, sha256))| (path.clone(), *size, *sha256)).collect()
     }
 
     /// Changes what it does from now on.
@@ -170,7 +223,12 @@ impl Sink {
     /// HEAD, and GET without a body: this sink proves what it has by its digest.
     fn head(&self, path: &str) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::default());
-        match self.object(path) {
+        if !self.manners.tells {
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            return response;
+        }
+        let unseen = self.kept.lock().unwrap().unseen.remove(path);
+        match self.object(path).filter(|_| !unseen) {
             None => *response.status_mut() = StatusCode::NOT_FOUND,
             Some((size, sha256)) => {
                 let headers = response.headers_mut();
@@ -188,11 +246,15 @@ impl Sink {
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), request.headers().get(name)?.to_str().ok()?.to_owned())))
             .collect();
-        let mut put = Put { path, bytes: 0, sha256: Digest::of_nothing(), complete: false, status: None, headers };
-        if let Behaviour::Answer(status) = behaviour {
+        let sha256 = Digest::of_nothing();
+        let mut put = Put { path, bytes: 0, sha256, complete: false, kept: false, status: None, headers };
+        if let Behaviour::Answer(status) | Behaviour::Later(status, _) = behaviour {
             put.status = Some(status);
             self.kept.lock().unwrap().puts.push(put);
-            return Ok(answer(status));
+            return Ok(match behaviour {
+                Behaviour::Later(_, seconds) => answer_later(status, seconds),
+                _ => answer(status),
+            });
         }
         if behaviour == Behaviour::Overtaken {
             self.place(&put.path, b"somebody else's");
@@ -206,9 +268,15 @@ impl Sink {
             }
             return Err(Hangup);
         }
-        let status = self.keep(put, behaviour != Behaviour::TakeInSilence);
-        if behaviour == Behaviour::TakeInSilence {
-            std::future::pending::<()>().await;
+        let silent = matches!(behaviour, Behaviour::TakeInSilence | Behaviour::TakeUnseen);
+        if behaviour == Behaviour::TakeUnseen {
+            self.kept.lock().unwrap().unseen.insert(put.path.clone());
+        }
+        let status = self.keep(put, !silent);
+        match behaviour {
+            Behaviour::TakeSlowly(pause) => tokio::time::sleep(pause).await,
+            _ if silent => std::future::pending().await,
+            _ => {}
         }
         Ok(answer(status))
     }
@@ -221,11 +289,15 @@ impl Sink {
     /// Takes what came whole, unless something has that name.
     fn keep(&self, mut put: Put, answers: bool) -> u16 {
         let mut kept = self.kept.lock().unwrap();
-        let conditional = put.headers.get("if-none-match").is_some_and(|value| value == "*");
+        let asked = put.headers.get("if-none-match").is_some_and(|value| value == "*");
+        let conditional = self.manners.conditional && asked;
+        let differs = put.headers.get("repr-digest").is_some_and(|digest| *digest != put.sha256.to_repr_digest());
         let status = match kept.objects.contains_key(&put.path) {
             true if conditional => 412,
+            _ if differs && self.manners.checks => 400,
             _ => {
                 kept.objects.insert(put.path.clone(), (put.bytes, put.sha256));
+                put.kept = true;
                 201
             }
         };
@@ -268,6 +340,12 @@ fn answer(status: u16) -> Response<Full<Bytes>> {
     if status == 201 {
         response.headers_mut().insert("etag", HeaderValue::from_static("\"sink-1\""));
     }
+    response
+}
+
+fn answer_later(status: u16, seconds: u8) -> Response<Full<Bytes>> {
+    let mut response = answer(status);
+    response.headers_mut().insert("retry-after", HeaderValue::from(u16::from(seconds)));
     response
 }
 

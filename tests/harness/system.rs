@@ -35,6 +35,26 @@ pub struct Options {
     pub nats_url: Option<String>,
     /// Where MongoDB is, if not where all tests have it.
     pub mongodb_uri: Option<String>,
+    /// Variables for the services' environment.
+    pub environment: Vec<Variable>,
+}
+
+/// A variable for the environment of services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Whose: the beginning of the process' name. `chunker` means all chunkers, an empty text all services.
+    pub process: String,
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}
+
+impl Variable {
+    /// A variable for all processes whose names begin so.
+    pub fn new(process: &str, name: &str, value: impl Into<String>) -> Self {
+        Self { process: process.to_owned(), name: name.to_owned(), value: value.into() }
+    }
 }
 
 impl Default for Options {
@@ -47,6 +67,7 @@ impl Default for Options {
             attempts: 4,
             nats_url: None,
             mongodb_uri: None,
+            environment: Vec::new(),
         }
     }
 }
@@ -74,6 +95,8 @@ pub struct System {
     pub config: PathBuf,
     /// The services by name: `gateway`, `chunker-0`, ...
     pub processes: Vec<(String, Process)>,
+    /// Variables for the environment of services that are started from now on.
+    pub environment: Vec<Variable>,
     nats_url: String,
     mongodb_uri: String,
     database: String,
@@ -84,6 +107,13 @@ impl System {
     /// Starts a system with a `directory` remote `folder`, the default, and waits until all of it is ready.
     pub async fn start(options: Options) -> Self {
         let mut system = Self::prepare(&options).await;
+        system.start_services(&options).await;
+        system
+    }
+
+    /// Starts the services of a system that was [prepared](Self::prepare), and waits until all of them are ready.
+    pub async fn start_services(&mut self, options: &Options) {
+        let system = self;
         system.start_service(Role::Gateway, 0);
         for (role, count) in options.workers {
             (0..count).for_each(|number| system.start_service(role, number));
@@ -92,7 +122,6 @@ impl System {
         until("the gateway is ready", async || (system.api.get("/readyz").await.status == 200).then_some(())).await;
         let workers: u8 = options.workers.iter().map(|(_, count)| count).sum();
         system.until_registered(usize::from(workers) + 1).await;
-        system
     }
 
     /// Waits until the gateway listens, and gets a token there.
@@ -124,6 +153,7 @@ impl System {
             names: Names::new(&name).unwrap(),
             config: folder.path().join("waybill.toml"),
             processes: Vec::new(),
+            environment: options.environment.clone(),
             nats_url,
             mongodb_uri,
             database: format!("waybill-{name}"),
@@ -164,8 +194,13 @@ impl System {
     pub fn start_service(&mut self, role: Role, number: u8) {
         let mut command = Command::new(binary(role.as_str()));
         command.arg("--config").arg(&self.config).stdout(std::process::Stdio::null());
-        let name = if role == Role::Gateway { "gateway".to_owned() } else { format!("{role}-{number}") };
+        let name = process_name(role, number);
+        for variable in self.environment.iter().filter(|variable| name.starts_with(&variable.process)) {
+            command.env(&variable.name, &variable.value);
+        }
         let process = Process::start(&name, command, &self.folder.path().join("logs"));
+        // In the place of one of that name that has ended.
+        self.processes.retain(|(known, _)| *known != name);
         self.processes.push((name, process));
     }
 
@@ -174,6 +209,12 @@ impl System {
     pub fn process(&mut self, name: &str) -> &mut Process {
         let found = self.processes.iter_mut().find(|(known, _)| known == name);
         found.map(|(_, process)| process).unwrap_or_else(|| panic!("no process {name}"))
+    }
+
+    /// Keeps the folder with logs and sources when the system ends, for whoever looks into a failure.
+    pub fn keep_folder(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
     }
 
     /// Where the gateway listens, as it says in its log.
@@ -306,6 +347,11 @@ impl Drop for System {
         });
         drop(dropped.join());
     }
+}
+
+/// What the process of a service is called: `gateway`, `chunker-0`, ...
+pub(crate) fn process_name(role: Role, number: u8) -> String {
+    if role == Role::Gateway { role.to_string() } else { format!("{role}-{number}") }
 }
 
 /// Asks everybody, and gathers the answers that come within a moment of each other.

@@ -37,6 +37,7 @@ struct Args {
 #[tokio::main]
 async fn main() {
     let args = Args::parse();
+    harness::without_failpoints();
     let folder = tempfile::Builder::new().prefix("waybill-bench-").tempdir().expect("a fresh folder");
     let nats = Nats::start(NatsOptions::new(folder.path().join("nats"), 2 << 20)).await.expect("nats-server starts");
     let mongo = Mongo::start(MongoOptions::new(folder.path().join("mongod"), 1024)).await.expect("mongod starts");

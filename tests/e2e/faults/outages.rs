@@ -1,0 +1,134 @@
+//! NATS and MongoDB go away and come back, with and without their data. No service is started again.
+
+use std::time::{Duration, Instant};
+
+use contract::Role;
+use harness::run::{Pair, Server};
+use harness::{Behaviour, Options, Proxy, Sink, System, Variable, until};
+use hyper::Method;
+use serde_json::json;
+
+use super::ALONE;
+
+const MIB: u64 = 1024 * 1024;
+
+/// How long after a server's return the pipeline may take to go on.
+const WITHIN: Duration = Duration::from_secs(10);
+
+fn on(pair: &Pair, sink: &Sink, more: &str) -> Options {
+    Options {
+        work: "lease_ms = 3000".into(),
+        nats_url: Some(pair.nats_url()),
+        mongodb_uri: Some(pair.mongodb_uri()),
+        toml: format!("[remotes.sink]\nkind = \"http\"\nurl = {:?}\nidle_timeout_ms = 4000\n{more}", sink.url()),
+        ..Options::default()
+    }
+}
+
+fn pids(system: &System) -> Vec<u32> {
+    system.processes.iter().map(|(_, process)| process.pid()).collect()
+}
+
+fn assert_same_processes(system: &mut System, before: &[u32]) {
+    assert_eq!(pids(system), before, "a service was started again");
+    for (name, process) in &mut system.processes {
+        assert!(process.is_running(), "{name} ended");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_nats_data_deleted_while_files_are_in_every_state_none_is_lost() {
+    let _alone = ALONE.lock().await;
+    let mut pair = Pair::start().await.unwrap();
+    let sink = Sink::start().await;
+    // One at a time, so that the second file stays prepared while the first is chunked.
+    let options = on(&pair, &sink, "[chunker]\nconcurrency = 1\n");
+    let mut system = System::prepare(&options).await;
+    let slow = Proxy::start(pair.address(Server::Nats));
+    let url = format!("nats://{}", slow.address());
+    system.environment.push(Variable::new(Role::Chunker.as_str(), "WAYBILL__NATS__URL", url));
+    system.start_services(&options).await;
+    let before = pids(&system);
+
+    let (delivered, _) = system.send("delivered", MIB, "folder").await;
+    system.api.until_state(&delivered, "delivered").await;
+    let (failed, _) = system.send("delivered", MIB, "folder").await;
+    system.api.until_state(&failed, "failed").await;
+    let (resting, resting_content) = system.store("resting", MIB).await;
+    sink.plan("delivering", &[Behaviour::StallAfter(MIB)]);
+    let (delivering, _) = system.send("delivering", 4 * MIB, "sink").await;
+    until("it is being sent", async || (sink.puts().len() == 1).then_some(())).await;
+    slow.pace(Some(MIB));
+    let (chunking, _) = system.send("chunking", 12 * MIB, "folder").await;
+    system.api.until_state(&chunking, "chunking").await;
+    let (prepared, _) = system.send("prepared", MIB, "folder").await;
+
+    pair.kill(Server::Nats).await.unwrap();
+    pair.lose_nats().unwrap();
+    let states = [&prepared, &chunking, &resting, &delivering, &delivered, &failed];
+    for (file, state) in states.iter().zip(["prepared", "chunking", "stored", "delivering", "delivered", "failed"]) {
+        assert_eq!(system.api.file(file).await["state"], state);
+    }
+    pair.start_again(Server::Nats).await.unwrap();
+    slow.pace(None);
+
+    let hash = resting_content.sha256.to_string();
+    system.api.finalise(&resting, &hash, &json!({})).await.expect(202);
+    for file in [&prepared, &chunking, &resting, &delivering, &delivered] {
+        system.api.until_state(file, "delivered").await;
+    }
+    for name in ["prepared", "chunking", "resting"] {
+        system.assert_arrived(name, name);
+    }
+    assert_eq!(sink.puts().iter().filter(|put| put.kept).count(), 1);
+    assert_eq!(system.api.file(&failed).await["state"], "failed");
+    assert_same_processes(&mut system, &before);
+}
+
+/// Has a file half stored and another half sent, lets the server go and come back, and measures how long both and a new one take.
+async fn goes_on_after(server: Server) {
+    let _alone = ALONE.lock().await;
+    let mut pair = Pair::start().await.unwrap();
+    let sink = Sink::start().await;
+    let options = on(&pair, &sink, "");
+    let mut system = System::prepare(&options).await;
+    let slow = Proxy::start(pair.address(Server::Nats));
+    slow.pace(Some(MIB));
+    let url = format!("nats://{}", slow.address());
+    system.environment.push(Variable::new(Role::Chunker.as_str(), "WAYBILL__NATS__URL", url));
+    system.start_services(&options).await;
+    let before = pids(&system);
+    let (chunking, _) = system.send("chunking", 4 * MIB, "folder").await;
+    system.api.until_state(&chunking, "chunking").await;
+    system.write("new", MIB);
+
+    pair.kill(server).await.unwrap();
+    // Longer than any client waits for an answer.
+    let away = Instant::now();
+    until("it was away for a while", async || (away.elapsed() > Duration::from_secs(6)).then_some(())).await;
+    slow.pace(None);
+    pair.start_again(server).await.unwrap();
+    let back = Instant::now();
+    let body = json!({ "file_path": "new" }).to_string();
+    let headers = [("content-type", "application/json"), ("idempotency-key", "new")];
+    let new = until("a file is taken", async || {
+        let answer = system.api.attempt(Method::POST, "/upload/prepare", &headers, body.clone()).await.ok()?;
+        (answer.status == 201).then(|| answer.file_id())
+    });
+    let new = new.await;
+    system.api.until_state(&chunking, "delivered").await;
+    system.api.until_state(&new, "stored").await;
+    assert!(back.elapsed() < WITHIN, "it went on only {:?} after the return of {server:?}", back.elapsed());
+    system.assert_arrived("chunking", "chunking");
+    assert_same_processes(&mut system, &before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pipeline_goes_on_within_seconds_of_the_return_of_nats() {
+    goes_on_after(Server::Nats).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pipeline_goes_on_within_seconds_of_the_return_of_mongodb() {
+    goes_on_after(Server::Mongo).await;
+}

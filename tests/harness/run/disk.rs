@@ -1,0 +1,57 @@
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How large the small disk is, in MiB: all files of a run fit, with room to spare.
+const MIB: u32 = 160;
+
+/// A small file system of its own, which can be full. It is unmounted when this is dropped.
+#[derive(Debug)]
+pub struct SmallDisk {
+    at: PathBuf,
+    ballast: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts a tmpfs at `folder`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be mounted here: only root may, and not in every container.
+    pub fn mount(folder: &Path) -> anyhow::Result<Self> {
+        let size = format!("size={MIB}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).output()?;
+        let why = String::from_utf8_lossy(&mounted.stderr);
+        anyhow::ensure!(mounted.status.success(), "a tmpfs cannot be mounted: {}", why.trim());
+        Ok(Self { at: folder.to_owned(), ballast: folder.join("..ballast") })
+    }
+
+    /// Fills it to the last byte.
+    ///
+    /// # Errors
+    ///
+    /// Anything but that it is full.
+    pub fn fill(&self) -> anyhow::Result<()> {
+        let mut file = std::fs::File::create(&self.ballast)?;
+        let piece = vec![1_u8; 4096];
+        loop {
+            match file.write_all(&piece) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Makes room again.
+    pub fn clear(&self) {
+        let _none_there = std::fs::remove_file(&self.ballast);
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a process that is just being killed may still have a file open there.
+        let _said_by_umount = Command::new("umount").arg("--lazy").arg(&self.at).status();
+    }
+}
