@@ -6,6 +6,7 @@ mod outages;
 mod proxy;
 mod rules;
 mod runs;
+mod sabotage;
 
 use harness::run::{Fault, Manner, Pair, Plan, Report, run};
 

@@ -84,12 +84,13 @@ impl Proxy {
         // The port is kept while nobody listens on it: a second socket is bound to it for good.
         let keeper = bind(SocketAddr::from(([127, 0, 0, 1], 0)));
         let address = keeper.local_addr().unwrap();
+        let listener = bind(address).listen(128).unwrap();
         let (mode, modes) = watch::channel(Mode::default());
         let seen = Arc::<Seen>::default();
         let shared = seen.clone();
         let serving = tokio::spawn(async move {
             let _keeper = keeper;
-            serve(address, target, modes, shared).await;
+            serve(listener, target, modes, shared).await;
         });
         Self { address, mode, seen, serving: serving.abort_handle() }
     }
@@ -149,14 +150,16 @@ fn bind(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-async fn serve(address: SocketAddr, target: SocketAddr, mut modes: watch::Receiver<Mode>, seen: Arc<Seen>) {
+async fn serve(listener: TcpListener, target: SocketAddr, mut modes: watch::Receiver<Mode>, seen: Arc<Seen>) {
+    let address = listener.local_addr().unwrap();
+    let mut listening = Some(listener);
     let mut connections = tokio::task::JoinSet::new();
     let refuses = |mode: &Mode| mode.fault == Some(NetFault::Refuse);
     loop {
         if modes.wait_for(|mode| !refuses(mode)).await.is_err() {
             return;
         }
-        let listener = bind(address).listen(128).unwrap();
+        let listener = listening.take().unwrap_or_else(|| bind(address).listen(128).unwrap());
         let accepting = accept(&listener, target, &seen, modes.clone(), &mut connections);
         let refusing = modes.wait_for(refuses);
         // Dropping the listener is what refuses.

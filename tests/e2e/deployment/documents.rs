@@ -8,8 +8,15 @@ use contract::State;
 use super::sample::keys;
 use super::{file, text};
 
-const DOCUMENTS: [&str; 6] =
-    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/operations.md", "docs/performance.md"];
+const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/operations.md",
+    "docs/performance.md",
+    "docs/reliability.md",
+];
 
 /// All of them, decisions too.
 fn documents() -> Vec<String> {

@@ -33,6 +33,10 @@ async fn messages(case: &Case<'_>) -> anyhow::Result<Vec<(String, bytes::Bytes)>
     let stream = jetstream.get_stream(case.system.names.events_stream()).await?;
     let state = stream.cached_info().state.clone();
     let mut messages = Vec::new();
+    // An empty stream has a first sequence all the same, or 0, which cannot be asked for.
+    if state.messages == 0 {
+        return Ok(messages);
+    }
     for sequence in state.first_sequence..=state.last_sequence {
         let message = stream.get_raw_message(sequence).await?;
         messages.push((message.subject.to_string(), message.payload));

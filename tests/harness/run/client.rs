@@ -102,6 +102,9 @@ impl Client {
             if !["prepared", "chunking"].contains(&state.as_str()) {
                 return Ok(());
             }
+            if Instant::now() > self.deadline {
+                return Err(Violation::new(Rule::Moving, format!("{id} is not stored at the deadline, but {state}")));
+            }
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -153,7 +156,7 @@ impl Client {
 
     /// Does something to the source as soon as it is being read.
     async fn meddle(&self, id: FileId, meddling: Meddling) -> Result<(), Violation> {
-        while self.state(id).await? == "prepared" {
+        while self.state(id).await? == "prepared" && Instant::now() < self.deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let path = self.sources.join(&self.file.name);

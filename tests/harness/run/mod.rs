@@ -45,7 +45,7 @@ pub struct Manner {
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(90), environment: Vec::new(), doctor: false }
+        Self { deadline: Duration::from_secs(90), environment: Vec::new(), doctor: true }
     }
 }
 
