@@ -3,11 +3,13 @@ use mongodb::bson::{Bson, doc};
 use crate::{Ledger, LedgerError};
 
 impl Ledger {
-    /// Bytes free where MongoDB keeps its data; `None` where it does not say.
+    /// Bytes that MongoDB has for new content: free on its file system, and freed by what was removed, which it keeps for itself.
+    /// `None` where it does not say.
     pub async fn free_space(&self) -> Result<Option<u64>, LedgerError> {
         let db = self.db.clone();
         let doing = "asking MongoDB how much space is left";
-        let stats = self.run(doing, async move { db.run_command(doc! { "dbStats": 1 }).await }).await?;
+        let stats =
+            self.run(doing, async move { db.run_command(doc! { "dbStats": 1, "freeStorage": 1 }).await }).await?;
         let figure = |name| match stats.get(name) {
             Some(Bson::Double(value)) => Some(*value),
             Some(Bson::Int32(value)) => Some(f64::from(*value)),
@@ -15,7 +17,8 @@ impl Ledger {
             Some(Bson::Int64(value)) => Some(*value as f64),
             _ => None,
         };
-        let free = figure("fsTotalSize").zip(figure("fsUsedSize")).map(|(total, used)| (total - used).max(0.0));
+        let kept = figure("freeStorageSize").unwrap_or_default();
+        let free = figure("fsTotalSize").zip(figure("fsUsedSize")).map(|(total, used)| (total - used).max(0.0) + kept);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and far below 2^64")]
         Ok(free.map(|bytes| bytes as u64))
     }

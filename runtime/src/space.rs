@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use ledger::Ledger;
 use tokio::sync::Mutex;
 
-/// How long a look is good for: at 500 MiB/s a quarter of a GiB comes in meanwhile, which the default floors allow for.
-const FRESH: Duration = Duration::from_millis(500);
+/// How long a look is good for: at 500 MiB/s, written to the journal, the oplog and the collection, 300 MiB go meanwhile at most.
+const FRESH: Duration = Duration::from_millis(200);
 
 /// Tells whether MongoDB has less space than a floor.
 #[derive(Debug)]

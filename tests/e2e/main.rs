@@ -6,6 +6,7 @@ mod faults;
 mod finalise;
 mod inspection;
 mod operator;
+mod pressure;
 mod remotes;
 mod start;
 mod ways;

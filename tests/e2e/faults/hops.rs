@@ -173,7 +173,7 @@ async fn a_source_that_never_holds_still_is_given_up_and_never_mixed() {
 async fn a_full_disk_of_the_remote_fails_nothing_and_is_waited_out() {
     let options = Options { attempts: 10_000, ..Options::default() };
     let mut system = System::prepare(&options).await;
-    let disk = match SmallDisk::mount(&system.remote()) {
+    let disk = match SmallDisk::mount(&system.remote(), 160) {
         Ok(disk) => disk,
         Err(error) if std::env::var_os("CI").is_none() => return eprintln!("NOT TESTED on this machine: {error}"),
         Err(error) => panic!("{error}"),

@@ -2,9 +2,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// How large the small disk is, in MiB: all files of a run fit, with room to spare.
-const MIB: u32 = 160;
-
 /// A small file system of its own, which can be full. It is unmounted when this is dropped.
 #[derive(Debug)]
 pub struct SmallDisk {
@@ -13,13 +10,13 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts a tmpfs at `folder`.
+    /// Mounts a tmpfs of `mib` MiB at `folder`.
     ///
     /// # Errors
     ///
     /// It cannot be mounted here: only root may, and not in every container.
-    pub fn mount(folder: &Path) -> anyhow::Result<Self> {
-        let size = format!("size={MIB}m");
+    pub fn mount(folder: &Path, mib: u32) -> anyhow::Result<Self> {
+        let size = format!("size={mib}m");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).output()?;
         let why = String::from_utf8_lossy(&mounted.stderr);
         anyhow::ensure!(mounted.status.success(), "a tmpfs cannot be mounted: {}", why.trim());
@@ -32,15 +29,32 @@ impl SmallDisk {
     ///
     /// Anything but that it is full.
     pub fn fill(&self) -> anyhow::Result<()> {
+        self.fill_but(0)
+    }
+
+    /// Fills it until at most so many bytes are free.
+    ///
+    /// # Errors
+    ///
+    /// Anything but that it is full.
+    pub fn fill_but(&self, free: u64) -> anyhow::Result<()> {
         let mut file = std::fs::File::create(&self.ballast)?;
         let piece = vec![1_u8; 4096];
         loop {
+            if free > 0 && self.free() <= free {
+                return Ok(());
+            }
             match file.write_all(&piece) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// The bytes that are free.
+    pub fn free(&self) -> u64 {
+        rustix::fs::statvfs(&self.at).map_or(0, |found| found.f_bavail * found.f_frsize)
     }
 
     /// Makes room again.

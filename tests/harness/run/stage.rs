@@ -11,6 +11,9 @@ use super::plan::{Plan, PlannedFault, REMOTES};
 use crate::system::process_name;
 use crate::{Manners, Options, Proxy, Sink, System, Variable};
 
+/// How large the disk of the remote is where it is to be full, in MiB: all files of a run fit, with room to spare.
+const DISK_MIB: u32 = 160;
+
 /// The lease of all runs, in milliseconds. A frozen worker must be frozen longer.
 pub const LEASE_MS: u32 = 3_000;
 
@@ -110,7 +113,7 @@ impl Stage {
                 ]),
                 None => self.missing.push("libfaketime is not installed: no clock is wrong".into()),
             },
-            Fault::DiskFull if self.disk.is_none() => match SmallDisk::mount(&self.system.remote()) {
+            Fault::DiskFull if self.disk.is_none() => match SmallDisk::mount(&self.system.remote(), DISK_MIB) {
                 Ok(disk) => self.disk = Some(disk),
                 Err(error) => self.missing.push(format!("no disk is full: {error}")),
             },
