@@ -52,7 +52,7 @@ impl<'a> Striker<'a> {
                 let name = self.signal(role, planned.choice, Signal::KILL);
                 // Half of the dead stay dead as long as another of their kind lives.
                 let mut others = self.stage.processes_of(role).into_iter().filter(|other| *other != name);
-                let stays = planned.choice % 2 == 0 && others.any(|other| !self.down.contains_key(&other));
+                let stays = planned.choice.is_multiple_of(2) && others.any(|other| !self.down.contains_key(&other));
                 let again = (!stays).then(|| Instant::now() + planned.lasts);
                 self.down.insert(name, again);
             }
