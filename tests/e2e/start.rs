@@ -282,6 +282,27 @@ async fn asked_to_stop_every_binary_ends_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_cuts_and_the_file_goes_on_elsewhere() {
+    let options = Options { work: "grace_ms = 300000\nlease_ms = 3000".into(), ..Options::default() };
+    let mut system = System::start(options).await;
+    // Nobody answers the chunker, so it has work for as long as it may.
+    system.process("store-0").signal(Signal::STOP);
+    let (file, _) = system.send("file", 4 * 1024 * 1024, "folder").await;
+    until("it is held", async || system.api.file(&file).await["holder"].as_str().map(drop)).await;
+    system.process("chunker-0").signal(Signal::TERM);
+    until("it is stopping", async || system.process("chunker-0").log().contains("a second signal cuts").then_some(()))
+        .await;
+    assert!(system.process("chunker-0").is_running(), "it has half of the grace period to finish");
+    let status = system.process("chunker-0").stop();
+    assert_eq!(status.code(), Some(130), "{}", system.process("chunker-0").log());
+
+    system.process("store-0").signal(Signal::CONT);
+    system.start_service(Role::Chunker, 1);
+    system.api.until_state(&file, "delivered").await;
+    system.assert_arrived("file", "file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_not_finished_is_handed_back() {
     let sink = Sink::start().await;
     // Small chunks, few at once: the file takes far longer than it takes to look at it.

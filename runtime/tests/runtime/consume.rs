@@ -220,8 +220,26 @@ async fn a_service_that_stops_finishes_what_it_has_and_takes_nothing_new() {
 }
 
 #[tokio::test]
-async fn hints_come_again_when_their_stream_was_lost() {
+async fn hints_come_again_when_their_consumer_was_lost() {
     let stage = Stage::set().await;
+    let mut hints = stage.take_hints(1);
+    let file = stage.prepared().await;
+    stage.hint(file).await;
+    let first = next(&mut hints).await;
+    let stream = stage.service.nats.jetstream().get_stream(stage.service.names.work_stream()).await.unwrap();
+    stream.delete_consumer("chunker").await.unwrap();
+    first.becomes(Outcome::Lost);
+    let again = next(&mut hints).await;
+    assert_eq!(again.job.file, file);
+    again.becomes(Outcome::Done);
+    stage.until_hints_are((0, 0)).await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn hints_come_again_when_their_stream_was_lost() {
+    // With the default lease, so that what is not due comes late.
+    let stage = Stage::set_with(|settings| settings.work.lease_ms = 15_000).await;
     let mut hints = stage.take_hints(1);
     let file = stage.prepared().await;
     let prepared = std::time::Instant::now();
