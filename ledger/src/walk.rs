@@ -50,13 +50,15 @@ impl Ledger {
             Layout::Children => self.chunks.clone(),
             Layout::Embedded => self.contents.clone(),
         };
-        // Behind every key of the file before: the greatest of them.
-        let last = Generation(u32::MAX);
-        let beyond = after.map(|file| match layout {
-            Layout::Children => chunk_key(file, last, ChunkNumber(u32::MAX)),
-            Layout::Embedded => content_key(file, last),
-        });
-        let filter = beyond.map_or_else(|| doc! {}, |key| doc! { "_id": { "$gt": binary(key) } });
+        let key = |file, rest| match layout {
+            Layout::Children => chunk_key(file, Generation(rest), ChunkNumber(rest)),
+            Layout::Embedded => content_key(file, Generation(rest)),
+        };
+        // Behind every key of the file before. Between the least and the greatest key of this length are only keys of our form:
+        // MongoDB compares binary values by their length first.
+        let from = after.map_or_else(|| key(FileId::from_bytes([0; 16]), 0), |file| key(file, u32::MAX));
+        let end = key(FileId::from_bytes([u8::MAX; 16]), u32::MAX);
+        let filter = doc! { "_id": { "$gt": binary(from), "$lte": binary(end) } };
         let found: Option<RawDocumentBuf> = self
             .run("walking over content", async move {
                 let ids = doc! { "_id": 1 };

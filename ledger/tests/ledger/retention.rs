@@ -92,6 +92,10 @@ async fn a_walk_removes_lower_generations_and_what_came_late_and_never_a_higher_
     let late = stage.delivered(b"abc").await;
     assert!(stage.ledger.remove_content(late).await.unwrap());
     write(&stage, late, 1, 2).await;
+    // What is not ours is stepped over.
+    let strange = mongodb::bson::doc! { "_id": "somebody else's" };
+    stage.db.collection::<mongodb::bson::Document>("chunks").insert_one(&strange).await.unwrap();
+    stage.db.collection::<mongodb::bson::Document>("contents").insert_one(&strange).await.unwrap();
     let (plain, unknown) = (stage.resting(b"abc").await, FileId::generate());
     write(&stage, plain, 1, 2).await;
     write(&stage, unknown, 1, 2).await;
