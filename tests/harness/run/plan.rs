@@ -125,6 +125,13 @@ impl Plan {
         self.files.iter_mut().filter(|_| hasty).for_each(|file| (file.early, file.twice) = (true, true));
     }
 
+    /// The same with one worker of each, which dies at a crash point as soon as it comes there.
+    pub fn alone(mut self) -> Self {
+        self.workers.iter_mut().for_each(|(_, count)| *count = 1);
+        self.faults.iter_mut().for_each(|planned| planned.choice = 0);
+        self
+    }
+
     /// How long the planned part lasts; after it everything is healed.
     pub fn length(&self) -> Duration {
         let ends = self.faults.iter().map(|planned| planned.at + planned.lasts);
@@ -201,9 +208,9 @@ fn planned(fault: Fault, random: &mut SmallRng) -> PlannedFault {
         Fault::Crash(_) | Fault::Clock(..) | Fault::Remote(Mood::Unauthorised) => (Duration::ZERO, Duration::ZERO),
         // Past a lease of 3 s, of which up to a quarter was over.
         Fault::Freeze(_) => (at, millis(3_200, 4_500)),
-        Fault::Net(_, Trouble::Delay | Trouble::Throttle | Trouble::Truncate | Trouble::Flip) => {
-            (at, millis(1_500, 3_000))
-        }
+        // One byte only: it must meet one.
+        Fault::Net(_, Trouble::Flip) => (millis(0, 500), millis(2_500, 4_000)),
+        Fault::Net(_, Trouble::Delay | Trouble::Throttle | Trouble::Truncate) => (at, millis(1_500, 3_000)),
         Fault::Net(..) => (at, millis(300, 4_000)),
         Fault::DiskFull => (millis(0, 500), millis(2_000, 4_000)),
         Fault::Remote(_) => (millis(0, 500), millis(2_500, 4_000)),
