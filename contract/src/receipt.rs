@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, FileId, Generation, ObjectName, Timestamp};
+use crate::{Digest, FileId, Generation, ObjectPath, Timestamp};
 
 /// The proof that a file was delivered: what was sent, where, and which hashes matched on the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +51,8 @@ pub struct ReceiptRemote {
     pub kind: String,
     /// The file's address there, without secrets.
     pub address: String,
-    /// The name of the file there.
-    pub object: ObjectName,
+    /// The name of the file there, with its folders.
+    pub object: ObjectPath,
     /// The status of the answer, where the remote speaks HTTP.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub status: Option<u16>,

@@ -7,7 +7,7 @@ mod http;
 use std::fmt;
 use std::time::Duration;
 
-use contract::{Digest, Epoch, FileId, ObjectName};
+use contract::{Digest, Epoch, FileId, ObjectPath};
 use futures_util::future::BoxFuture;
 use runtime::settings::RemoteSettings;
 
@@ -16,12 +16,12 @@ pub use body::{Body, BodyStopped};
 /// A place that takes files. A file is visible there under its final name only when it is whole.
 pub trait Remote: Send + Sync + fmt::Debug {
     /// The file's address there, without secrets; for receipts and messages.
-    fn address(&self, object: &ObjectName) -> String;
+    fn address(&self, object: &ObjectPath) -> String;
 
     /// Asks what the remote has under the parcel's name, and makes sure that an equal file is durable there.
     fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>>;
 
-    /// Sends the whole, on condition that nothing has that name. What comes back is durable at the remote.
+    /// Sends the whole, on the parcel's condition. What comes back is durable at the remote.
     fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>>;
 
     /// What was written there aside and neither placed nor removed, whoever wrote it. Nothing, where nothing is written aside.
@@ -59,14 +59,25 @@ pub struct Parcel {
     pub file_id: FileId,
     /// The claim that delivers it. Together with the id it names what is written aside: no name is ever used twice.
     pub epoch: Epoch,
-    /// Its name there.
-    pub object: ObjectName,
+    /// Its name there, with its folders.
+    pub object: ObjectPath,
+    /// What may have that name when it becomes visible.
+    pub onto: Onto,
     /// Its bytes.
     pub size: u64,
     /// Its SHA-256.
     pub sha256: Digest,
     /// Whether the claim still holds: asked immediately before the act that makes the file visible.
     pub still_ours: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// What a file may take the name of at a remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Onto {
+    /// Nothing: whatever has the name is a clash.
+    Nothing,
+    /// Whatever has the name is replaced; with an entity tag only what has that one, where the remote can tell.
+    Replacing(Option<String>),
 }
 
 /// What a remote has under a name.
@@ -76,10 +87,25 @@ pub enum Look {
     Absent,
     /// The same bytes.
     Equal(Evidence),
-    /// Something else; the text says what was found.
-    Other(String),
+    /// Something else.
+    Other(Occupant),
     /// It cannot tell; the text says why.
     Unknown(String),
+}
+
+/// Something that has the name of a file at a remote and is not that file.
+#[derive(Debug)]
+pub struct Occupant {
+    /// What was found, in words.
+    pub what: String,
+    /// Its entity tag, where there was one.
+    pub etag: Option<String>,
+}
+
+impl From<String> for Occupant {
+    fn from(what: String) -> Self {
+        Self { what, etag: None }
+    }
 }
 
 /// What a remote shows of a file that it has.

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use contract::NameTemplate;
 use serde::Deserialize;
 
 /// A remote as configured: `[remotes.NAME]`.
@@ -11,6 +12,19 @@ pub enum RemoteSettings {
     Http(HttpRemote),
     /// A folder on this machine or a mounted share.
     Directory(DirectoryRemote),
+}
+
+/// What happens to a file whose name is taken at the remote before anything was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnClash {
+    /// The file is given up, whatever has the name.
+    #[default]
+    Refuse,
+    /// The same bytes count as delivered; for anything else the file is given up.
+    Skip,
+    /// The same bytes count as delivered; anything else is replaced.
+    Replace,
 }
 
 /// `kind = "http"`.
@@ -24,6 +38,12 @@ pub struct HttpRemote {
     /// How long one read or write of the connection may take, in milliseconds (100 to 600,000). Never a limit for the whole.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
+    /// What happens where the name is taken.
+    #[serde(default)]
+    pub on_clash: OnClash,
+    /// How files are named there.
+    #[serde(default)]
+    pub name: NameTemplate,
 }
 
 /// `kind = "directory"`.
@@ -32,6 +52,12 @@ pub struct HttpRemote {
 pub struct DirectoryRemote {
     /// The folder. It must exist; `.waybill/` in it holds what is being written.
     pub path: PathBuf,
+    /// What happens where the name is taken.
+    #[serde(default)]
+    pub on_clash: OnClash,
+    /// How files are named there; folders are made as needed.
+    #[serde(default)]
+    pub name: NameTemplate,
 }
 
 const fn idle_timeout_ms() -> u64 {
@@ -44,6 +70,22 @@ impl RemoteSettings {
         match self {
             Self::Http(_) => "http",
             Self::Directory(_) => "directory",
+        }
+    }
+
+    /// What happens to a file whose name is taken there.
+    pub const fn on_clash(&self) -> OnClash {
+        match self {
+            Self::Http(http) => http.on_clash,
+            Self::Directory(directory) => directory.on_clash,
+        }
+    }
+
+    /// How files are named there.
+    pub const fn name(&self) -> &NameTemplate {
+        match self {
+            Self::Http(http) => &http.name,
+            Self::Directory(directory) => &directory.name,
         }
     }
 
@@ -75,8 +117,26 @@ impl RemoteSettings {
 }
 
 impl HttpRemote {
+    /// A server, with all else as it is by default.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            ca_file: None,
+            idle_timeout_ms: idle_timeout_ms(),
+            on_clash: OnClash::default(),
+            name: NameTemplate::default(),
+        }
+    }
+
     /// How long one read or write of the connection may take.
     pub const fn idle_timeout(&self) -> Duration {
         Duration::from_millis(self.idle_timeout_ms)
+    }
+}
+
+impl DirectoryRemote {
+    /// A folder, with all else as it is by default.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), on_clash: OnClash::default(), name: NameTemplate::default() }
     }
 }

@@ -4,7 +4,7 @@ mod answer;
 mod connection;
 mod outgoing;
 
-use contract::{Digest, Hasher, ObjectName};
+use contract::{Digest, Hasher, ObjectPath};
 use futures_util::future::BoxFuture;
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
@@ -14,11 +14,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use runtime::sabotage;
 use runtime::settings::HttpRemote as Settings;
 
-use super::{Body, Evidence, Look, Parcel, Remote, RemoteError};
+use super::{Body, Evidence, Look, Occupant, Onto, Parcel, Remote, RemoteError};
 use connection::{Connection, Connector};
 use outgoing::{Flow, Outgoing};
 
-/// The unreserved characters of RFC 3986 stand for themselves; a name is one segment, so all others are encoded.
+/// The unreserved characters of RFC 3986 stand for themselves; all others of a segment are encoded.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// RFC 9530; the `http` crate has no name for it.
@@ -63,8 +63,8 @@ impl HttpRemote {
             .request(Method::PUT, &parcel.object)
             .header(header::CONTENT_LENGTH, parcel.size)
             .header(header::CONTENT_TYPE, "application/octet-stream")
-            .header(header::IF_NONE_MATCH, if sabotage::is_broken("break-ask") { "\"nothing\"" } else { "*" })
-            .header(REPR_DIGEST, parcel.sha256.to_repr_digest())
+            .header(REPR_DIGEST, parcel.sha256.to_repr_digest());
+        let request = on_condition(request, &parcel.onto)
             .body(outgoing)
             .map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
         let mut connection: Connection<Outgoing> = self.connector.connect(&what).await?;
@@ -133,7 +133,7 @@ impl HttpRemote {
         while let Some(bytes) = connection.next(&mut content).await.map_err(|why| later(&what, &why))? {
             seen += bytes.len() as u64;
             if seen > parcel.size {
-                return Ok(Look::Other(format!("{what}: more than {} bytes", parcel.size)));
+                return Ok(other(&head, format!("{what}: more than {} bytes", parcel.size)));
             }
             hasher.update(&bytes);
         }
@@ -143,7 +143,7 @@ impl HttpRemote {
         }
         Ok(match hasher.finish() {
             found if found == parcel.sha256 => Look::Equal(evidence(&head, "read-back")),
-            found => Look::Other(format!("{what}: {seen} bytes with the SHA-256 {found}")),
+            found => other(&head, format!("{what}: {seen} bytes with the SHA-256 {found}")),
         })
     }
 
@@ -151,7 +151,7 @@ impl HttpRemote {
         &self,
         what: &str,
         method: Method,
-        object: &ObjectName,
+        object: &ObjectPath,
     ) -> Result<(Connection<Empty<Bytes>>, Response<Incoming>), RemoteError> {
         let request = self
             .request(method, object)
@@ -165,10 +165,10 @@ impl HttpRemote {
         }
     }
 
-    fn request(&self, method: Method, object: &ObjectName) -> request::Builder {
+    fn request(&self, method: Method, object: &ObjectPath) -> request::Builder {
         Request::builder()
             .method(method)
-            .uri(format!("{}{}", self.path, segment(object)))
+            .uri(format!("{}{}", self.path, encoded(object)))
             .header(header::HOST, self.host.clone())
             .header(header::USER_AGENT, USER_AGENT)
             // Lengths and hashes are those of the file, not of a compressed form of it.
@@ -177,8 +177,8 @@ impl HttpRemote {
 }
 
 impl Remote for HttpRemote {
-    fn address(&self, object: &ObjectName) -> String {
-        format!("{}{}", self.url, segment(object))
+    fn address(&self, object: &ObjectPath) -> String {
+        format!("{}{}", self.url, encoded(object))
     }
 
     fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {
@@ -196,13 +196,13 @@ fn judge(parcel: &Parcel, head: &response::Parts) -> Option<Look> {
         return Some(Look::Unknown(format!("the remote shows it only in the coding {coding:?}")));
     }
     match answer::length(head) {
-        Some(length) if length != parcel.size => return Some(Look::Other(format!("{length} bytes"))),
+        Some(length) if length != parcel.size => return Some(other(head, format!("{length} bytes"))),
         _ => {}
     }
     let fields: Vec<_> = head.headers.get_all(REPR_DIGEST).iter().filter_map(|field| field.to_str().ok()).collect();
     match Digest::from_repr_digest(&fields.join(",")).ok().flatten()? {
         found if found == parcel.sha256 => Some(Look::Equal(evidence(head, "digest"))),
-        found => Some(Look::Other(format!("the SHA-256 {found}"))),
+        found => Some(other(head, format!("the SHA-256 {found}"))),
     }
 }
 
@@ -210,10 +210,28 @@ fn evidence(head: &response::Parts, proof: &'static str) -> Evidence {
     Evidence { status: Some(head.status.as_u16()), etag: answer::etag(head), proof }
 }
 
+fn other(head: &response::Parts, what: String) -> Look {
+    Look::Other(Occupant { what, etag: answer::etag(head) })
+}
+
+/// The condition under which a PUT makes the file visible.
+fn on_condition(request: request::Builder, onto: &Onto) -> request::Builder {
+    match onto {
+        Onto::Nothing if sabotage::is_broken("break-ask") => request.header(header::IF_NONE_MATCH, "\"nothing\""),
+        Onto::Nothing => request.header(header::IF_NONE_MATCH, "*"),
+        // A weak tag never matches (RFC 9110, section 13.1.1).
+        Onto::Replacing(Some(etag)) if !etag.starts_with("W/") => request.header(header::IF_MATCH, etag),
+        Onto::Replacing(_) => request,
+    }
+}
+
 fn later(what: &str, why: &str) -> RemoteError {
     RemoteError::Later { detail: format!("{what}: {why}"), after: None }
 }
 
-fn segment(object: &ObjectName) -> percent_encoding::PercentEncode<'_> {
-    utf8_percent_encode(object.as_str(), SEGMENT)
+/// The path with its segments encoded one by one.
+fn encoded(object: &ObjectPath) -> String {
+    let segments: Vec<_> =
+        object.segments().map(|name| utf8_percent_encode(name.as_str(), SEGMENT).to_string()).collect();
+    segments.join("/")
 }
