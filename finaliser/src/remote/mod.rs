@@ -3,6 +3,7 @@
 mod body;
 mod directory;
 mod http;
+mod wire;
 
 use std::fmt;
 use std::time::Duration;

@@ -1,35 +1,21 @@
 //! A server that takes files by PUT.
 
-mod answer;
-mod connection;
-mod outgoing;
-
 use contract::{Digest, Hasher, ObjectPath};
 use futures_util::future::BoxFuture;
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 use hyper::http::{request, response};
 use hyper::{Method, Request, Response, StatusCode, Uri, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use runtime::sabotage;
 use runtime::settings::HttpRemote as Settings;
 
+use super::wire::{Connection, Connector, USER_AGENT, Uploaded, answer, encoded, later};
 use super::{Body, Evidence, Look, Occupant, Onto, Parcel, Remote, RemoteError};
-use connection::{Connection, Connector};
-use outgoing::{Flow, Outgoing};
-
-/// The unreserved characters of RFC 3986 stand for themselves; all others of a segment are encoded.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// RFC 9530; the `http` crate has no name for it.
 const REPR_DIGEST: &str = "repr-digest";
 
-const USER_AGENT: &str = concat!("waybill/", env!("CARGO_PKG_VERSION"));
-
 /// A server that takes files by PUT, says by HEAD what it has, and gives it back by GET.
-///
-/// Every request has a connection of its own: a delivery is seldom and long, and the end of a connection that is
-/// shared with nothing is always about this request.
 #[derive(Debug)]
 pub(super) struct HttpRemote {
     url: String,
@@ -58,41 +44,18 @@ impl HttpRemote {
 
     async fn put(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
         let what = format!("PUT {}", self.address(&parcel.object));
-        let (flow, pieces, outgoing) = Flow::new(parcel.size);
         let request = self
             .request(Method::PUT, &parcel.object)
             .header(header::CONTENT_LENGTH, parcel.size)
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(REPR_DIGEST, parcel.sha256.to_repr_digest());
-        let request = on_condition(request, &parcel.onto)
-            .body(outgoing)
-            .map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
-        let mut connection: Connection<Outgoing> = self.connector.connect(&what).await?;
-        // A file without bytes has no last piece before which `feed` could ask.
-        if !(parcel.still_ours)() {
-            return Err(RemoteError::Stopped);
-        }
-        // The answer comes first: where the remote refuses and hangs up at once, the refusal is what counts.
-        let answer = tokio::select! {
-            biased;
-            answer = connection.ask(request) => answer.map_err(|why| later(&what, &why))?,
-            Err(stopped) = flow.feed(body, pieces, &parcel.still_ours) => return Err(stopped),
-            () = flow.stalled(self.connector.idle()) => {
-                return Err(later(&what, &format!("neither took bytes nor answered for {:?}", self.connector.idle())));
-            }
-        };
-        // An honest server has every byte before it says so, and it can have only what the connection took.
-        let taken = flow.taken();
-        let (head, text) = answer.into_parts();
+        let request = on_condition(request, &parcel.onto);
+        let Uploaded { head, text } =
+            self.connector.upload(&what, request, (parcel.size, body), &parcel.still_ours).await?;
         match head.status {
-            status if status.is_success() && taken == parcel.size => Ok(evidence(&head, "put")),
-            status if status.is_success() => {
-                Err(later(&what, &format!("answered {status} after {taken} of {} bytes", parcel.size)))
-            }
-            StatusCode::PRECONDITION_FAILED => {
-                Err(RemoteError::Clash(answer::describe(&what, &head, &connection.text(&head, text).await)))
-            }
-            _ => Err(answer::refusal(&what, &head, &connection.text(&head, text).await)),
+            status if status.is_success() => Ok(evidence(&head, "put")),
+            StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(answer::describe(&what, &head, &text))),
+            _ => Err(answer::refusal(&what, &head, &text)),
         }
     }
 
@@ -157,12 +120,7 @@ impl HttpRemote {
             .request(method, object)
             .body(Empty::new())
             .map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
-        let mut connection = self.connector.connect(what).await?;
-        let answer = tokio::time::timeout(self.connector.idle(), connection.ask(request)).await;
-        match answer {
-            Ok(answer) => Ok((connection, answer.map_err(|why| later(what, &why))?)),
-            Err(_) => Err(later(what, &format!("did not answer for {:?}", self.connector.idle()))),
-        }
+        self.connector.exchange(what, request).await
     }
 
     fn request(&self, method: Method, object: &ObjectPath) -> request::Builder {
@@ -223,15 +181,4 @@ fn on_condition(request: request::Builder, onto: &Onto) -> request::Builder {
         Onto::Replacing(Some(etag)) if !etag.starts_with("W/") => request.header(header::IF_MATCH, etag),
         Onto::Replacing(_) => request,
     }
-}
-
-fn later(what: &str, why: &str) -> RemoteError {
-    RemoteError::Later { detail: format!("{what}: {why}"), after: None }
-}
-
-/// The path with its segments encoded one by one.
-fn encoded(object: &ObjectPath) -> String {
-    let segments: Vec<_> =
-        object.segments().map(|name| utf8_percent_encode(name.as_str(), SEGMENT).to_string()).collect();
-    segments.join("/")
 }
