@@ -23,7 +23,6 @@ const QUICK_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Delivered {
     pub(crate) evidence: Evidence,
     pub(crate) object: ObjectPath,
-    pub(crate) bytes_sent: u64,
     /// Whether the bytes may have reached the remote more than once, because it could not tell what it had.
     pub(crate) at_least_once: bool,
 }
@@ -57,6 +56,7 @@ impl From<RemoteError> for DeliveryError {
             RemoteError::Refused(detail) => Self::Refused(detail),
             RemoteError::Later { detail, after } => Self::Later { detail, after },
             RemoteError::Clash(detail) => Self::Later { detail, after: None },
+            RemoteError::Unrecorded(error) => Self::Proof(ProofError::Ledger(error)),
             RemoteError::Stopped => Self::Lost(LeaseLost),
         }
     }
@@ -79,6 +79,21 @@ pub(crate) struct Delivery<'a> {
 impl Delivery<'_> {
     /// Delivers the file, trying a few times in quick succession.
     pub(crate) async fn run(mut self) -> Result<Delivered, DeliveryError> {
+        let ended = self.try_quickly().await;
+        let over = match &ended {
+            Ok(_) | Err(DeliveryError::Clash(_) | DeliveryError::Refused(_) | DeliveryError::Cancelled) => true,
+            // Parts that were sent before the whole was known to be wrong.
+            Err(DeliveryError::Proof(error)) => matches!(error, ProofError::Wrong(_)),
+            Err(DeliveryError::Later { .. } | DeliveryError::Lost(_)) => false,
+        };
+        // What was put together is no upload any more; then the remote only says so.
+        if over && let Err(error) = self.remote.abandon(&self.parcel).await {
+            tracing::warn!(file = %self.parcel.file_id, "an upload was not aborted: {error}");
+        }
+        ended
+    }
+
+    async fn try_quickly(&mut self) -> Result<Delivered, DeliveryError> {
         // A small file is proved before any connection is opened.
         let small = match self.content.is_small() {
             true => Some(self.content.read_small(&self.fence).await?),
@@ -106,7 +121,7 @@ impl Delivery<'_> {
         };
         match found {
             Look::Equal(evidence) if self.may_be_there => {
-                return Ok(Delivered { evidence, object: self.parcel.object.clone(), bytes_sent: 0, at_least_once });
+                return Ok(Delivered { evidence, object: self.parcel.object.clone(), at_least_once });
             }
             Look::Unknown(_) if self.may_be_there => {}
             // Nothing of ours is visible there.
@@ -116,7 +131,7 @@ impl Delivery<'_> {
         match found {
             Look::Absent => self.parcel.onto = Onto::Nothing,
             Look::Equal(evidence) if self.on_clash != OnClash::Refuse => {
-                return Ok(Delivered { evidence, object: self.parcel.object.clone(), bytes_sent: 0, at_least_once });
+                return Ok(Delivered { evidence, object: self.parcel.object.clone(), at_least_once });
             }
             // What was there before our first attempt is not ours, whatever it is.
             Look::Equal(_) => return Err(self.clash("the same bytes, which were there before")),
@@ -141,7 +156,7 @@ impl Delivery<'_> {
             None => self.send_large().await?,
         };
         fail::fail_point!("finaliser-after-send", |_| std::process::abort());
-        Ok(Delivered { evidence, object: self.parcel.object.clone(), bytes_sent: self.parcel.size, at_least_once })
+        Ok(Delivered { evidence, object: self.parcel.object.clone(), at_least_once })
     }
 
     async fn send_small(&self, proved: &[Bytes]) -> Result<Evidence, DeliveryError> {

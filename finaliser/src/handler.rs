@@ -10,7 +10,7 @@ use runtime::{Job, Outcome, retry};
 
 use crate::deliver::{Delivered, Delivery, DeliveryError};
 use crate::prove::{Content, ProofError};
-use crate::remote::{Onto, Parcel};
+use crate::remote::{Onto, Parcel, UploadLog};
 use crate::{Finaliser, places};
 
 /// Claims the file and delivers it.
@@ -138,6 +138,11 @@ fn accepted<'a>(
             size: content.proven().split.size(),
             sha256: content.proven().sha256,
             still_ours: Box::new(move || still_ours.check().is_ok()),
+            upload: UploadLog::kept(
+                service.ledger.clone(),
+                held.lease.clone(),
+                file.delivery.as_ref().and_then(|delivery| delivery.upload.clone()),
+            ),
         };
         let may_be_there = file.delivery.as_ref().is_some_and(|delivery| delivery.resumed);
         let on_clash = settings.on_clash();
@@ -177,7 +182,7 @@ async fn delivered(
             etag: done.evidence.etag,
             proof: done.evidence.proof.to_owned(),
         },
-        bytes_sent: done.bytes_sent,
+        bytes_sent: done.evidence.sent,
         attempts: file.attempts.delivering,
         guarantee: if done.at_least_once { "at-least-once" } else { "exactly-once" }.to_owned(),
         begun_at: file.delivery.as_ref().map_or(delivered_at, |delivery| delivery.begun_at),

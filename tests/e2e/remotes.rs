@@ -23,7 +23,7 @@ fn puts(sink: &Sink, name: &str) -> (usize, usize) {
 }
 
 #[track_caller]
-fn assert_error(file: &Value, kind: &str, says: &str) {
+pub(crate) fn assert_error(file: &Value, kind: &str, says: &str) {
     assert_eq!(file["error"]["type"], format!("/problems/{kind}"), "{file:#}");
     let detail = file["error"]["detail"].as_str().unwrap_or_default();
     assert!(detail.contains(says), "expected a detail with {says:?}, found {detail:?}");
@@ -275,7 +275,7 @@ fn content_id(file: &str, number: Option<u32>) -> Bson {
 }
 
 /// Flips a bit in the middle of a chunk that is stored.
-async fn damage(system: &System, file: &str, embedded: bool, number: u32) {
+pub(crate) async fn damage(system: &System, file: &str, embedded: bool, number: u32) {
     let collection = if embedded { "contents" } else { "chunks" };
     let documents = system.database().await.collection::<Document>(collection);
     let filter = doc! { "_id": content_id(file, (!embedded).then_some(number)) };

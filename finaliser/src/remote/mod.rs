@@ -3,6 +3,8 @@
 mod body;
 mod directory;
 mod http;
+mod s3;
+mod upload_log;
 mod wire;
 
 use std::fmt;
@@ -10,9 +12,11 @@ use std::time::Duration;
 
 use contract::{Digest, Epoch, FileId, ObjectPath};
 use futures_util::future::BoxFuture;
+use ledger::LedgerError;
 use runtime::settings::RemoteSettings;
 
 pub use body::{Body, BodyStopped};
+pub use upload_log::UploadLog;
 
 /// A place that takes files. A file is visible there under its final name only when it is whole.
 pub trait Remote: Send + Sync + fmt::Debug {
@@ -24,6 +28,11 @@ pub trait Remote: Send + Sync + fmt::Debug {
 
     /// Sends the whole, on the parcel's condition. What comes back is durable at the remote.
     fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>>;
+
+    /// Gives back what the remote keeps of an upload that will not go on. Most keep nothing.
+    fn abandon<'a>(&'a self, _parcel: &'a Parcel) -> BoxFuture<'a, Result<(), RemoteError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// What was written there aside and neither placed nor removed, whoever wrote it. Nothing, where nothing is written aside.
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, RemoteError>> {
@@ -51,6 +60,7 @@ pub fn open(settings: &RemoteSettings) -> Result<Box<dyn Remote>, RemoteError> {
     Ok(match settings {
         RemoteSettings::Http(settings) => Box::new(http::HttpRemote::open(settings)?),
         RemoteSettings::Directory(settings) => Box::new(directory::DirectoryRemote::open(settings)?),
+        RemoteSettings::S3(settings) => Box::new(s3::S3Remote::open(settings)?),
     })
 }
 
@@ -70,6 +80,8 @@ pub struct Parcel {
     pub sha256: Digest,
     /// Whether the claim still holds: asked immediately before the act that makes the file visible.
     pub still_ours: Box<dyn Fn() -> bool + Send + Sync>,
+    /// How far an upload in parts is, for a remote that takes parts.
+    pub upload: UploadLog,
 }
 
 /// What a file may take the name of at a remote.
@@ -116,8 +128,10 @@ pub struct Evidence {
     pub status: Option<u16>,
     /// The entity tag, where there was one.
     pub etag: Option<String>,
-    /// What it proves: `put`, `digest`, `read-back` or `fsync` (see the receipt).
+    /// What it proves: `put`, `parts`, `checksum`, `metadata`, `digest`, `read-back` or `fsync` (see the receipt).
     pub proof: &'static str,
+    /// Bytes that were sent for it under this claim: less than the whole where an upload went on.
+    pub sent: u64,
 }
 
 /// Why a remote did not do it.
@@ -137,6 +151,9 @@ pub enum RemoteError {
     /// Something has that name: ask what.
     #[error("{0}")]
     Clash(String),
+    /// How far an upload is could not be recorded.
+    #[error(transparent)]
+    Unrecorded(#[from] LedgerError),
     /// We stopped sending: the body broke off, or the claim is no longer ours.
     #[error("stopped before the file became visible")]
     Stopped,

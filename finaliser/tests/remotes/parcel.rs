@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use contract::{Digest, Epoch, FileId, ObjectName};
-use finaliser::remote::{Body, Evidence, Onto, Parcel, Remote, RemoteError};
+use finaliser::remote::{Body, Evidence, Onto, Parcel, Remote, RemoteError, UploadLog};
 use runtime::settings::{DirectoryRemote, HttpRemote, RemoteSettings};
 use tokio::sync::mpsc;
 
@@ -57,6 +57,7 @@ pub(crate) fn parcel(name: &str, content: &[u8]) -> Parcel {
         size: content.len() as u64,
         sha256: Digest::of(content),
         still_ours: Box::new(|| true),
+        upload: UploadLog::unkept(None),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use contract::NameTemplate;
 use ledger::BlockCompressor;
-use runtime::settings::{HttpRemote, LogFormat, OnClash, RemoteSettings, Settings, SettingsError};
+use runtime::settings::{HttpRemote, LogFormat, OnClash, RemoteSettings, S3Remote, Secret, Settings, SettingsError};
 use tempfile::NamedTempFile;
 
 const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -257,6 +257,50 @@ fn every_number_has_its_bounds() {
     idle(600_000).unwrap();
     for ms in [-1, 0, 99, 600_001] {
         assert!(refused(idle(ms)).contains("idle_timeout_ms") || ms < 0, "{ms}");
+    }
+}
+
+#[test]
+fn s3_takes_its_credentials_from_wherever_they_are() {
+    let [access, secret, token] = ["AKIA\n", "hush-secret", "hush-token\n"].map(file);
+    let bucket = "[remotes.bucket]\nkind = \"s3\"\nurl = \"https://s3.example/bucket/\"\n";
+    let s3 = |settings: Settings| match &settings.remotes["bucket"] {
+        RemoteSettings::S3(s3) => s3.clone(),
+        other => panic!("{other:?}"),
+    };
+    let files = format!(
+        "access_key_file = {:?}\nsecret_key_file = {:?}\nsession_token_file = {:?}\n",
+        access.path(),
+        secret.path(),
+        token.path()
+    );
+    let remote = s3(load_file(&format!("{bucket}{files}")).unwrap());
+    assert_eq!(S3Remote { part_size: 8 << 20, in_flight_bytes: 32 << 20, ..remote.clone() }, remote);
+    assert!(remote.conditional && remote.checksums && remote.region == "us-east-1");
+    let found = remote.credentials().unwrap();
+    let text = |secret: &Secret| secret.expose().to_owned();
+    assert_eq!((&*found.access_key, text(&found.secret_key)), ("AKIA", "hush-secret".to_owned()));
+    assert_eq!(found.session_token.as_ref().map(text).as_deref(), Some("hush-token"));
+    // They may be renewed while the service runs.
+    std::fs::write(secret.path(), "hush-renewed").unwrap();
+    assert_eq!(text(&remote.credentials().unwrap().secret_key), "hush-renewed");
+
+    let environment =
+        [("WAYBILL__REMOTES__BUCKET__ACCESS_KEY", "007"), ("WAYBILL__REMOTES__BUCKET__SECRET_KEY", "1e3")];
+    let remote = s3(load(bucket, &environment).unwrap());
+    let found = remote.credentials().unwrap();
+    assert_eq!((&*found.access_key, text(&found.secret_key), found.session_token), ("007", "1e3".to_owned(), None));
+    let missing = s3(load_file(bucket).unwrap()).credentials().unwrap_err();
+    assert!(matches!(missing, SettingsError::Missing { key: "access_key", .. }), "{missing}");
+
+    let clear = "access_key = \"AKIA\"\nsecret_key = \"hush-secret\"\nsession_token = \"hush-token\"\n";
+    let settings = load_file(&format!("{bucket}{clear}")).unwrap();
+    assert!(!format!("{settings:?}").contains("hush") && format!("{settings:?}").contains("AKIA"));
+    for wrong in
+        ["part_size = 8388607", "in_flight_bytes = 1", "region = \"\"", "region = \"a b\"", "idle_timeout_ms = 1"]
+    {
+        let why = refused(load_file(&format!("{bucket}{clear}{wrong}")));
+        assert!(why.contains(wrong.split(' ').next().unwrap()) && !why.contains("hush"), "{wrong}: {why}");
     }
 }
 

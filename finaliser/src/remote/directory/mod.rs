@@ -52,7 +52,7 @@ impl DirectoryRemote {
         let object = parcel.object.clone();
         blocking(move || if ours { aside.place(&object, replace) } else { Err(RemoteError::Stopped) }).await?;
         fail::fail_point!("aside-after-rename", |_| std::process::abort());
-        Ok(evidence())
+        Ok(evidence(parcel.size))
     }
 
     async fn find(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
@@ -75,7 +75,7 @@ impl DirectoryRemote {
             };
             folder.make_durable(&found)?;
             name.remove_older(&root);
-            Ok(Look::Equal(evidence()))
+            Ok(Look::Equal(evidence(0)))
         })
         .await
     }
@@ -105,8 +105,8 @@ impl Remote for DirectoryRemote {
     }
 }
 
-const fn evidence() -> Evidence {
-    Evidence { status: None, etag: None, proof: "fsync" }
+const fn evidence(sent: u64) -> Evidence {
+    Evidence { status: None, etag: None, proof: "fsync", sent }
 }
 
 fn plain_name(object: &ObjectPath) -> Result<(), RemoteError> {

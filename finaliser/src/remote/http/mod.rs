@@ -1,16 +1,15 @@
 //! A server that takes files by PUT.
 
-use contract::{Digest, Hasher, ObjectPath};
+use contract::{Digest, ObjectPath};
 use futures_util::future::BoxFuture;
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 use hyper::http::{request, response};
 use hyper::{Method, Request, Response, StatusCode, Uri, header};
-use runtime::sabotage;
 use runtime::settings::HttpRemote as Settings;
 
-use super::wire::{Connection, Connector, USER_AGENT, Uploaded, answer, encoded, later};
-use super::{Body, Evidence, Look, Occupant, Onto, Parcel, Remote, RemoteError};
+use super::wire::{self, Connection, Connector, USER_AGENT, Uploaded, answer, encoded, evidence, on_condition, other};
+use super::{Body, Evidence, Look, Parcel, Remote, RemoteError};
 
 /// RFC 9530; the `http` crate has no name for it.
 const REPR_DIGEST: &str = "repr-digest";
@@ -53,7 +52,7 @@ impl HttpRemote {
         let Uploaded { head, text } =
             self.connector.upload(&what, request, (parcel.size, body), &parcel.still_ours).await?;
         match head.status {
-            status if status.is_success() => Ok(evidence(&head, "put")),
+            status if status.is_success() => Ok(evidence(&head, "put", parcel.size)),
             StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(answer::describe(&what, &head, &text))),
             _ => Err(answer::refusal(&what, &head, &text)),
         }
@@ -79,7 +78,7 @@ impl HttpRemote {
     async fn read_back(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
         let what = format!("GET {}", self.address(&parcel.object));
         let (mut connection, answer) = self.exchange(&what, Method::GET, &parcel.object).await?;
-        let (head, mut content) = answer.into_parts();
+        let (head, content) = answer.into_parts();
         match head.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Look::Absent),
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::FORBIDDEN => {
@@ -91,23 +90,7 @@ impl HttpRemote {
         if let Some(look) = judge(parcel, &head) {
             return Ok(look);
         }
-        let mut hasher = Hasher::new();
-        let mut seen = 0;
-        while let Some(bytes) = connection.next(&mut content).await.map_err(|why| later(&what, &why))? {
-            seen += bytes.len() as u64;
-            if seen > parcel.size {
-                return Ok(other(&head, format!("{what}: more than {} bytes", parcel.size)));
-            }
-            hasher.update(&bytes);
-        }
-        if seen < parcel.size && !head.headers.contains_key(header::TRANSFER_ENCODING) {
-            // Only the end of the connection ended it, which does not tell a short file from a broken line.
-            return Err(later(&what, &format!("ended after {seen} of {} bytes", parcel.size)));
-        }
-        Ok(match hasher.finish() {
-            found if found == parcel.sha256 => Look::Equal(evidence(&head, "read-back")),
-            found => other(&head, format!("{what}: {seen} bytes with the SHA-256 {found}")),
-        })
+        wire::compare(&mut connection, &what, &head, content, parcel).await
     }
 
     async fn exchange(
@@ -159,26 +142,7 @@ fn judge(parcel: &Parcel, head: &response::Parts) -> Option<Look> {
     }
     let fields: Vec<_> = head.headers.get_all(REPR_DIGEST).iter().filter_map(|field| field.to_str().ok()).collect();
     match Digest::from_repr_digest(&fields.join(",")).ok().flatten()? {
-        found if found == parcel.sha256 => Some(Look::Equal(evidence(head, "digest"))),
+        found if found == parcel.sha256 => Some(Look::Equal(evidence(head, "digest", 0))),
         found => Some(other(head, format!("the SHA-256 {found}"))),
-    }
-}
-
-fn evidence(head: &response::Parts, proof: &'static str) -> Evidence {
-    Evidence { status: Some(head.status.as_u16()), etag: answer::etag(head), proof }
-}
-
-fn other(head: &response::Parts, what: String) -> Look {
-    Look::Other(Occupant { what, etag: answer::etag(head) })
-}
-
-/// The condition under which a PUT makes the file visible.
-fn on_condition(request: request::Builder, onto: &Onto) -> request::Builder {
-    match onto {
-        Onto::Nothing if sabotage::is_broken("break-ask") => request.header(header::IF_NONE_MATCH, "\"nothing\""),
-        Onto::Nothing => request.header(header::IF_NONE_MATCH, "*"),
-        // A weak tag never matches (RFC 9110, section 13.1.1).
-        Onto::Replacing(Some(etag)) if !etag.starts_with("W/") => request.header(header::IF_MATCH, etag),
-        Onto::Replacing(_) => request,
     }
 }

@@ -7,13 +7,14 @@ mod outgoing;
 
 use std::error::Error;
 
-use contract::ObjectPath;
+use contract::{Hasher, ObjectPath};
 use hyper::body::{self, Incoming};
 use hyper::http::{request, response};
-use hyper::{Request, Response};
+use hyper::{Request, Response, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use runtime::sabotage;
 
-use super::{Body, RemoteError};
+use super::{Body, Evidence, Look, Occupant, Onto, Parcel, RemoteError};
 pub(super) use connection::{Connection, Connector};
 use outgoing::{Flow, Outgoing};
 
@@ -86,6 +87,57 @@ impl Connector {
             Ok(answer) => Ok((connection, answer.map_err(|why| later(what, &why))?)),
             Err(_) => Err(later(what, &format!("did not answer for {:?}", self.idle()))),
         }
+    }
+}
+
+/// Reads an answer's content and compares it with the file.
+pub(super) async fn compare<B>(
+    connection: &mut Connection<B>,
+    what: &str,
+    head: &response::Parts,
+    mut content: Incoming,
+    parcel: &Parcel,
+) -> Result<Look, RemoteError>
+where
+    B: body::Body<Data: Send> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut hasher = Hasher::new();
+    let mut seen = 0;
+    while let Some(bytes) = connection.next(&mut content).await.map_err(|why| later(what, &why))? {
+        seen += bytes.len() as u64;
+        if seen > parcel.size {
+            return Ok(other(head, format!("{what}: more than {} bytes", parcel.size)));
+        }
+        hasher.update(&bytes);
+    }
+    if seen < parcel.size && !head.headers.contains_key(header::TRANSFER_ENCODING) {
+        // Only the end of the connection ended it, which does not tell a short file from a broken line.
+        return Err(later(what, &format!("ended after {seen} of {} bytes", parcel.size)));
+    }
+    Ok(match hasher.finish() {
+        found if found == parcel.sha256 => Look::Equal(evidence(head, "read-back", 0)),
+        found => other(head, format!("{what}: {seen} bytes with the SHA-256 {found}")),
+    })
+}
+
+/// What an answer shows of a file that the remote has, after so many bytes were sent.
+pub(super) fn evidence(head: &response::Parts, proof: &'static str, sent: u64) -> Evidence {
+    Evidence { status: Some(head.status.as_u16()), etag: answer::etag(head), proof, sent }
+}
+
+pub(super) fn other(head: &response::Parts, what: String) -> Look {
+    Look::Other(Occupant { what, etag: answer::etag(head) })
+}
+
+/// The condition under which a request makes the file visible.
+pub(super) fn on_condition(request: request::Builder, onto: &Onto) -> request::Builder {
+    match onto {
+        Onto::Nothing if sabotage::is_broken("break-ask") => request.header(header::IF_NONE_MATCH, "\"nothing\""),
+        Onto::Nothing => request.header(header::IF_NONE_MATCH, "*"),
+        // A weak tag never matches (RFC 9110, section 13.1.1).
+        Onto::Replacing(Some(etag)) if !etag.starts_with("W/") => request.header(header::IF_MATCH, etag),
+        Onto::Replacing(_) => request,
     }
 }
 

@@ -1,8 +1,12 @@
+mod s3;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use contract::NameTemplate;
 use serde::Deserialize;
+
+pub use s3::{S3Credentials, S3Remote};
 
 /// A remote as configured: `[remotes.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -12,6 +16,8 @@ pub enum RemoteSettings {
     Http(HttpRemote),
     /// A folder on this machine or a mounted share.
     Directory(DirectoryRemote),
+    /// A bucket of S3, or of a server that speaks like it.
+    S3(S3Remote),
 }
 
 /// What happens to a file whose name is taken at the remote before anything was sent.
@@ -60,6 +66,7 @@ pub struct DirectoryRemote {
     pub name: NameTemplate,
 }
 
+/// The default of `idle_timeout_ms`.
 const fn idle_timeout_ms() -> u64 {
     30_000
 }
@@ -70,6 +77,7 @@ impl RemoteSettings {
         match self {
             Self::Http(_) => "http",
             Self::Directory(_) => "directory",
+            Self::S3(_) => "s3",
         }
     }
 
@@ -78,6 +86,7 @@ impl RemoteSettings {
         match self {
             Self::Http(http) => http.on_clash,
             Self::Directory(directory) => directory.on_clash,
+            Self::S3(s3) => s3.on_clash,
         }
     }
 
@@ -86,6 +95,7 @@ impl RemoteSettings {
         match self {
             Self::Http(http) => &http.name,
             Self::Directory(directory) => &directory.name,
+            Self::S3(s3) => &s3.name,
         }
     }
 
@@ -93,19 +103,10 @@ impl RemoteSettings {
     pub(super) fn check(&self) -> Result<(), String> {
         match self {
             Self::Http(http) => {
-                if !(http.url.starts_with("http://") || http.url.starts_with("https://")) || !http.url.ends_with('/') {
-                    return Err(format!(
-                        "url: expected http:// or https:// and a '/' at the end, found {:?}",
-                        http.url
-                    ));
-                }
-                if http.url.contains('@') || http.url.contains(['?', '#']) {
-                    return Err("url: expected no user, password, query or fragment in it".into());
-                }
-                if !(100..=600_000).contains(&http.idle_timeout_ms) {
-                    return Err(format!("idle_timeout_ms: expected 100 to 600000, found {}", http.idle_timeout_ms));
-                }
+                server_folder(&http.url)?;
+                idle_timeout(http.idle_timeout_ms)?;
             }
+            Self::S3(s3) => s3.check()?,
             Self::Directory(directory) => {
                 if !directory.path.is_absolute() {
                     return Err(format!("path: expected an absolute path, found {}", directory.path.display()));
@@ -114,6 +115,28 @@ impl RemoteSettings {
         }
         Ok(())
     }
+}
+
+/// Looks whether `url` is the address of a folder at a server, without secrets in it.
+pub(super) fn server_folder(url: &str) -> Result<(), String> {
+    if !(url.starts_with("http://") || url.starts_with("https://")) || !url.ends_with('/') {
+        return Err(format!("url: expected http:// or https:// and a '/' at the end, found {url:?}"));
+    }
+    if url.contains('@') || url.contains(['?', '#']) {
+        return Err("url: expected no user, password, query or fragment in it".into());
+    }
+    Ok(())
+}
+
+pub(super) fn idle_timeout(ms: u64) -> Result<(), String> {
+    bounded("idle_timeout_ms", ms, 100..=600_000)
+}
+
+pub(super) fn bounded(key: &str, value: u64, bounds: std::ops::RangeInclusive<u64>) -> Result<(), String> {
+    if bounds.contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{key}: expected {} to {}, found {value}", bounds.start(), bounds.end()))
 }
 
 impl HttpRemote {
