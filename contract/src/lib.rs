@@ -5,7 +5,9 @@ mod digest;
 mod expectation;
 mod id;
 mod message;
+mod name_template;
 mod object_name;
+mod object_path;
 mod receipt;
 mod split;
 mod state;
@@ -20,7 +22,9 @@ pub use message::{
     Cause, ChunkAnswer, ChunkHeader, ChunkHeaderError, ChunkReply, DeadLetter, Event, Hint, MESSAGE_VERSION,
     MessageError,
 };
+pub use name_template::{NameTemplate, NameTemplateError, Named, NamingError};
 pub use object_name::{ObjectName, ObjectNameError};
+pub use object_path::{ObjectPath, ObjectPathError};
 pub use receipt::{Receipt, ReceiptRemote, ReceiptSource};
 pub use split::{CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, PAYLOAD_HEADROOM, Split, WIRE_CHUNK_SIZE};
 pub use state::{EventKind, State};

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, FileId, Generation, ObjectName, Timestamp};
+use crate::{Digest, FileId, Generation, ObjectPath, Timestamp};
 
 /// The proof that a file was delivered: what was sent, where, and which hashes matched on the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,15 +51,17 @@ pub struct ReceiptRemote {
     pub kind: String,
     /// The file's address there, without secrets.
     pub address: String,
-    /// The name of the file there.
-    pub object: ObjectName,
+    /// The name of the file there, with its folders.
+    pub object: ObjectPath,
     /// The status of the answer, where the remote speaks HTTP.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub status: Option<u16>,
     /// The entity tag of the answer, where there was one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub etag: Option<String>,
-    /// What the remote itself shows of the content: `put` (it took every byte of one request), `digest` (its own SHA-256),
-    /// `read-back` (it was read again and hashed), `fsync` (written and synced by us).
+    /// What the remote itself shows of the content: `put` (it took every byte of one request), `parts` (it took every
+    /// part and put them together), `checksum` (the same, and it compared the SHA-256 of each body), `metadata` (it keeps the
+    /// SHA-256 that was sent with the bytes), `digest` (its own SHA-256), `read-back` (it was read again and hashed), `fsync`
+    /// (written and synced by us).
     pub proof: String,
 }

@@ -25,6 +25,15 @@ impl Timestamp {
     pub fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
+
+    /// Its day in UTC: year, month (1 to 12) and day of the month.
+    pub fn date(self) -> (i32, u8, u8) {
+        // MongoDB's clock is within the years that `time` knows; what is not counts as the beginning of 1970.
+        let date = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+            .date();
+        (date.year(), u8::from(date.month()), date.day())
+    }
 }
 
 impl fmt::Display for Timestamp {

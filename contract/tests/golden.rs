@@ -96,7 +96,7 @@ fn receipt() {
             name: "archive".into(),
             kind: "http".into(),
             address: "https://archive.example/in/a".into(),
-            object: ObjectName::new("a").unwrap(),
+            object: ObjectName::new("a").unwrap().into(),
             status: Some(201),
             etag: Some("\"1\"".into()),
             proof: "put".into(),

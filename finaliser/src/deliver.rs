@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::ObjectName;
+use contract::ObjectPath;
 use runtime::hold::{Fence, LeaseLost};
+use runtime::settings::OnClash;
 use runtime::{retry, sabotage};
 use tokio::sync::mpsc;
 
 use crate::prove::{Content, ProofError};
-use crate::remote::{Body, Evidence, Look, Parcel, Remote, RemoteError};
+use crate::remote::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
 
 /// Quick tries within one attempt; after them the record waits for the next one, and the slot is free.
 const QUICK_TRIES: u32 = 3;
@@ -21,7 +22,7 @@ const QUICK_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Delivered {
     pub(crate) evidence: Evidence,
-    pub(crate) bytes_sent: u64,
+    pub(crate) object: ObjectPath,
     /// Whether the bytes may have reached the remote more than once, because it could not tell what it had.
     pub(crate) at_least_once: bool,
 }
@@ -55,6 +56,7 @@ impl From<RemoteError> for DeliveryError {
             RemoteError::Refused(detail) => Self::Refused(detail),
             RemoteError::Later { detail, after } => Self::Later { detail, after },
             RemoteError::Clash(detail) => Self::Later { detail, after: None },
+            RemoteError::Unrecorded(error) => Self::Proof(ProofError::Ledger(error)),
             RemoteError::Stopped => Self::Lost(LeaseLost),
         }
     }
@@ -66,6 +68,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) parcel: Parcel,
     pub(crate) content: Content,
     pub(crate) fence: Fence,
+    pub(crate) on_clash: OnClash,
     /// Whether we, or a holder before us, may have sent it: then an equal file at the remote is ours.
     pub(crate) may_be_there: bool,
     /// Whether a wish to cancel still counts. Not any more where the remote may have the file and cannot tell: what is visible
@@ -76,6 +79,21 @@ pub(crate) struct Delivery<'a> {
 impl Delivery<'_> {
     /// Delivers the file, trying a few times in quick succession.
     pub(crate) async fn run(mut self) -> Result<Delivered, DeliveryError> {
+        let ended = self.try_quickly().await;
+        let over = match &ended {
+            Ok(_) | Err(DeliveryError::Clash(_) | DeliveryError::Refused(_) | DeliveryError::Cancelled) => true,
+            // Parts that were sent before the whole was known to be wrong.
+            Err(DeliveryError::Proof(error)) => matches!(error, ProofError::Wrong(_)),
+            Err(DeliveryError::Later { .. } | DeliveryError::Lost(_)) => false,
+        };
+        // What was put together is no upload any more; then the remote only says so.
+        if over && let Err(error) = self.remote.abandon(&self.parcel).await {
+            tracing::warn!(file = %self.parcel.file_id, "an upload was not aborted: {error}");
+        }
+        ended
+    }
+
+    async fn try_quickly(&mut self) -> Result<Delivered, DeliveryError> {
         // A small file is proved before any connection is opened.
         let small = match self.content.is_small() {
             true => Some(self.content.read_small(&self.fence).await?),
@@ -103,7 +121,7 @@ impl Delivery<'_> {
         };
         match found {
             Look::Equal(evidence) if self.may_be_there => {
-                return Ok(Delivered { evidence, bytes_sent: 0, at_least_once });
+                return Ok(Delivered { evidence, object: self.parcel.object.clone(), at_least_once });
             }
             Look::Unknown(_) if self.may_be_there => {}
             // Nothing of ours is visible there.
@@ -111,14 +129,23 @@ impl Delivery<'_> {
             _ => {}
         }
         match found {
-            Look::Absent => {}
-            // Policy `refuse`: what was there before our first attempt is not ours, whatever it is.
+            Look::Absent => self.parcel.onto = Onto::Nothing,
+            Look::Equal(evidence) if self.on_clash != OnClash::Refuse => {
+                return Ok(Delivered { evidence, object: self.parcel.object.clone(), at_least_once });
+            }
+            // What was there before our first attempt is not ours, whatever it is.
             Look::Equal(_) => return Err(self.clash("the same bytes, which were there before")),
-            Look::Other(found) => return Err(self.clash(&found)),
+            // Only what was seen: what comes there after this look is another's, and is looked at first.
+            Look::Other(found) if self.on_clash == OnClash::Replace => self.parcel.onto = Onto::Replacing(found.etag),
+            Look::Other(found) => return Err(self.clash(&found.what)),
             Look::Unknown(why) => {
                 tracing::debug!(file = %self.parcel.file_id, "the remote cannot tell what it has: {why}");
                 at_least_once = self.may_be_there;
                 self.heeds_cancel &= !at_least_once;
+                self.parcel.onto = match self.on_clash {
+                    OnClash::Replace => Onto::Replacing(None),
+                    OnClash::Refuse | OnClash::Skip => Onto::Nothing,
+                };
             }
         }
         self.may_be_there = true;
@@ -129,7 +156,7 @@ impl Delivery<'_> {
             None => self.send_large().await?,
         };
         fail::fail_point!("finaliser-after-send", |_| std::process::abort());
-        Ok(Delivered { evidence, bytes_sent: self.parcel.size, at_least_once })
+        Ok(Delivered { evidence, object: self.parcel.object.clone(), at_least_once })
     }
 
     async fn send_small(&self, proved: &[Bytes]) -> Result<Evidence, DeliveryError> {
@@ -163,8 +190,7 @@ impl Delivery<'_> {
     }
 
     fn clash(&self, found: &str) -> DeliveryError {
-        let object: &ObjectName = &self.parcel.object;
-        let address = self.remote.address(object);
+        let address = self.remote.address(&self.parcel.object);
         DeliveryError::Clash(format!("expected nothing at {address}, found {found}"))
     }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{Expectation, Receipt, ReceiptRemote, ReceiptSource};
+use contract::{Expectation, Named, Receipt, ReceiptRemote, ReceiptSource};
 use ledger::{Claim, ClaimRequest, Held, LedgerError, Problem};
 use runtime::hold::{self, Ended, Holding};
 use runtime::{Job, Outcome, retry};
 
 use crate::deliver::{Delivered, Delivery, DeliveryError};
 use crate::prove::{Content, ProofError};
-use crate::remote::Parcel;
+use crate::remote::{Onto, Parcel, UploadLog};
 use crate::{Finaliser, places};
 
 /// Claims the file and delivers it.
@@ -110,12 +110,23 @@ fn accepted<'a>(
         return Err(NotBegun::GivenUp(problem.into()));
     };
     expectation.judge(content.proven()).map_err(|mismatch| NotBegun::GivenUp(Problem::from(&mismatch).into()))?;
-    let Some(remote) = finaliser.remotes.get(&expectation.remote) else {
+    let configured = service.settings.remotes.get(&expectation.remote).zip(finaliser.remotes.get(&expectation.remote));
+    let Some((settings, remote)) = configured else {
         let detail = format!("the remote {:?} is not configured for this finaliser", expectation.remote);
         let problem = Problem::new("unknown-remote", "The remote is not configured", detail);
         return Err(NotBegun::NoRemote(problem.into()));
     };
-    let object = expectation.name.clone();
+    let named = Named {
+        name: &expectation.name,
+        file_id: file.id,
+        sha256: content.proven().sha256,
+        // Not of this attempt: every attempt must come to the same name.
+        at: file.delivery.as_ref().map_or(file.created_at, |delivery| delivery.begun_at),
+        metadata: &file.metadata,
+    };
+    let object = settings.name().render(&named).map_err(|error| {
+        NotBegun::GivenUp(Problem::new("unnameable", "The remote has no name for the file", error.to_string()).into())
+    })?;
     let begin = move |holding: &Holding| {
         let fence = holding.fence().clone();
         let still_ours = fence.clone();
@@ -123,12 +134,19 @@ fn accepted<'a>(
             file_id: file.id,
             epoch: file.epoch,
             object,
+            onto: Onto::Nothing,
             size: content.proven().split.size(),
             sha256: content.proven().sha256,
             still_ours: Box::new(move || still_ours.check().is_ok()),
+            upload: UploadLog::kept(
+                service.ledger.clone(),
+                held.lease.clone(),
+                file.delivery.as_ref().and_then(|delivery| delivery.upload.clone()),
+            ),
         };
         let may_be_there = file.delivery.as_ref().is_some_and(|delivery| delivery.resumed);
-        Delivery { remote: remote.as_ref(), parcel, content, fence, may_be_there, heeds_cancel: true }
+        let on_clash = settings.on_clash();
+        Delivery { remote: remote.as_ref(), parcel, content, fence, on_clash, may_be_there, heeds_cancel: true }
     };
     Ok((begin, expectation))
 }
@@ -142,7 +160,7 @@ async fn delivered(
 ) -> Result<Outcome, LedgerError> {
     let (service, file, proven) = (&finaliser.service, &held.file, content.proven());
     let settings = service.settings.remotes.get(&expectation.remote);
-    let address = finaliser.remotes.get(&expectation.remote).map(|remote| remote.address(&expectation.name));
+    let address = finaliser.remotes.get(&expectation.remote).map(|remote| remote.address(&done.object));
     let delivered_at = held.lease.now();
     let receipt = Receipt {
         file_id: file.id,
@@ -159,12 +177,12 @@ async fn delivered(
             name: expectation.remote.clone(),
             kind: settings.map(|settings| settings.kind().to_owned()).unwrap_or_default(),
             address: address.unwrap_or_default(),
-            object: expectation.name.clone(),
+            object: done.object,
             status: done.evidence.status,
             etag: done.evidence.etag,
             proof: done.evidence.proof.to_owned(),
         },
-        bytes_sent: done.bytes_sent,
+        bytes_sent: done.evidence.sent,
         attempts: file.attempts.delivering,
         guarantee: if done.at_least_once { "at-least-once" } else { "exactly-once" }.to_owned(),
         begun_at: file.delivery.as_ref().map_or(delivered_at, |delivery| delivery.begun_at),

@@ -12,6 +12,12 @@ mod parcel;
 mod put;
 #[path = "remotes/raw_server.rs"]
 mod raw_server;
+#[path = "remotes/s3.rs"]
+mod s3;
+#[path = "remotes/s3_answers.rs"]
+mod s3_answers;
+#[path = "remotes/scripted_proxy.rs"]
+mod scripted_proxy;
 #[path = "remotes/storing_server.rs"]
 mod storing_server;
 #[path = "remotes/tls.rs"]

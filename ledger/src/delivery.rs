@@ -16,7 +16,7 @@ impl Ledger {
             .set_literal("receipt", receipt.clone())
             .set("progress.bytes_delivered", size)
             .event(EventKind::Delivered, State::Delivered, Some(doc! { "receipt": receipt }.into()))
-            .unset(&["error"]);
+            .unset(&["error", "delivery.upload"]);
         self.settle("recording a delivery", filter, transition).await
     }
 }

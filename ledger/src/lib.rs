@@ -30,6 +30,7 @@ mod space;
 mod stored;
 mod sweep;
 mod transition;
+mod upload;
 mod users;
 mod walk;
 
@@ -60,6 +61,7 @@ pub use requeue::Requeued;
 pub use retention::Retention;
 pub use stored::{Stored, StoredOutcome};
 pub use sweep::{Errand, Overdue};
+pub use upload::{Upload, UploadedPart};
 pub use users::{NewUser, User, Verdict};
 pub use walk::Walked;
 

@@ -44,7 +44,9 @@ impl Ledger {
         let ask = i64::from(listing.limit) + 1;
         let documents = self
             .run("listing files", async move {
-                let mut cursor = files.find(filter).sort(doc! { "_id": -1 }).limit(ask).await?;
+                // Thousands of parts of an upload are of no interest in a list.
+                let without = doc! { "delivery.upload.parts": 0 };
+                let mut cursor = files.find(filter).projection(without).sort(doc! { "_id": -1 }).limit(ask).await?;
                 let mut documents = Vec::new();
                 while cursor.advance().await? {
                     documents.push(cursor.deserialize_current()?);

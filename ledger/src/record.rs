@@ -5,6 +5,7 @@ use mongodb::bson::{self, Document};
 use serde::{Deserialize, Serialize};
 
 use crate::LedgerError;
+use crate::Upload;
 use crate::bson_form::{id_field, moment, moment_option};
 use crate::outbox::OutboxEntry;
 
@@ -141,6 +142,9 @@ pub struct Delivery {
     pub begun_at: Timestamp,
     /// Whether the claim that wrote this found `begun_at` set: then the remote must be asked before anything is sent.
     pub resumed: bool,
+    /// The upload in parts that is under way, if the remote takes parts.
+    #[serde(default)]
+    pub upload: Option<Upload>,
 }
 
 /// Attempts, counted before any work, and given back where an outage of NATS or MongoDB or a shutdown ended them.

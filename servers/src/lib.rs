@@ -20,6 +20,7 @@ mod nats;
 mod process;
 mod ready;
 mod replica_set;
+mod seaweed;
 mod shared;
 mod wheel;
 mod wire;
@@ -29,7 +30,8 @@ pub use locate::{Located, Server, cache_dir, locate, locate_in};
 pub use mongo::{MIN_CACHE_MIB, Mongo, MongoOptions};
 pub use nats::{Nats, NatsOptions};
 pub use process::Exit;
-pub use shared::{MONGODB_URI, NATS_URL, Shared, shared};
+pub use seaweed::{Seaweed, SeaweedOptions};
+pub use shared::{MONGODB_URI, NATS_URL, Shared, shared, shared_seaweed};
 pub use wheel::verify;
 
 use tokio::sync::oneshot;

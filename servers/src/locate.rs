@@ -11,13 +11,15 @@ use std::time::Duration;
 use crate::error::{Attempt, Error};
 use crate::wheel;
 
-/// The two servers Waybill needs.
+/// The servers Waybill needs, and one that only its tests need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Server {
     /// nats-server, with JetStream.
     Nats,
     /// mongod.
     Mongo,
+    /// SeaweedFS, for tests: somebody else's S3 and WebDAV.
+    Seaweed,
 }
 
 impl Server {
@@ -26,6 +28,7 @@ impl Server {
         match self {
             Self::Nats => "nats-server",
             Self::Mongo => "mongod",
+            Self::Seaweed => "weed",
         }
     }
 
@@ -35,6 +38,15 @@ impl Server {
         match self {
             Self::Nats => Version(2, 11, 0),
             Self::Mongo => Version(6, 0, 0),
+            Self::Seaweed => Version(4, 48, 0),
+        }
+    }
+
+    /// How it is asked for its version.
+    fn version_argument(self) -> &'static str {
+        match self {
+            Self::Nats | Self::Mongo => "--version",
+            Self::Seaweed => "version",
         }
     }
 
@@ -44,6 +56,7 @@ impl Server {
                 format!("its URL in the settings (in tests: {})", crate::NATS_URL)
             }
             Self::Mongo => format!("the URI of a replica set in the settings (in tests: {})", crate::MONGODB_URI),
+            Self::Seaweed => "a binary `weed` on PATH".to_owned(),
         }
     }
 }
@@ -59,6 +72,18 @@ impl Display for Server {
 pub(crate) struct Version(u32, u32, u32);
 
 impl Version {
+    /// What the server prints of its version.
+    fn of(server: Server, text: &str) -> Option<Self> {
+        match server {
+            Server::Nats | Server::Mongo => Self::find(text),
+            // `version 8000GB 4.48 pypi linux amd64`: no `v`, and no patches.
+            Server::Seaweed => text.split_whitespace().find_map(|word| {
+                let (major, minor) = word.split_once('.')?;
+                Some(Self(major.parse().ok()?, minor.parse().ok()?, 0))
+            }),
+        }
+    }
+
     /// The first `v1.2.3` in what `--version` prints; anything behind the numbers is ignored.
     fn find(text: &str) -> Option<Self> {
         text.split_whitespace().find_map(|word| {
@@ -196,7 +221,9 @@ fn check_cached(server: Server, cached: &Path) -> Result<Located, Error> {
 }
 
 fn check(server: Server, binary: &Path) -> Result<Located, Error> {
-    let output = version_output(binary).map_err(Error::io(format!("could not run {} --version", binary.display())))?;
+    let argument = server.version_argument();
+    let failed = Error::io(format!("could not run {} {argument}", binary.display()));
+    let output = version_output(binary, argument).map_err(failed)?;
     let unusable = |found: String| Error::Unusable {
         path: binary.to_owned(),
         expected: format!("{server} {} or newer", server.oldest()),
@@ -207,7 +234,7 @@ fn check(server: Server, binary: &Path) -> Result<Located, Error> {
         return Err(unusable(format!("{} ({})", output.status, stderr.trim())));
     }
     let stdout = String::from_utf8_lossy(&output.stdout);
-    match Version::find(&stdout) {
+    match Version::of(server, &stdout) {
         Some(version) if version >= server.oldest() => {
             Ok(Located { path: binary.to_owned(), version: version.to_string() })
         }
@@ -218,11 +245,11 @@ fn check(server: Server, binary: &Path) -> Result<Located, Error> {
 
 /// A file just written cannot be run while any process still has it open for writing, and a child that another thread
 /// of ours forked has it open until it runs its own program: a matter of milliseconds.
-fn version_output(binary: &Path) -> io::Result<std::process::Output> {
+fn version_output(binary: &Path, argument: &str) -> io::Result<std::process::Output> {
     const TRIES: u32 = 50;
     let mut tried = 0;
     loop {
-        let output = Command::new(binary).arg("--version").stdin(Stdio::null()).output();
+        let output = Command::new(binary).arg(argument).stdin(Stdio::null()).output();
         match output {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tried < TRIES => {
                 tried += 1;
@@ -243,6 +270,8 @@ mod tests {
         assert_eq!(Version::find("db version v6.0.5\nBuild Info: {"), Some(Version(6, 0, 5)));
         assert_eq!(Version::find("nats-server: v2.12.0-RC.1"), Some(Version(2, 12, 0)));
         assert_eq!(Version::find("version 3"), None);
+        let weed = "version 8000GB 4.48 pypi linux amd64\nFor more, ask. 5.1";
+        assert_eq!(Version::of(Server::Seaweed, weed), Some(Version(4, 48, 0)));
         assert!(Version(2, 9, 25) < Version(2, 11, 0));
     }
 }

@@ -13,6 +13,7 @@ use crate::locate::Server;
 use crate::mongo::{MIN_CACHE_MIB, Mongo, MongoOptions};
 use crate::nats::{Nats, NatsOptions};
 use crate::on_thread;
+use crate::seaweed::{Seaweed, SeaweedOptions};
 
 /// The environment variable with the URL of a NATS server for tests to use instead of one of their own.
 pub const NATS_URL: &str = "WAYBILL_TEST_NATS_URL";
@@ -100,6 +101,30 @@ pub async fn shared() -> Result<&'static Shared, &'static Error> {
     }
 }
 
+/// The SeaweedFS for the tests of this process, started at the first call, which takes some seconds. Isolate by folders in
+/// its bucket.
+///
+/// # Errors
+///
+/// Why it could not be started; it stays the same for every later call.
+pub async fn shared_seaweed() -> Result<&'static Seaweed, &'static Error> {
+    static SHARED: OnceLock<Result<(Seaweed, Folder), Error>> = OnceLock::new();
+    let start = || {
+        let folder = Folder::make(&base()?)?;
+        let options = SeaweedOptions { data_dir: folder.path.join("seaweed"), die_with_parent: true };
+        Ok((Seaweed::start_blocking(options)?, folder))
+    };
+    let shared = match SHARED.get() {
+        Some(shared) => shared,
+        None => match on_thread("shared-seaweed", move || SHARED.get_or_init(start)).await {
+            Ok(shared) => shared,
+            // Only if that thread could not be started or panicked.
+            Err(error) => SHARED.get_or_init(|| Err(error)),
+        },
+    };
+    shared.as_ref().map(|(seaweed, _)| seaweed)
+}
+
 /// A folder in the base that is locked as long as its process lives.
 #[derive(Debug)]
 struct Folder {
@@ -151,7 +176,7 @@ fn sweep(base: &Path) -> io::Result<()> {
 }
 
 fn remove(folder: &Path) -> Result<(), Error> {
-    for (server, name) in [(Server::Nats, "nats"), (Server::Mongo, "mongo")] {
+    for (server, name) in [(Server::Nats, "nats"), (Server::Mongo, "mongo"), (Server::Seaweed, "seaweed")] {
         let dir = folder.join(name);
         if dir.is_dir() {
             let home = Home::open(server, &dir)?;

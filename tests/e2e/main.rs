@@ -8,5 +8,6 @@ mod inspection;
 mod operator;
 mod pressure;
 mod remotes;
+mod s3;
 mod start;
 mod ways;

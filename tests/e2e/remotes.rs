@@ -23,7 +23,7 @@ fn puts(sink: &Sink, name: &str) -> (usize, usize) {
 }
 
 #[track_caller]
-fn assert_error(file: &Value, kind: &str, says: &str) {
+pub(crate) fn assert_error(file: &Value, kind: &str, says: &str) {
     assert_eq!(file["error"]["type"], format!("/problems/{kind}"), "{file:#}");
     let detail = file["error"]["detail"].as_str().unwrap_or_default();
     assert!(detail.contains(says), "expected a detail with {says:?}, found {detail:?}");
@@ -151,6 +151,87 @@ async fn what_has_the_name_at_the_remote_already_stays_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_the_name_is_skipped_or_replaced_where_a_remote_says_so() {
+    let sink = Sink::start().await;
+    let remote = |name: &str, policy: &str| {
+        format!("[remotes.{name}]\nkind = \"http\"\nurl = {:?}\non_clash = {policy:?}\n", sink.url())
+    };
+    let toml = remote("skipping", "skip") + &remote("replacing", "replace");
+    let system = System::start(Options { toml, ..Options::default() }).await;
+    let theirs = b"somebody else's";
+
+    // The same bytes: nothing is sent.
+    for policy in ["skipping", "replacing"] {
+        let name = format!("same-{policy}");
+        let content = system.write(&name, 1000);
+        sink.place(&format!("/in/{name}"), &std::fs::read(system.source().join(&name)).unwrap());
+        let file = system.api.prepare(&name).await.expect(201).file_id();
+        system.api.finalise(&file, &content.sha256.to_string(), &json!({ "remote": policy })).await.expect(202);
+        let receipt = &system.api.until_state(&file, "delivered").await["receipt"];
+        assert_eq!((&receipt["bytes_sent"], &receipt["remote"]["proof"]), (&json!(0), &json!("digest")));
+        assert_eq!(methods(&sink, &name), ["HEAD"]);
+    }
+
+    // Others.
+    sink.place("/in/other-skipping", theirs);
+    let (file, _) = system.send("other-skipping", 1000, "skipping").await;
+    assert_error(&system.api.until_state(&file, "failed").await, "remote-clash", "/in/other-skipping");
+    assert_eq!(sink.object("/in/other-skipping"), Some((theirs.len() as u64, Digest::of(theirs))));
+    sink.place("/in/other-replacing", theirs);
+    let (file, content) = system.send("other-replacing", 1000, "replacing").await;
+    system.api.until_state(&file, "delivered").await;
+    assert_eq!(sink.object("/in/other-replacing"), Some((content.size, content.sha256)));
+
+    // It comes between our question and our PUT: it is looked at before it is replaced.
+    sink.plan("overtaken", &[Behaviour::Overtaken]);
+    let (file, content) = system.send("overtaken", 1000, "replacing").await;
+    system.api.until_state(&file, "delivered").await;
+    assert_eq!(methods(&sink, "overtaken"), ["HEAD", "PUT", "HEAD", "PUT"]);
+    assert_eq!(sink.object("/in/overtaken"), Some((content.size, content.sha256)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_named_as_the_remote_says() {
+    let sink = Sink::start().await;
+    let (url, folder) = (sink.url(), tempfile::tempdir().unwrap());
+    let toml = format!(
+        "[remotes.days]\nkind = \"http\"\nurl = {url:?}\nname = \"{{yyyy}}/{{mm}}/{{dd}}/{{name}}\"\n\
+         [remotes.tenants]\nkind = \"directory\"\npath = {:?}\nname = \"{{metadata.tenant}}/{{file_id}}-{{name}}\"\n",
+        folder.path()
+    );
+    let system = System::start(Options { toml, ..Options::default() }).await;
+    // Every attempt comes to the same name.
+    sink.behave(Behaviour::Answer(500));
+    let (file, content) = system.send("a b", 1000, "days").await;
+    until("an attempt failed", async || (sink.puts().len() >= 3).then_some(())).await;
+    sink.behave(Behaviour::Take);
+    let receipt = &system.api.until_state(&file, "delivered").await["receipt"];
+    let day = receipt["begun_at"].as_str().unwrap()[..10].replace('-', "/");
+    assert_eq!(receipt["remote"]["object"], format!("{day}/a b"));
+    assert_eq!(receipt["remote"]["address"], format!("{url}{day}/a%20b"));
+    assert_eq!(sink.object(&format!("/in/{day}/a%20b")), Some((content.size, content.sha256)));
+    assert_eq!(sink.len(), 1);
+
+    let send = async |name: &str, metadata: Value| {
+        let content = system.write(name, 1000);
+        let body = json!({ "file_path": name, "remote": "tenants", "metadata": metadata });
+        let file = system.api.post("/upload/prepare", &body).await.expect(201).file_id();
+        system.api.finalise(&file, &content.sha256.to_string(), &json!({})).await.expect(202);
+        file
+    };
+    let file = send("x", json!({ "tenant": "ACME & co" })).await;
+    system.api.until_state(&file, "delivered").await;
+    let arrived = std::fs::read(folder.path().join(format!("ACME & co/{file}-x"))).unwrap();
+    assert!(arrived == std::fs::read(system.source().join("x")).unwrap());
+    for metadata in [json!({}), json!({ "tenant": ".." }), json!({ "tenant": "../up" }), json!({ "tenant": "a/b" })] {
+        let file = send("y", metadata).await;
+        assert_error(&system.api.until_state(&file, "failed").await, "unnameable", "metadata.tenant");
+    }
+    let there: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(there.iter().all(|name| name == "ACME & co" || name == ".waybill"), "{there:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_kill_the_next_finaliser_asks_first_and_delivers_once() {
     let sink = Sink::start().await;
     let mut system = System::start(Options { work: "lease_ms = 2000".into(), ..Options::with_sink(&sink.url()) }).await;
@@ -194,7 +275,7 @@ fn content_id(file: &str, number: Option<u32>) -> Bson {
 }
 
 /// Flips a bit in the middle of a chunk that is stored.
-async fn damage(system: &System, file: &str, embedded: bool, number: u32) {
+pub(crate) async fn damage(system: &System, file: &str, embedded: bool, number: u32) {
     let collection = if embedded { "contents" } else { "chunks" };
     let documents = system.database().await.collection::<Document>(collection);
     let filter = doc! { "_id": content_id(file, (!embedded).then_some(number)) };

@@ -242,7 +242,7 @@ impl Sink {
     async fn put(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Hangup> {
         let path = request.uri().path().to_owned();
         let behaviour = self.next_behaviour(&path);
-        let headers = ["if-none-match", "repr-digest", "content-length"]
+        let headers = ["if-none-match", "if-match", "repr-digest", "content-length"]
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), request.headers().get(name)?.to_str().ok()?.to_owned())))
             .collect();

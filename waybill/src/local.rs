@@ -107,7 +107,7 @@ impl DataDir {
             settings.files.roots.push(self.source());
         }
         if settings.default_remote.is_none() {
-            let remote = RemoteSettings::Directory(DirectoryRemote { path: self.remote() });
+            let remote = RemoteSettings::Directory(DirectoryRemote::new(self.remote()));
             // One of that name that the settings have stays what it is.
             settings.remotes.entry(DEFAULT_REMOTE.into()).or_insert(remote);
             settings.default_remote = Some(DEFAULT_REMOTE.into());

@@ -3,26 +3,36 @@
 mod body;
 mod directory;
 mod http;
+mod s3;
+mod upload_log;
+mod wire;
 
 use std::fmt;
 use std::time::Duration;
 
-use contract::{Digest, Epoch, FileId, ObjectName};
+use contract::{Digest, Epoch, FileId, ObjectPath};
 use futures_util::future::BoxFuture;
+use ledger::LedgerError;
 use runtime::settings::RemoteSettings;
 
 pub use body::{Body, BodyStopped};
+pub use upload_log::UploadLog;
 
 /// A place that takes files. A file is visible there under its final name only when it is whole.
 pub trait Remote: Send + Sync + fmt::Debug {
     /// The file's address there, without secrets; for receipts and messages.
-    fn address(&self, object: &ObjectName) -> String;
+    fn address(&self, object: &ObjectPath) -> String;
 
     /// Asks what the remote has under the parcel's name, and makes sure that an equal file is durable there.
     fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>>;
 
-    /// Sends the whole, on condition that nothing has that name. What comes back is durable at the remote.
+    /// Sends the whole, on the parcel's condition. What comes back is durable at the remote.
     fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>>;
+
+    /// Gives back what the remote keeps of an upload that will not go on. Most keep nothing.
+    fn abandon<'a>(&'a self, _parcel: &'a Parcel) -> BoxFuture<'a, Result<(), RemoteError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// What was written there aside and neither placed nor removed, whoever wrote it. Nothing, where nothing is written aside.
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, RemoteError>> {
@@ -50,6 +60,7 @@ pub fn open(settings: &RemoteSettings) -> Result<Box<dyn Remote>, RemoteError> {
     Ok(match settings {
         RemoteSettings::Http(settings) => Box::new(http::HttpRemote::open(settings)?),
         RemoteSettings::Directory(settings) => Box::new(directory::DirectoryRemote::open(settings)?),
+        RemoteSettings::S3(settings) => Box::new(s3::S3Remote::open(settings)?),
     })
 }
 
@@ -59,14 +70,27 @@ pub struct Parcel {
     pub file_id: FileId,
     /// The claim that delivers it. Together with the id it names what is written aside: no name is ever used twice.
     pub epoch: Epoch,
-    /// Its name there.
-    pub object: ObjectName,
+    /// Its name there, with its folders.
+    pub object: ObjectPath,
+    /// What may have that name when it becomes visible.
+    pub onto: Onto,
     /// Its bytes.
     pub size: u64,
     /// Its SHA-256.
     pub sha256: Digest,
     /// Whether the claim still holds: asked immediately before the act that makes the file visible.
     pub still_ours: Box<dyn Fn() -> bool + Send + Sync>,
+    /// How far an upload in parts is, for a remote that takes parts.
+    pub upload: UploadLog,
+}
+
+/// What a file may take the name of at a remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Onto {
+    /// Nothing: whatever has the name is a clash.
+    Nothing,
+    /// Whatever has the name is replaced; with an entity tag only what has that one, where the remote can tell.
+    Replacing(Option<String>),
 }
 
 /// What a remote has under a name.
@@ -76,10 +100,25 @@ pub enum Look {
     Absent,
     /// The same bytes.
     Equal(Evidence),
-    /// Something else; the text says what was found.
-    Other(String),
+    /// Something else.
+    Other(Occupant),
     /// It cannot tell; the text says why.
     Unknown(String),
+}
+
+/// Something that has the name of a file at a remote and is not that file.
+#[derive(Debug)]
+pub struct Occupant {
+    /// What was found, in words.
+    pub what: String,
+    /// Its entity tag, where there was one.
+    pub etag: Option<String>,
+}
+
+impl From<String> for Occupant {
+    fn from(what: String) -> Self {
+        Self { what, etag: None }
+    }
 }
 
 /// What a remote shows of a file that it has.
@@ -89,8 +128,10 @@ pub struct Evidence {
     pub status: Option<u16>,
     /// The entity tag, where there was one.
     pub etag: Option<String>,
-    /// What it proves: `put`, `digest`, `read-back` or `fsync` (see the receipt).
+    /// What it proves: `put`, `parts`, `checksum`, `metadata`, `digest`, `read-back` or `fsync` (see the receipt).
     pub proof: &'static str,
+    /// Bytes that were sent for it under this claim: less than the whole where an upload went on.
+    pub sent: u64,
 }
 
 /// Why a remote did not do it.
@@ -110,6 +151,9 @@ pub enum RemoteError {
     /// Something has that name: ask what.
     #[error("{0}")]
     Clash(String),
+    /// How far an upload is could not be recorded.
+    #[error(transparent)]
+    Unrecorded(#[from] LedgerError),
     /// We stopped sending: the body broke off, or the claim is no longer ours.
     #[error("stopped before the file became visible")]
     Stopped,

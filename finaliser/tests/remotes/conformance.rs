@@ -2,16 +2,22 @@
 
 use std::path::Path;
 
-use finaliser::remote::{Look, Remote, RemoteError};
+use contract::ObjectPath;
+use finaliser::remote::{Look, Onto, Remote, RemoteError};
 
 use crate::parcel::{PATIENT, body, bytes, folder, http, open_body, parcel, send, within};
 use crate::storing_server::StoringServer;
 
 /// A remote of which the test sees the inside.
-trait Place {
+pub(crate) trait Place {
     fn remote(&self) -> &dyn Remote;
     fn stored(&self, name: &str) -> Option<Vec<u8>>;
     fn count(&self) -> usize;
+
+    /// Whether names like this are the server's to keep as they are.
+    fn keeps(&self, _name: &str) -> bool {
+        true
+    }
 }
 
 const NAMES: &[&str] = &[
@@ -28,10 +34,12 @@ const NAMES: &[&str] = &[
     "back\\slash",
 ];
 
-async fn suite(place: &dyn Place) {
+pub(crate) async fn suite(place: &dyn Place) {
     sizes(place).await;
     names(place).await;
+    folders(place).await;
     clash(place).await;
+    replaced(place).await;
     stopped_half_way(place).await;
     claim_lost(place).await;
     in_doubt(place).await;
@@ -51,11 +59,49 @@ async fn sizes(place: &dyn Place) {
 
 async fn names(place: &dyn Place) {
     let before = place.count();
-    for name in NAMES {
+    let names: Vec<_> = NAMES.iter().filter(|name| place.keeps(name)).collect();
+    for name in &names {
         send(place.remote(), &parcel(name, name.as_bytes()), name.as_bytes()).await.unwrap();
         assert_eq!(place.stored(name).as_deref(), Some(name.as_bytes()), "{name:?}");
     }
-    assert_eq!(place.count(), before + NAMES.len());
+    assert_eq!(place.count(), before + names.len());
+}
+
+async fn folders(place: &dyn Place) {
+    for path in ["2026/11/25/x y", "2026/11/26/x y", "2026/11/25/..z", "größe/a%2fb/文件"] {
+        let mut parcel = parcel("x", path.as_bytes());
+        parcel.object = ObjectPath::try_from(path.to_owned()).unwrap();
+        assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Absent)), "{path}");
+        send(place.remote(), &parcel, path.as_bytes()).await.unwrap();
+        assert_eq!(place.stored(path).as_deref(), Some(path.as_bytes()));
+        assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Equal(_))), "{path}");
+        let again = send(place.remote(), &parcel, path.as_bytes()).await;
+        assert!(matches!(again, Err(RemoteError::Clash(_))), "{again:?}");
+    }
+}
+
+async fn replaced(place: &dyn Place) {
+    let (name, first, second) = ("replaced", bytes(70_000), bytes(200_001));
+    send(place.remote(), &parcel(name, &first), &first).await.unwrap();
+    for (content, seen) in [(&second, true), (&first, false)] {
+        let mut parcel = parcel(name, content);
+        let found = within(place.remote().look(&parcel)).await;
+        let Ok(Look::Other(found)) = found else { panic!("{found:?}") };
+        parcel.onto = Onto::Replacing(found.etag.filter(|_| seen));
+        let mut stopped = self::parcel(name, content);
+        (stopped.onto, stopped.still_ours) = (parcel.onto.clone(), Box::new(|| false));
+        let sent = within(place.remote().send(&stopped, body(content))).await;
+        assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
+        assert!(place.stored(name).as_ref() != Some(content), "it was replaced before the end");
+
+        send(place.remote(), &parcel, content).await.unwrap();
+        assert!(place.stored(name).as_ref() == Some(content), "other bytes");
+        assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Equal(_))));
+    }
+    // Where there is nothing to replace any more, or never was.
+    let mut parcel = parcel("never there", &first);
+    parcel.onto = Onto::Replacing(None);
+    send(place.remote(), &parcel, &first).await.unwrap();
 }
 
 async fn clash(place: &dyn Place) {

@@ -6,8 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-use contract::{Epoch, FileId};
-use finaliser::remote::{Look, RemoteError};
+use contract::{Epoch, FileId, ObjectPath};
+use finaliser::remote::{Look, Onto, RemoteError};
 use rustix::fs::{CWD, FileType, Mode};
 
 use crate::parcel::{PATIENT, body, bytes, folder, later, open_body, parcel, refused, send, within};
@@ -95,7 +95,7 @@ async fn a_name_taken_before_costs_nothing() {
     let sent = within(remote.send(&parcel, body)).await;
     assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
     let found = within(remote.look(&parcel)).await;
-    assert!(matches!(&found, Ok(Look::Other(what)) if what == "4 bytes"), "{found:?}");
+    assert!(matches!(&found, Ok(Look::Other(found)) if found.what == "4 bytes"), "{found:?}");
 }
 
 #[tokio::test]
@@ -207,6 +207,45 @@ async fn its_own_folder_is_no_name() {
 }
 
 #[tokio::test]
+async fn folders_are_made_only_for_what_becomes_visible() {
+    let root = tempfile::tempdir().unwrap();
+    let remote = folder(root.path()).unwrap();
+    let mut parcel = parcel("x", b"abc");
+    parcel.object = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
+    assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Absent)));
+    parcel.still_ours = Box::new(|| false);
+    assert!(matches!(send(&*remote, &parcel, b"abc").await, Err(RemoteError::Stopped)));
+    assert_eq!(names(root.path()), [".waybill".to_owned()].into());
+    assert_eq!(remote.address(&parcel.object), root.path().join("a/b/x").to_str().unwrap());
+
+    // A file in the place of a folder.
+    fs::write(root.path().join("a"), "1").unwrap();
+    parcel.still_ours = Box::new(|| true);
+    assert!(refused(send(&*remote, &parcel, b"abc").await).contains("expected a folder"));
+    assert!(refused(within(remote.look(&parcel)).await).contains("expected a folder"));
+    // Nor is a link to a folder one.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::remove_file(root.path().join("a")).unwrap();
+    symlink(elsewhere.path(), root.path().join("a")).unwrap();
+    refused(send(&*remote, &parcel, b"abc").await);
+    assert!(names(elsewhere.path()).is_empty());
+    // What is written aside is not to be got at by a path either.
+    parcel.object = ObjectPath::try_from(".waybill/x".to_owned()).unwrap();
+    assert!(refused(send(&*remote, &parcel, b"abc").await).contains("expected another name"));
+}
+
+#[tokio::test]
+async fn a_folder_is_not_replaced_by_a_file() {
+    let root = tempfile::tempdir().unwrap();
+    let remote = folder(root.path()).unwrap();
+    fs::create_dir(root.path().join("x")).unwrap();
+    let mut parcel = parcel("x", b"abc");
+    parcel.onto = Onto::Replacing(None);
+    assert!(refused(send(&*remote, &parcel, b"abc").await).contains("it is a folder"));
+    assert!(names(&root.path().join("x")).is_empty() && names(&root.path().join(".waybill")).is_empty());
+}
+
+#[tokio::test]
 async fn a_symlink_is_never_followed() {
     let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let remote = folder(root.path()).unwrap();
@@ -241,7 +280,7 @@ async fn what_is_no_file_is_something_else() {
     for name in ["folder", "pipe"] {
         let parcel = parcel(name, b"");
         let found = within(remote.look(&parcel)).await;
-        assert!(matches!(&found, Ok(Look::Other(what)) if what.contains("not a file")), "{found:?}");
+        assert!(matches!(&found, Ok(Look::Other(found)) if found.what.contains("not a file")), "{found:?}");
         assert!(matches!(send(&*remote, &parcel, b"").await, Err(RemoteError::Clash(_))));
     }
 }

@@ -35,7 +35,7 @@ fn equal(found: (Result<Look, RemoteError>, Vec<Method>), proof: &str, calls: &[
 #[track_caller]
 fn other(found: (Result<Look, RemoteError>, Vec<Method>), why: &str, calls: &[Method]) {
     match found.0 {
-        Ok(Look::Other(what)) => assert!(what.contains(why), "{what}"),
+        Ok(Look::Other(found)) => assert!(found.what.contains(why), "{found:?}"),
         other => panic!("{other:?}"),
     }
     assert_eq!(found.1, calls);

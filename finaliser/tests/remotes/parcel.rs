@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use contract::{Digest, Epoch, FileId, ObjectName};
-use finaliser::remote::{Body, Evidence, Parcel, Remote, RemoteError};
+use finaliser::remote::{Body, Evidence, Onto, Parcel, Remote, RemoteError, UploadLog};
 use runtime::settings::{DirectoryRemote, HttpRemote, RemoteSettings};
 use tokio::sync::mpsc;
 
@@ -25,14 +25,14 @@ pub(crate) fn http(url: &str, idle: Duration) -> Box<dyn Remote> {
 
 pub(crate) fn open_http(url: &str, idle: Duration, ca_file: Option<&Path>) -> Result<Box<dyn Remote>, RemoteError> {
     finaliser::remote::open(&RemoteSettings::Http(HttpRemote {
-        url: url.to_owned(),
         ca_file: ca_file.map(Path::to_owned),
         idle_timeout_ms: u64::try_from(idle.as_millis()).unwrap(),
+        ..HttpRemote::new(url)
     }))
 }
 
 pub(crate) fn folder(path: &Path) -> Result<Box<dyn Remote>, RemoteError> {
-    finaliser::remote::open(&RemoteSettings::Directory(DirectoryRemote { path: path.to_owned() }))
+    finaliser::remote::open(&RemoteSettings::Directory(DirectoryRemote::new(path)))
 }
 
 /// Bytes that repeat nowhere within a file.
@@ -52,10 +52,12 @@ pub(crate) fn parcel(name: &str, content: &[u8]) -> Parcel {
     Parcel {
         file_id: FileId::generate(),
         epoch: Epoch(7),
-        object: ObjectName::new(name).unwrap(),
+        object: ObjectName::new(name).unwrap().into(),
+        onto: Onto::Nothing,
         size: content.len() as u64,
         sha256: Digest::of(content),
         still_ours: Box::new(|| true),
+        upload: UploadLog::unkept(None),
     }
 }
 

@@ -128,8 +128,10 @@ async fn handle(request: Request<Incoming>, habits: &Habits, kept: &Mutex<Kept>)
     kept.lock().unwrap().calls.push(request.method().clone());
     // Decoded once, and only once split: what is one segment stays one name.
     let path = request.uri().path().strip_prefix("/in/").unwrap().to_owned();
-    assert!(!path.contains('/'), "more than one segment: {path}");
-    let name = percent_encoding::percent_decode_str(&path).decode_utf8().unwrap().into_owned();
+    let decode = |segment| percent_encoding::percent_decode_str(segment).decode_utf8().unwrap().into_owned();
+    let segments: Vec<String> = path.split('/').map(decode).collect();
+    assert!(segments.iter().all(|segment| !segment.contains('/')), "a segment that is two: {path}");
+    let name = segments.join("/");
     match *request.method() {
         Method::PUT => put(request, name, habits, kept).await,
         Method::HEAD => show(&name, habits, habits.head, true, kept),
@@ -141,7 +143,7 @@ async fn handle(request: Request<Incoming>, habits: &Habits, kept: &Mutex<Kept>)
 async fn put(request: Request<Incoming>, name: String, habits: &Habits, kept: &Mutex<Kept>) -> Answer {
     let (head, body) = request.into_parts();
     assert!(!head.headers.contains_key(header::TRANSFER_ENCODING));
-    assert_eq!(head.headers[header::IF_NONE_MATCH], "*");
+    assert!(head.headers.get(header::IF_NONE_MATCH).is_none_or(|value| value == "*"));
     let Ok(body) = body.collect().await else {
         kept.lock().unwrap().broken_off += 1;
         return status(400);
@@ -158,7 +160,12 @@ async fn put(request: Request<Incoming>, name: String, habits: &Habits, kept: &M
         return answer;
     }
     let mut kept = kept.lock().unwrap();
-    if kept.objects.contains_key(&name) {
+    let wanted = match head.headers.get(header::IF_MATCH) {
+        // As HEAD and GET name it.
+        Some(tag) => kept.objects.contains_key(&name) && tag == "\"two\"",
+        None => !kept.objects.contains_key(&name) || !head.headers.contains_key(header::IF_NONE_MATCH),
+    };
+    if !wanted {
         return status(412);
     }
     kept.objects.insert(name, content.to_vec());

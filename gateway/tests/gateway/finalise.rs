@@ -152,7 +152,7 @@ pub(crate) fn receipt(id: &str) -> Receipt {
             name: "archive".into(),
             kind: "directory".into(),
             address: "/archive/a".into(),
-            object: contract::ObjectName::new("a").unwrap(),
+            object: contract::ObjectName::new("a").unwrap().into(),
             status: None,
             etag: None,
             proof: "fsync".into(),

@@ -174,7 +174,7 @@ pub(crate) async fn settings(folder: &Path) -> Settings {
     settings.files.roots = vec![source];
     for name in ["archive", "mirror"] {
         let path = folder.join(name);
-        settings.remotes.insert(name.to_owned(), RemoteSettings::Directory(DirectoryRemote { path }));
+        settings.remotes.insert(name.to_owned(), RemoteSettings::Directory(DirectoryRemote::new(path)));
     }
     settings
 }

@@ -19,4 +19,5 @@ mod retention;
 mod stage;
 mod stored;
 mod sweep;
+mod upload;
 mod users;

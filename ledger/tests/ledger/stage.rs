@@ -251,7 +251,7 @@ pub(crate) fn receipt(held: &Held) -> Receipt {
             name: "archive".into(),
             kind: "http".into(),
             address: "http://127.0.0.1:9000/$bucket/b.bin".into(),
-            object: ObjectName::new("b.bin").unwrap(),
+            object: ObjectName::new("b.bin").unwrap().into(),
             status: Some(201),
             etag: Some("\"$version.1\"".into()),
             proof: "repr-digest".into(),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use remotes::{DirectoryRemote, HttpRemote, RemoteSettings};
+pub use remotes::{DirectoryRemote, HttpRemote, OnClash, RemoteSettings, S3Credentials, S3Remote};
 pub use secret::Secret;
 pub use sections::{
     AuthSettings, ChunkerSettings, FilesSettings, FinaliserSettings, GatewaySettings, HealthSettings, LogFormat,
@@ -29,6 +29,9 @@ const TEXT: [&str; 7] = [
     "WAYBILL__AUTH__JWT_SECRET",
     "WAYBILL__DEFAULT_REMOTE",
 ];
+
+/// The same of remotes, whatever their names: the last part of the variable.
+const REMOTE_TEXT: [&str; 5] = ["NAME", "REGION", "ACCESS_KEY", "SECRET_KEY", "SESSION_TOKEN"];
 
 /// All settings.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -112,7 +115,7 @@ impl Settings {
         environment: Option<std::collections::HashMap<String, String>>,
     ) -> Result<Self, SettingsError> {
         let text = environment.clone().unwrap_or_else(|| std::env::vars_os().filter_map(unicode).collect());
-        let text = text.into_iter().filter(|(name, _)| TEXT.contains(&name.to_ascii_uppercase().as_str())).collect();
+        let text = text.into_iter().filter(|(name, _)| is_text(&name.to_ascii_uppercase())).collect();
         let variables = |environment| {
             config::Environment::with_prefix("WAYBILL").prefix_separator("__").separator("__").source(environment)
         };
@@ -134,6 +137,11 @@ impl From<config::ConfigError> for SettingsError {
         let quoted = |line: &&str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
         Self::Read(shown.lines().filter(|line| !quoted(line)).map(str::trim).collect::<Vec<_>>().join(": "))
     }
+}
+
+fn is_text(variable: &str) -> bool {
+    let of_remote = |rest: &str| rest.rsplit_once("__").is_some_and(|(_, key)| REMOTE_TEXT.contains(&key));
+    TEXT.contains(&variable) || variable.strip_prefix("WAYBILL__REMOTES__").is_some_and(of_remote)
 }
 
 /// A variable that is Unicode; another one is refused when the settings are built, if it is ours.

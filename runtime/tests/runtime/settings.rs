@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use contract::NameTemplate;
 use ledger::BlockCompressor;
-use runtime::settings::{HttpRemote, LogFormat, RemoteSettings, Settings, SettingsError};
+use runtime::settings::{HttpRemote, LogFormat, OnClash, RemoteSettings, S3Remote, Secret, Settings, SettingsError};
 use tempfile::NamedTempFile;
 
 const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -78,9 +79,11 @@ fn a_file_says_what_differs() {
         [remotes.archive]
         kind = "http"
         url = "https://archive.example/in/"
+        on_clash = "skip"
         [remotes.Share_2]
         kind = "directory"
         path = "/mnt/share"
+        name = "{yyyy}/{mm}/{dd}/{metadata.tenant}-{name}"
         "#,
     )
     .unwrap();
@@ -91,9 +94,13 @@ fn a_file_says_what_differs() {
     assert_eq!(settings.telemetry.format, LogFormat::Json);
     assert_eq!(settings.default_remote.as_deref(), Some("archive"));
     let url = "https://archive.example/in/".to_owned();
-    let archive = HttpRemote { url, ca_file: None, idle_timeout_ms: 30_000 };
+    let archive = HttpRemote { on_clash: OnClash::Skip, ..HttpRemote::new(url) };
     assert_eq!(settings.remotes["archive"], RemoteSettings::Http(archive));
-    assert_eq!(settings.remotes["Share_2"].kind(), "directory");
+    assert_eq!(settings.remotes["archive"].on_clash(), OnClash::Skip);
+    assert_eq!(settings.remotes["archive"].name().to_string(), "{name}");
+    let share = &settings.remotes["Share_2"];
+    assert_eq!((share.kind(), share.on_clash()), ("directory", OnClash::Refuse));
+    assert_eq!(share.name().to_string(), "{yyyy}/{mm}/{dd}/{metadata.tenant}-{name}");
     assert_eq!(settings.work.lease_ms, 15_000, "the rest is as before");
 }
 
@@ -116,6 +123,8 @@ fn every_kind_of_value_can_come_from_the_environment() {
         ("WAYBILL__REMOTES__ARCHIVE__KIND", "http"),
         ("WAYBILL__REMOTES__ARCHIVE__URL", "http://127.0.0.1:9000/"),
         ("WAYBILL__REMOTES__ARCHIVE__IDLE_TIMEOUT_MS", "500"),
+        ("WAYBILL__REMOTES__ARCHIVE__ON_CLASH", "replace"),
+        ("WAYBILL__REMOTES__ARCHIVE__NAME", "2026"),
         ("WAYBILL__DEFAULT_REMOTE", "archive"),
         // Not ours.
         ("WAYBILL_TEST_NATS_URL", "nats://elsewhere"),
@@ -128,7 +137,8 @@ fn every_kind_of_value_can_come_from_the_environment() {
     assert_eq!(settings.mongodb.block_compressor, BlockCompressor::Snappy);
     assert_eq!(settings.telemetry.filter, "chunker=debug,info");
     let url = "http://127.0.0.1:9000/".to_owned();
-    let archive = HttpRemote { url, ca_file: None, idle_timeout_ms: 500 };
+    let name = NameTemplate::new("2026").unwrap();
+    let archive = HttpRemote { idle_timeout_ms: 500, on_clash: OnClash::Replace, name, ..HttpRemote::new(url) };
     assert_eq!(settings.remotes["archive"], RemoteSettings::Http(archive));
 
     let one = load_environment(&[("WAYBILL__FILES__ROOTS", "/srv/a")]).unwrap();
@@ -251,6 +261,50 @@ fn every_number_has_its_bounds() {
 }
 
 #[test]
+fn s3_takes_its_credentials_from_wherever_they_are() {
+    let [access, secret, token] = ["AKIA\n", "hush-secret", "hush-token\n"].map(file);
+    let bucket = "[remotes.bucket]\nkind = \"s3\"\nurl = \"https://s3.example/bucket/\"\n";
+    let s3 = |settings: Settings| match &settings.remotes["bucket"] {
+        RemoteSettings::S3(s3) => s3.clone(),
+        other => panic!("{other:?}"),
+    };
+    let files = format!(
+        "access_key_file = {:?}\nsecret_key_file = {:?}\nsession_token_file = {:?}\n",
+        access.path(),
+        secret.path(),
+        token.path()
+    );
+    let remote = s3(load_file(&format!("{bucket}{files}")).unwrap());
+    assert_eq!(S3Remote { part_size: 8 << 20, in_flight_bytes: 32 << 20, ..remote.clone() }, remote);
+    assert!(remote.conditional && remote.checksums && remote.region == "us-east-1");
+    let found = remote.credentials().unwrap();
+    let text = |secret: &Secret| secret.expose().to_owned();
+    assert_eq!((&*found.access_key, text(&found.secret_key)), ("AKIA", "hush-secret".to_owned()));
+    assert_eq!(found.session_token.as_ref().map(text).as_deref(), Some("hush-token"));
+    // They may be renewed while the service runs.
+    std::fs::write(secret.path(), "hush-renewed").unwrap();
+    assert_eq!(text(&remote.credentials().unwrap().secret_key), "hush-renewed");
+
+    let environment =
+        [("WAYBILL__REMOTES__BUCKET__ACCESS_KEY", "007"), ("WAYBILL__REMOTES__BUCKET__SECRET_KEY", "1e3")];
+    let remote = s3(load(bucket, &environment).unwrap());
+    let found = remote.credentials().unwrap();
+    assert_eq!((&*found.access_key, text(&found.secret_key), found.session_token), ("007", "1e3".to_owned(), None));
+    let missing = s3(load_file(bucket).unwrap()).credentials().unwrap_err();
+    assert!(matches!(missing, SettingsError::Missing { key: "access_key", .. }), "{missing}");
+
+    let clear = "access_key = \"AKIA\"\nsecret_key = \"hush-secret\"\nsession_token = \"hush-token\"\n";
+    let settings = load_file(&format!("{bucket}{clear}")).unwrap();
+    assert!(!format!("{settings:?}").contains("hush") && format!("{settings:?}").contains("AKIA"));
+    for wrong in
+        ["part_size = 8388607", "in_flight_bytes = 1", "region = \"\"", "region = \"a b\"", "idle_timeout_ms = 1"]
+    {
+        let why = refused(load_file(&format!("{bucket}{clear}{wrong}")));
+        assert!(why.contains(wrong.split(' ').next().unwrap()) && !why.contains("hush"), "{wrong}: {why}");
+    }
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused_with_its_key() {
     let http = |url: &str| format!("[remotes.archive]\nkind = \"http\"\nurl = {url:?}");
     for (text, key) in [
@@ -269,6 +323,10 @@ fn what_cannot_be_meant_is_refused_with_its_key() {
         ("default_remote = \"archive\"".to_owned(), "default_remote"),
         ("[remotes.\"a/b\"]\nkind = \"directory\"\npath = \"/a\"".to_owned(), "remotes"),
         ("[remotes.archive]\nkind = \"directory\"\npath = \"a\"".to_owned(), "remotes.archive"),
+        (http("http://a/") + "\non_clash = \"keep\"", "keep"),
+        (http("http://a/") + "\nname = \"../{name}\"", "names a folder"),
+        (http("http://a/") + "\nname = \"{nmae}\"", "nmae"),
+        (http("http://a/") + "\nname = \"\"", "empty"),
         (http("ftp://a/"), "remotes.archive"),
         (http("http://a"), "remotes.archive"),
         (http("http://a/?b/"), "remotes.archive"),

@@ -5,6 +5,7 @@ mod mongo;
 mod nats;
 mod orphans;
 mod raw_nats;
+mod seaweed;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

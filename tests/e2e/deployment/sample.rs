@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
-use runtime::settings::{RemoteSettings, Settings};
+use runtime::settings::{RemoteSettings, S3Remote, Settings};
 
 use super::{file, load, text};
 
@@ -12,13 +12,21 @@ pub(super) const SAMPLE: &str = "deploy/waybill.toml";
 /// What the sample sets otherwise than the code: without these nothing could be sent.
 const OWN: [&str; 4] = ["files.roots", "default_remote", "remotes.NAME.kind", "remotes.NAME.path"];
 
-/// A remote of each kind, so that the keys of both can be asked for.
-const REMOTES: [(&str, &str); 4] = [
+/// A remote of each kind, so that the keys of all can be asked for.
+const REMOTES: [(&str, &str); 6] = [
     ("WAYBILL__REMOTES__ARCHIVE__KIND", "http"),
     ("WAYBILL__REMOTES__ARCHIVE__URL", "http://archive.example/"),
     ("WAYBILL__REMOTES__DELIVERED__KIND", "directory"),
     ("WAYBILL__REMOTES__DELIVERED__PATH", "/data/delivered"),
+    ("WAYBILL__REMOTES__BUCKET__KIND", "s3"),
+    ("WAYBILL__REMOTES__BUCKET__URL", "http://s3.example/bucket/"),
 ];
+
+/// The names of the remotes in the sample, as sections.
+const SECTIONS: [&str; 3] = ["remotes.archive", "remotes.delivered", "remotes.bucket"];
+
+/// Defaults of remotes that are shown in a comment.
+const SHOWN: [&str; 6] = ["idle_timeout_ms", "region", "part_size", "in_flight_bytes", "conditional", "checksums"];
 
 /// A key of the sample.
 pub(super) struct Key {
@@ -35,7 +43,7 @@ pub(super) struct Key {
 impl Key {
     /// The default of the code, if the sample shows it.
     pub(super) fn default_of<'a>(&'a self, name: &str) -> Option<&'a str> {
-        let shown = self.live || name == "remotes.NAME.idle_timeout_ms";
+        let shown = self.live || name.strip_prefix("remotes.NAME.").is_some_and(|key| SHOWN.contains(&key));
         (shown && !OWN.contains(&name)).then_some(self.value.as_str())
     }
 
@@ -62,7 +70,7 @@ pub(super) fn keys() -> BTreeMap<String, Key> {
         } else if let Some((key, value)) = said.split_once(" = ").filter(|(key, _)| is_key(key)) {
             let name = format!("{section}{key}");
             let variable = format!("WAYBILL__{}", name.replace('.', "__").to_uppercase());
-            let name = name.replace("remotes.delivered", "remotes.NAME").replace("remotes.archive", "remotes.NAME");
+            let name = SECTIONS.iter().fold(name, |name, section| name.replace(section, "remotes.NAME"));
             let key = Key { value: value.to_owned(), live, comment: std::mem::take(&mut comment), variable };
             keys.insert(name, key);
         } else if line.is_empty() {
@@ -94,8 +102,9 @@ fn known_to_the_code() -> BTreeSet<String> {
         match name.as_str() {
             "default_remote" => drop(known.insert(name)),
             "remotes" => {
-                let both = [asked("REMOTES__ARCHIVE__"), asked("REMOTES__DELIVERED__"), vec!["kind".into()]].concat();
-                known.extend(both.iter().map(|key| format!("remotes.NAME.{key}")));
+                let of_kinds = ["ARCHIVE", "DELIVERED", "BUCKET"].map(|name| asked(&format!("REMOTES__{name}__")));
+                known.extend(of_kinds.concat().iter().map(|key| format!("remotes.NAME.{key}")));
+                known.insert("remotes.NAME.kind".to_owned());
             }
             section => {
                 let keys = asked(&format!("{}__", section.to_uppercase()));
@@ -137,12 +146,9 @@ fn the_sample_parses_and_shows_the_defaults() {
 
 #[test]
 fn what_is_only_shown_is_right_too() {
-    let hidden: BTreeSet<_> = keys().into_values().filter(|key| !key.live).map(|key| key.value).collect();
+    let is_section = |said: &str| SECTIONS.iter().any(|section| said == format!("[{section}]"));
     let shown = |line: &str| match line.strip_prefix("# ") {
-        Some("[remotes.archive]") => "[remotes.archive]".to_owned(),
-        Some(said) if said.split_once(" = ").is_some_and(|(key, value)| is_key(key) && hidden.contains(value)) => {
-            said.to_owned()
-        }
+        Some(said) if is_section(said) || said.split_once(" = ").is_some_and(|(key, _)| is_key(key)) => said.to_owned(),
         _ => line.to_owned(),
     };
     let all: Vec<String> = text(SAMPLE).lines().map(shown).collect();
@@ -155,6 +161,17 @@ fn what_is_only_shown_is_right_too() {
         other => panic!("expected an http remote, found {other:?}"),
     };
     assert_eq!(timeout(&settings), timeout(&least));
+    let s3 = |settings: &Settings| match &settings.remotes["bucket"] {
+        RemoteSettings::S3(s3) => S3Remote { region: s3.region.clone(), ..shape(s3) },
+        other => panic!("expected an s3 remote, found {other:?}"),
+    };
+    assert_eq!(s3(&settings), s3(&least));
+}
+
+/// Only what has a default.
+fn shape(s3: &S3Remote) -> S3Remote {
+    let S3Remote { idle_timeout_ms, part_size, in_flight_bytes, conditional, checksums, .. } = *s3;
+    S3Remote { idle_timeout_ms, part_size, in_flight_bytes, conditional, checksums, ..S3Remote::new("http://a/") }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
 
-use contract::{Epoch, FileId, ObjectName};
+use contract::{Epoch, FileId, ObjectName, ObjectPath};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
@@ -120,31 +120,38 @@ impl Aside {
         Ok(aside)
     }
 
-    /// Gives the file its final name, if nothing has it, and makes the name durable.
-    pub(super) fn place(mut self, object: &ObjectName) -> Result<(), RemoteError> {
-        let flags = RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(&self.asides, self.name.as_str(), &self.folder.fd, object.as_str(), flags) {
+    /// Gives the file its final name, in folders that are made as needed, and makes the name durable. What has that name
+    /// already is a clash, unless it may be replaced.
+    pub(super) fn place(mut self, object: &ObjectPath, replace: bool) -> Result<(), RemoteError> {
+        let folder = self.folder.make_within(object.folders())?;
+        let name = object.name();
+        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        match rustix::fs::renameat_with(&self.asides, self.name.as_str(), &folder.fd, name.as_str(), flags) {
             Ok(()) => self.placed = true,
-            Err(Errno::EXIST) => return Err(RemoteError::Clash(self.folder.clash(object))),
+            Err(Errno::EXIST) if !replace => return Err(RemoteError::Clash(folder.clash(name))),
             // Not every file system can (NFS, FUSE).
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.link(object)?,
-            Err(error) => return Err(self.folder.fault(object.as_str(), "rename to", error)),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if !replace => self.link(&folder, name)?,
+            // A folder is in the place of the file, and no file replaces it.
+            Err(error @ Errno::ISDIR) => {
+                return Err(RemoteError::Refused(format!("{}, and it is a folder: {error}", folder.clash(name))));
+            }
+            Err(error) => return Err(folder.fault(name.as_str(), "rename to", error)),
         }
-        self.folder.sync()?;
+        folder.sync()?;
         self.folder.sync_folder(&self.asides)
     }
 
     /// As a rename that does not replace, in two steps: a second link never replaces. The first goes when this is dropped.
-    fn link(&self, object: &ObjectName) -> Result<(), RemoteError> {
+    fn link(&self, folder: &Folder, object: &ObjectName) -> Result<(), RemoteError> {
         let name = object.as_str();
-        match rustix::fs::linkat(&self.asides, self.name.as_str(), &self.folder.fd, name, AtFlags::empty()) {
+        match rustix::fs::linkat(&self.asides, self.name.as_str(), &folder.fd, name, AtFlags::empty()) {
             Ok(()) => Ok(()),
-            Err(Errno::EXIST) => Err(RemoteError::Clash(self.folder.clash(object))),
+            Err(Errno::EXIST) => Err(RemoteError::Clash(folder.clash(object))),
             Err(error @ (Errno::PERM | Errno::NOSYS | Errno::NOTSUP)) => {
                 let why = "the file system can neither rename without replacing nor make a second link";
                 Err(RemoteError::Refused(format!("cannot deliver {name:?}: {why}: {error}")))
             }
-            Err(error) => Err(self.folder.fault(name, "link to", error)),
+            Err(error) => Err(folder.fault(name, "link to", error)),
         }
     }
 }
@@ -179,8 +186,9 @@ mod tests {
     fn a_second_link_does_not_replace() {
         let root = tempfile::tempdir().unwrap();
         let object = ObjectName::new("x").unwrap();
-        written(root.path(), b"first").link(&object).unwrap();
-        let second = written(root.path(), b"second").link(&object);
+        let folder = Folder::open(root.path()).unwrap();
+        written(root.path(), b"first").link(&folder, &object).unwrap();
+        let second = written(root.path(), b"second").link(&folder, &object);
         assert!(matches!(second, Err(RemoteError::Clash(_))), "{second:?}");
         assert_eq!(fs::read(root.path().join("x")).unwrap(), b"first");
         assert_eq!(fs::read_dir(root.path().join(".waybill")).unwrap().count(), 0);

@@ -42,6 +42,58 @@ impl Folder {
         Ok(Self { path: path.to_owned(), fd })
     }
 
+    /// The folder at the end of `names`; `None` where one is missing. A link in the place of a folder is never followed.
+    pub(super) fn within(&self, names: &[ObjectName]) -> Result<Option<Self>, RemoteError> {
+        let mut folder = self.again()?;
+        for name in names {
+            folder = match folder.inner(name)? {
+                Some(inner) => inner,
+                None => return Ok(None),
+            };
+        }
+        Ok(Some(folder))
+    }
+
+    /// As [`Folder::within`], and makes what is missing, durably.
+    pub(super) fn make_within(&self, names: &[ObjectName]) -> Result<Self, RemoteError> {
+        let mut folder = self.again()?;
+        for name in names {
+            folder = match folder.inner(name)? {
+                Some(inner) => inner,
+                None => folder.make(name)?,
+            };
+        }
+        Ok(folder)
+    }
+
+    fn make(&self, name: &ObjectName) -> Result<Self, RemoteError> {
+        let missing = || self.fault(name.as_str(), "make the folder", Errno::NOENT);
+        match rustix::fs::mkdirat(&self.fd, name.as_str(), Mode::from_raw_mode(0o777)) {
+            Ok(()) => self.sync()?,
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(self.fault(name.as_str(), "make the folder", error)),
+        }
+        self.inner(name)?.ok_or_else(missing)
+    }
+
+    fn again(&self) -> Result<Self, RemoteError> {
+        let fd = self.fd.try_clone().map_err(|error| fault(&self.path, "open the folder", error))?;
+        Ok(Self { path: self.path.clone(), fd })
+    }
+
+    fn inner(&self, name: &ObjectName) -> Result<Option<Self>, RemoteError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = self.path.join(name.as_str());
+        match rustix::fs::openat(&self.fd, name.as_str(), flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self { path, fd })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                Err(RemoteError::Refused(format!("{path:?}: expected a folder, found something else")))
+            }
+            Err(error) => Err(self.fault(name.as_str(), "open the folder", error)),
+        }
+    }
+
     /// `.waybill/`.
     pub(super) fn asides(&self, create: bool) -> Result<OwnedFd, RemoteError> {
         if create {

@@ -5,12 +5,12 @@ mod folder;
 
 use std::path::PathBuf;
 
-use contract::ObjectName;
+use contract::ObjectPath;
 use futures_util::future::BoxFuture;
 use runtime::settings::DirectoryRemote as Settings;
 use tokio_util::sync::CancellationToken;
 
-use super::{Body, Evidence, Leftover, Look, Parcel, Remote, RemoteError};
+use super::{Body, Evidence, Leftover, Look, Onto, Parcel, Remote, RemoteError};
 use aside::{Aside, AsideName};
 use folder::{ASIDE, Folder};
 
@@ -34,21 +34,25 @@ impl DirectoryRemote {
     async fn write(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
         plain_name(&parcel.object)?;
         let (path, object, name) = (self.path.clone(), parcel.object.clone(), AsideName::of(parcel));
+        let replace = parcel.onto != Onto::Nothing;
         let aside = blocking(move || {
-            let folder = Folder::open(&path)?;
+            let root = Folder::open(&path)?;
             // Only to save the work: the rename asks again, and for good.
-            if folder.has(&object)? {
-                return Err(RemoteError::Clash(folder.clash(&object)));
+            if !replace
+                && let Some(folder) = root.within(object.folders())?
+                && folder.has(object.name())?
+            {
+                return Err(RemoteError::Clash(folder.clash(object.name())));
             }
-            Aside::write(folder, name, body)
+            Aside::write(root, name, body)
         })
         .await?;
         fail::fail_point!("aside-before-rename", |_| std::process::abort());
         let ours = (parcel.still_ours)();
         let object = parcel.object.clone();
-        blocking(move || if ours { aside.place(&object) } else { Err(RemoteError::Stopped) }).await?;
+        blocking(move || if ours { aside.place(&object, replace) } else { Err(RemoteError::Stopped) }).await?;
         fail::fail_point!("aside-after-rename", |_| std::process::abort());
-        Ok(evidence())
+        Ok(evidence(parcel.size))
     }
 
     async fn find(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
@@ -59,26 +63,27 @@ impl DirectoryRemote {
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
         blocking(move || {
-            let folder = Folder::open(&path)?;
-            let found = match folder.read(&object, size, &stop)? {
+            let root = Folder::open(&path)?;
+            let Some(folder) = root.within(object.folders())? else { return Ok(Look::Absent) };
+            let found = match folder.read(object.name(), size, &stop)? {
                 folder::Found::Nothing => return Ok(Look::Absent),
-                folder::Found::Other(what) => return Ok(Look::Other(what)),
+                folder::Found::Other(what) => return Ok(Look::Other(what.into())),
                 folder::Found::Hashed(file, found) if found == sha256 => file,
                 folder::Found::Hashed(_, found) => {
-                    return Ok(Look::Other(format!("{size} bytes with the SHA-256 {found}")));
+                    return Ok(Look::Other(format!("{size} bytes with the SHA-256 {found}").into()));
                 }
             };
             folder.make_durable(&found)?;
-            name.remove_older(&folder);
-            Ok(Look::Equal(evidence()))
+            name.remove_older(&root);
+            Ok(Look::Equal(evidence(0)))
         })
         .await
     }
 }
 
 impl Remote for DirectoryRemote {
-    fn address(&self, object: &ObjectName) -> String {
-        self.path.join(object.as_str()).display().to_string()
+    fn address(&self, object: &ObjectPath) -> String {
+        self.path.join(object.to_string()).display().to_string()
     }
 
     fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {
@@ -100,12 +105,12 @@ impl Remote for DirectoryRemote {
     }
 }
 
-const fn evidence() -> Evidence {
-    Evidence { status: None, etag: None, proof: "fsync" }
+const fn evidence(sent: u64) -> Evidence {
+    Evidence { status: None, etag: None, proof: "fsync", sent }
 }
 
-fn plain_name(object: &ObjectName) -> Result<(), RemoteError> {
-    if object.as_str() == ASIDE {
+fn plain_name(object: &ObjectPath) -> Result<(), RemoteError> {
+    if object.segments().next().is_some_and(|outermost| outermost.as_str() == ASIDE) {
         return Err(RemoteError::Refused(format!(
             "expected another name than {ASIDE:?}, which holds what is being written"
         )));

@@ -1,35 +1,20 @@
 //! A server that takes files by PUT.
 
-mod answer;
-mod connection;
-mod outgoing;
-
-use contract::{Digest, Hasher, ObjectName};
+use contract::{Digest, ObjectPath};
 use futures_util::future::BoxFuture;
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 use hyper::http::{request, response};
 use hyper::{Method, Request, Response, StatusCode, Uri, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use runtime::sabotage;
 use runtime::settings::HttpRemote as Settings;
 
+use super::wire::{self, Connection, Connector, USER_AGENT, Uploaded, answer, encoded, evidence, on_condition, other};
 use super::{Body, Evidence, Look, Parcel, Remote, RemoteError};
-use connection::{Connection, Connector};
-use outgoing::{Flow, Outgoing};
-
-/// The unreserved characters of RFC 3986 stand for themselves; a name is one segment, so all others are encoded.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// RFC 9530; the `http` crate has no name for it.
 const REPR_DIGEST: &str = "repr-digest";
 
-const USER_AGENT: &str = concat!("waybill/", env!("CARGO_PKG_VERSION"));
-
 /// A server that takes files by PUT, says by HEAD what it has, and gives it back by GET.
-///
-/// Every request has a connection of its own: a delivery is seldom and long, and the end of a connection that is
-/// shared with nothing is always about this request.
 #[derive(Debug)]
 pub(super) struct HttpRemote {
     url: String,
@@ -58,41 +43,18 @@ impl HttpRemote {
 
     async fn put(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
         let what = format!("PUT {}", self.address(&parcel.object));
-        let (flow, pieces, outgoing) = Flow::new(parcel.size);
         let request = self
             .request(Method::PUT, &parcel.object)
             .header(header::CONTENT_LENGTH, parcel.size)
             .header(header::CONTENT_TYPE, "application/octet-stream")
-            .header(header::IF_NONE_MATCH, if sabotage::is_broken("break-ask") { "\"nothing\"" } else { "*" })
-            .header(REPR_DIGEST, parcel.sha256.to_repr_digest())
-            .body(outgoing)
-            .map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
-        let mut connection: Connection<Outgoing> = self.connector.connect(&what).await?;
-        // A file without bytes has no last piece before which `feed` could ask.
-        if !(parcel.still_ours)() {
-            return Err(RemoteError::Stopped);
-        }
-        // The answer comes first: where the remote refuses and hangs up at once, the refusal is what counts.
-        let answer = tokio::select! {
-            biased;
-            answer = connection.ask(request) => answer.map_err(|why| later(&what, &why))?,
-            Err(stopped) = flow.feed(body, pieces, &parcel.still_ours) => return Err(stopped),
-            () = flow.stalled(self.connector.idle()) => {
-                return Err(later(&what, &format!("neither took bytes nor answered for {:?}", self.connector.idle())));
-            }
-        };
-        // An honest server has every byte before it says so, and it can have only what the connection took.
-        let taken = flow.taken();
-        let (head, text) = answer.into_parts();
+            .header(REPR_DIGEST, parcel.sha256.to_repr_digest());
+        let request = on_condition(request, &parcel.onto);
+        let Uploaded { head, text } =
+            self.connector.upload(&what, request, (parcel.size, body), &parcel.still_ours).await?;
         match head.status {
-            status if status.is_success() && taken == parcel.size => Ok(evidence(&head, "put")),
-            status if status.is_success() => {
-                Err(later(&what, &format!("answered {status} after {taken} of {} bytes", parcel.size)))
-            }
-            StatusCode::PRECONDITION_FAILED => {
-                Err(RemoteError::Clash(answer::describe(&what, &head, &connection.text(&head, text).await)))
-            }
-            _ => Err(answer::refusal(&what, &head, &connection.text(&head, text).await)),
+            status if status.is_success() => Ok(evidence(&head, "put", parcel.size)),
+            StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(answer::describe(&what, &head, &text))),
+            _ => Err(answer::refusal(&what, &head, &text)),
         }
     }
 
@@ -116,7 +78,7 @@ impl HttpRemote {
     async fn read_back(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
         let what = format!("GET {}", self.address(&parcel.object));
         let (mut connection, answer) = self.exchange(&what, Method::GET, &parcel.object).await?;
-        let (head, mut content) = answer.into_parts();
+        let (head, content) = answer.into_parts();
         match head.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Look::Absent),
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::FORBIDDEN => {
@@ -128,47 +90,26 @@ impl HttpRemote {
         if let Some(look) = judge(parcel, &head) {
             return Ok(look);
         }
-        let mut hasher = Hasher::new();
-        let mut seen = 0;
-        while let Some(bytes) = connection.next(&mut content).await.map_err(|why| later(&what, &why))? {
-            seen += bytes.len() as u64;
-            if seen > parcel.size {
-                return Ok(Look::Other(format!("{what}: more than {} bytes", parcel.size)));
-            }
-            hasher.update(&bytes);
-        }
-        if seen < parcel.size && !head.headers.contains_key(header::TRANSFER_ENCODING) {
-            // Only the end of the connection ended it, which does not tell a short file from a broken line.
-            return Err(later(&what, &format!("ended after {seen} of {} bytes", parcel.size)));
-        }
-        Ok(match hasher.finish() {
-            found if found == parcel.sha256 => Look::Equal(evidence(&head, "read-back")),
-            found => Look::Other(format!("{what}: {seen} bytes with the SHA-256 {found}")),
-        })
+        wire::compare(&mut connection, &what, &head, content, parcel).await
     }
 
     async fn exchange(
         &self,
         what: &str,
         method: Method,
-        object: &ObjectName,
+        object: &ObjectPath,
     ) -> Result<(Connection<Empty<Bytes>>, Response<Incoming>), RemoteError> {
         let request = self
             .request(method, object)
             .body(Empty::new())
             .map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
-        let mut connection = self.connector.connect(what).await?;
-        let answer = tokio::time::timeout(self.connector.idle(), connection.ask(request)).await;
-        match answer {
-            Ok(answer) => Ok((connection, answer.map_err(|why| later(what, &why))?)),
-            Err(_) => Err(later(what, &format!("did not answer for {:?}", self.connector.idle()))),
-        }
+        self.connector.exchange(what, request).await
     }
 
-    fn request(&self, method: Method, object: &ObjectName) -> request::Builder {
+    fn request(&self, method: Method, object: &ObjectPath) -> request::Builder {
         Request::builder()
             .method(method)
-            .uri(format!("{}{}", self.path, segment(object)))
+            .uri(format!("{}{}", self.path, encoded(object)))
             .header(header::HOST, self.host.clone())
             .header(header::USER_AGENT, USER_AGENT)
             // Lengths and hashes are those of the file, not of a compressed form of it.
@@ -177,8 +118,8 @@ impl HttpRemote {
 }
 
 impl Remote for HttpRemote {
-    fn address(&self, object: &ObjectName) -> String {
-        format!("{}{}", self.url, segment(object))
+    fn address(&self, object: &ObjectPath) -> String {
+        format!("{}{}", self.url, encoded(object))
     }
 
     fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {
@@ -196,24 +137,12 @@ fn judge(parcel: &Parcel, head: &response::Parts) -> Option<Look> {
         return Some(Look::Unknown(format!("the remote shows it only in the coding {coding:?}")));
     }
     match answer::length(head) {
-        Some(length) if length != parcel.size => return Some(Look::Other(format!("{length} bytes"))),
+        Some(length) if length != parcel.size => return Some(other(head, format!("{length} bytes"))),
         _ => {}
     }
     let fields: Vec<_> = head.headers.get_all(REPR_DIGEST).iter().filter_map(|field| field.to_str().ok()).collect();
     match Digest::from_repr_digest(&fields.join(",")).ok().flatten()? {
-        found if found == parcel.sha256 => Some(Look::Equal(evidence(head, "digest"))),
-        found => Some(Look::Other(format!("the SHA-256 {found}"))),
+        found if found == parcel.sha256 => Some(Look::Equal(evidence(head, "digest", 0))),
+        found => Some(other(head, format!("the SHA-256 {found}"))),
     }
-}
-
-fn evidence(head: &response::Parts, proof: &'static str) -> Evidence {
-    Evidence { status: Some(head.status.as_u16()), etag: answer::etag(head), proof }
-}
-
-fn later(what: &str, why: &str) -> RemoteError {
-    RemoteError::Later { detail: format!("{what}: {why}"), after: None }
-}
-
-fn segment(object: &ObjectName) -> percent_encoding::PercentEncode<'_> {
-    utf8_percent_encode(object.as_str(), SEGMENT)
 }

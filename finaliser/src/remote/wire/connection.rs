@@ -23,11 +23,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 
-use super::{RemoteError, answer, later};
+use super::{answer, later};
+use crate::remote::RemoteError;
 
 /// Opens connections to one server.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(in crate::remote) struct Connector {
     open: TowerToHyperService<HttpsConnector<HttpConnector>>,
     server: Uri,
     idle: Duration,
@@ -35,7 +36,7 @@ pub(super) struct Connector {
 
 impl Connector {
     /// For `server`, which is trusted by the certificates in `ca_file`, or else by the public authorities.
-    pub(super) fn open(server: &Uri, ca_file: Option<&Path>, idle: Duration) -> Result<Self, RemoteError> {
+    pub(in crate::remote) fn open(server: &Uri, ca_file: Option<&Path>, idle: Duration) -> Result<Self, RemoteError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -58,12 +59,12 @@ impl Connector {
     }
 
     /// How long the server may keep us waiting each time.
-    pub(super) const fn idle(&self) -> Duration {
+    pub(in crate::remote) const fn idle(&self) -> Duration {
         self.idle
     }
 
     /// A connection for one request.
-    pub(super) async fn connect<B>(&self, what: &str) -> Result<Connection<B>, RemoteError>
+    pub(in crate::remote) async fn connect<B>(&self, what: &str) -> Result<Connection<B>, RemoteError>
     where
         B: Body<Data: Send> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -97,7 +98,7 @@ fn authorities(file: &Path) -> Result<RootCertStore, RemoteError> {
 
 /// A connection for one request. It moves only while one of its methods is awaited, and dropping it closes it: whoever
 /// stops waiting has stopped sending.
-pub(super) struct Connection<B: Body + 'static> {
+pub(in crate::remote) struct Connection<B: Body + 'static> {
     sender: http1::SendRequest<B>,
     driver: Option<Box<Driver<B>>>,
     broken: Arc<OnceLock<String>>,
@@ -112,7 +113,7 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     /// Sends the request and reads the head of the answer, which may come before the request is out.
-    pub(super) async fn ask(&mut self, request: Request<B>) -> Result<Response<Incoming>, String> {
+    pub(in crate::remote) async fn ask(&mut self, request: Request<B>) -> Result<Response<Incoming>, String> {
         let answer = self.sender.send_request(request);
         drive(&mut self.driver, answer).await.map_err(|error| match self.broken.get() {
             Some(first) => format!("{first} while sending, and no answer"),
@@ -121,7 +122,7 @@ where
     }
 
     /// The next bytes of an answer.
-    pub(super) async fn next(&mut self, content: &mut Incoming) -> Result<Option<Bytes>, String> {
+    pub(in crate::remote) async fn next(&mut self, content: &mut Incoming) -> Result<Option<Bytes>, String> {
         loop {
             let frame = tokio::time::timeout(self.idle, drive(&mut self.driver, content.frame()));
             match frame.await.map_err(|_| format!("sent nothing for {:?}", self.idle))? {
@@ -138,13 +139,25 @@ where
     }
 
     /// The beginning of an answer's text, for people. Best effort: the status is known already.
-    pub(super) async fn text(&mut self, head: &response::Parts, mut content: Incoming) -> String {
+    pub(in crate::remote) async fn text(&mut self, head: &response::Parts, mut content: Incoming) -> String {
         let mut bytes = Vec::new();
         if answer::is_text(head) {
             // A server that sends it byte by byte gets one idle timeout for all of them.
             let _ = tokio::time::timeout(self.idle, self.read_text(&mut content, &mut bytes)).await;
         }
         answer::plain(&bytes)
+    }
+
+    /// An answer's whole content, which must not have more than `limit` bytes.
+    pub(in crate::remote) async fn content(&mut self, mut content: Incoming, limit: usize) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        while let Some(more) = self.next(&mut content).await? {
+            bytes.extend_from_slice(&more);
+            if bytes.len() > limit {
+                return Err(format!("answered more than {limit} bytes"));
+            }
+        }
+        Ok(bytes)
     }
 
     async fn read_text(&mut self, content: &mut Incoming, bytes: &mut Vec<u8>) {

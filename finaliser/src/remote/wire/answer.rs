@@ -4,10 +4,10 @@ use contract::Timestamp;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::http::response;
 
-use super::RemoteError;
+use crate::remote::RemoteError;
 
 /// How much of an answer's text is read.
-pub(super) const TEXT_BYTES: usize = 1024;
+pub(in crate::remote) const TEXT_BYTES: usize = 1024;
 
 /// How much of it is shown.
 const TEXT_CHARS: usize = 200;
@@ -19,7 +19,7 @@ const ETAG_BYTES: usize = 1024;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What an answer that is neither a success nor a clash means.
-pub(super) fn refusal(what: &str, head: &response::Parts, text: &str) -> RemoteError {
+pub(in crate::remote) fn refusal(what: &str, head: &response::Parts, text: &str) -> RemoteError {
     let detail = describe(what, head, text);
     match head.status.as_u16() {
         408 | 425 | 429 | 500..=599 => {
@@ -30,7 +30,7 @@ pub(super) fn refusal(what: &str, head: &response::Parts, text: &str) -> RemoteE
 }
 
 /// An answer in words, for people.
-pub(super) fn describe(what: &str, head: &response::Parts, text: &str) -> String {
+pub(in crate::remote) fn describe(what: &str, head: &response::Parts, text: &str) -> String {
     match text {
         "" => format!("{what}: answered {}", head.status),
         _ => format!("{what}: answered {}: {text}", head.status),
@@ -38,18 +38,18 @@ pub(super) fn describe(what: &str, head: &response::Parts, text: &str) -> String
 }
 
 /// `Content-Length`.
-pub(super) fn length(head: &response::Parts) -> Option<u64> {
+pub(in crate::remote) fn length(head: &response::Parts) -> Option<u64> {
     head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// `ETag`, as it was written.
-pub(super) fn etag(head: &response::Parts) -> Option<String> {
+pub(in crate::remote) fn etag(head: &response::Parts) -> Option<String> {
     let tag = head.headers.get(header::ETAG)?.to_str().ok()?;
     (tag.len() <= ETAG_BYTES).then(|| tag.to_owned())
 }
 
 /// Whether an answer's content is for people, as far as it says what it is.
-pub(super) fn is_text(head: &response::Parts) -> bool {
+pub(in crate::remote) fn is_text(head: &response::Parts) -> bool {
     head.headers.get(header::CONTENT_TYPE).is_none_or(|kind| {
         let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
         kind.starts_with("text/") || kind.contains("json") || kind.contains("xml")
@@ -57,7 +57,7 @@ pub(super) fn is_text(head: &response::Parts) -> bool {
 }
 
 /// The beginning of a text on one line, without control characters; nothing where it is no text.
-pub(super) fn plain(bytes: &[u8]) -> String {
+pub(in crate::remote) fn plain(bytes: &[u8]) -> String {
     let bytes = &bytes[..bytes.len().min(TEXT_BYTES)];
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,

@@ -1,0 +1,248 @@
+//! S3, and servers that speak like it.
+
+mod parts;
+mod sign;
+mod upload;
+mod xml;
+
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use contract::{Digest, ObjectPath, Timestamp};
+use futures_util::future::BoxFuture;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::http::{request, response};
+use hyper::{Method, Response, StatusCode, Uri, header};
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
+use runtime::settings::S3Remote as Settings;
+
+use super::wire::{
+    self, Connection, Connector, SEGMENT, USER_AGENT, Uploaded, answer, encoded, evidence, later, on_condition, other,
+};
+use super::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
+use sign::Call;
+
+/// Up to here a file is sent by one PUT; a larger one in parts.
+const PUT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The user metadata that holds the SHA-256 of the whole, in hexadecimal digits.
+const META_SHA256: &str = "x-amz-meta-waybill-sha256";
+
+/// The SHA-256 of a body, in base 64, that the server compares and keeps.
+const CHECKSUM: &str = "x-amz-checksum-sha256";
+
+/// No answer to a command is longer.
+const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// A bucket.
+#[derive(Debug)]
+pub(super) struct S3Remote {
+    settings: Settings,
+    /// The path before every key, encoded, with `/` at both ends.
+    path: String,
+    host: String,
+    connector: Connector,
+}
+
+impl S3Remote {
+    /// Checks the address, reads certificates and credentials; connects to nothing.
+    pub(super) fn open(settings: &Settings) -> Result<Self, RemoteError> {
+        let wrong = |why: &str| RemoteError::Refused(format!("url {:?}: {why}", settings.url));
+        let uri: Uri = settings.url.parse().map_err(|_| wrong("expected an address like https://host/bucket/"))?;
+        let authority = uri.authority().ok_or_else(|| wrong("expected a host in it"))?;
+        settings.credentials().map_err(|error| RemoteError::Refused(error.to_string()))?;
+        // As it is signed: every server encodes it anew in this one way.
+        let encode =
+            |segment| utf8_percent_encode(&percent_decode_str(segment).decode_utf8_lossy(), SEGMENT).to_string();
+        Ok(Self {
+            path: uri.path().split('/').map(encode).collect::<Vec<_>>().join("/"),
+            host: authority.to_string(),
+            connector: Connector::open(&uri, settings.ca_file.as_deref(), settings.idle_timeout())?,
+            settings: settings.clone(),
+        })
+    }
+
+    /// A signed request about a file's object.
+    fn request(
+        &self,
+        method: Method,
+        object: &ObjectPath,
+        query: &[(&str, &str)],
+        fields: &[(&str, String)],
+        payload: Digest,
+    ) -> Result<request::Builder, RemoteError> {
+        // A file with a credential may be missing for a moment while it is renewed.
+        let unreadable = |error: runtime::settings::SettingsError| later("credentials", &error.to_string());
+        let credentials = self.settings.credentials().map_err(unreadable)?;
+        let path = format!("{}{}", self.path, encoded(object));
+        let call = Call { method, host: &self.host, path: &path, query, fields, payload };
+        let request = call.sign(&credentials, &self.settings.region, now());
+        // Lengths and hashes are those of the file, not of a compressed form of it.
+        Ok(request.header(header::USER_AGENT, USER_AGENT).header(header::ACCEPT_ENCODING, "identity"))
+    }
+
+    /// Sends a request whose body is a command, if anything.
+    async fn ask(
+        &self,
+        what: &str,
+        request: request::Builder,
+        body: Bytes,
+    ) -> Result<(Connection<Full<Bytes>>, Response<Incoming>), RemoteError> {
+        let request = request
+            .header(header::CONTENT_LENGTH, body.len())
+            .body(Full::new(body))
+            .map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
+        self.connector.exchange(what, request).await
+    }
+
+    /// [`S3Remote::ask`], and the whole text of the answer.
+    async fn command(
+        &self,
+        what: &str,
+        request: request::Builder,
+        body: Bytes,
+    ) -> Result<(response::Parts, String), RemoteError> {
+        let (mut connection, answer) = self.ask(what, request, body).await?;
+        let (head, content) = answer.into_parts();
+        let content = connection.content(content, ANSWER_BYTES).await.map_err(|why| later(what, &why))?;
+        Ok((head, String::from_utf8_lossy(&content).into_owned()))
+    }
+
+    /// The fields that an object keeps: its SHA-256, and what the server is to check of a body.
+    fn fields(&self, parcel: &Parcel) -> Vec<(&'static str, String)> {
+        vec![(META_SHA256, parcel.sha256.to_string())]
+    }
+
+    fn conditional(&self, request: request::Builder, onto: &Onto) -> request::Builder {
+        if self.settings.conditional { on_condition(request, onto) } else { request }
+    }
+
+    async fn put(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
+        let what = format!("PUT {}", self.address(&parcel.object));
+        let mut fields = self.fields(parcel);
+        if self.settings.checksums {
+            fields.push((CHECKSUM, checksum(&parcel.sha256)));
+        }
+        let request = self
+            .request(Method::PUT, &parcel.object, &[], &fields, parcel.sha256)?
+            .header(header::CONTENT_LENGTH, parcel.size)
+            .header(header::CONTENT_TYPE, "application/octet-stream");
+        let request = self.conditional(request, &parcel.onto);
+        let Uploaded { head, text } =
+            self.connector.upload(&what, request, (parcel.size, body), &parcel.still_ours).await?;
+        match head.status {
+            status if status.is_success() => {
+                let checked = head.headers.get(CHECKSUM).is_some_and(|found| found == &checksum(&parcel.sha256));
+                Ok(evidence(&head, if checked { "checksum" } else { "put" }, parcel.size))
+            }
+            StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(describe(&what, &head, &text))),
+            _ => Err(failure(&what, &head, &text)),
+        }
+    }
+
+    async fn find(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
+        let what = format!("HEAD {}", self.address(&parcel.object));
+        let request = self.request(Method::HEAD, &parcel.object, &[], &[], Digest::of_nothing())?;
+        let (_, answer) = self.ask(&what, request, Bytes::new()).await?;
+        let (head, _) = answer.into_parts();
+        match head.status {
+            StatusCode::NOT_FOUND => return Ok(Look::Absent),
+            status if status.is_success() => {}
+            _ => return Err(failure(&what, &head, "")),
+        }
+        match answer::length(&head) {
+            Some(length) if length != parcel.size => return Ok(other(&head, format!("{length} bytes"))),
+            _ => {}
+        }
+        let noted = head.headers.get(META_SHA256).and_then(|value| value.to_str().ok()?.parse::<Digest>().ok());
+        match noted {
+            Some(found) if found == parcel.sha256 => Ok(Look::Equal(evidence(&head, "metadata", 0))),
+            Some(found) => Ok(other(&head, format!("the SHA-256 {found}"))),
+            None => self.read_back(parcel).await,
+        }
+    }
+
+    async fn read_back(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
+        let what = format!("GET {}", self.address(&parcel.object));
+        let request = self.request(Method::GET, &parcel.object, &[], &[], Digest::of_nothing())?;
+        let (mut connection, answer) = self.ask(&what, request, Bytes::new()).await?;
+        let (head, content) = answer.into_parts();
+        match head.status {
+            StatusCode::NOT_FOUND => Ok(Look::Absent),
+            StatusCode::FORBIDDEN => Ok(Look::Unknown(describe(&what, &head, &connection.text(&head, content).await))),
+            status if status.is_success() => wire::compare(&mut connection, &what, &head, content, parcel).await,
+            _ => Err(failure(&what, &head, &connection.text(&head, content).await)),
+        }
+    }
+}
+
+impl Remote for S3Remote {
+    fn address(&self, object: &ObjectPath) -> String {
+        format!("{}{}", self.settings.url, encoded(object))
+    }
+
+    fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {
+        Box::pin(self.find(parcel))
+    }
+
+    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        match parcel.size {
+            0..=PUT_BYTES => Box::pin(self.put(parcel, body)),
+            _ => Box::pin(self.send_in_parts(parcel, body)),
+        }
+    }
+
+    fn abandon<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<(), RemoteError>> {
+        Box::pin(async {
+            match parcel.upload.known() {
+                Some(upload) => self.abort(parcel, &upload).await,
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+/// What an answer that is neither a success nor a clash means. The code tells more than the status.
+fn failure(what: &str, head: &response::Parts, text: &str) -> RemoteError {
+    let detail = describe(what, head, text);
+    match xml::element(text, "Code").as_deref() {
+        Some(
+            // Our clock, our pace or our credentials: each may be right the next time.
+            "RequestTimeTooSkewed"
+            | "RequestTimeout"
+            | "ExpiredToken"
+            | "OperationAborted"
+            | "ConditionalRequestConflict"
+            | "InternalError"
+            | "SlowDown"
+            | "ServiceUnavailable",
+        ) => RemoteError::Later { detail, after: None },
+        Some("NotImplemented") => {
+            RemoteError::Refused(format!("{detail}; without `conditional` or `checksums` it may take the file"))
+        }
+        _ => match answer::refusal(what, head, text) {
+            RemoteError::Later { after, .. } => RemoteError::Later { detail, after },
+            _ => RemoteError::Refused(detail),
+        },
+    }
+}
+
+/// An answer in words, for people.
+fn describe(what: &str, head: &response::Parts, text: &str) -> String {
+    let said = [xml::element(text, "Code"), xml::element(text, "Message")];
+    let said = said.into_iter().flatten().collect::<Vec<_>>().join(": ");
+    let said = if said.is_empty() { text } else { &said };
+    answer::describe(what, head, &answer::plain(said.as_bytes()))
+}
+
+fn checksum(sha256: &Digest) -> String {
+    BASE64_STANDARD.encode(sha256.as_bytes())
+}
+
+/// By our own clock: the server compares it with its own.
+fn now() -> Timestamp {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+}

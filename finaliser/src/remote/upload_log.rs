@@ -1,0 +1,87 @@
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ledger::{Lease, Ledger, Renewal, Upload, UploadedPart};
+
+use super::RemoteError;
+
+/// How far an upload in parts is. What it says is in MongoDB before the remote is told anything that relies on it.
+#[derive(Debug)]
+pub struct UploadLog {
+    kept: Option<(Ledger, Lease)>,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug, Default)]
+struct Now {
+    upload: Option<Upload>,
+    sent: u64,
+}
+
+impl UploadLog {
+    /// Kept in the record of the file for as long as the lease holds; `upload` is what the claim found there.
+    pub fn kept(ledger: Ledger, lease: Lease, upload: Option<Upload>) -> Self {
+        Self { kept: Some((ledger, lease)), now: Mutex::new(Now { upload, sent: 0 }) }
+    }
+
+    /// Kept nowhere but here.
+    pub fn unkept(upload: Option<Upload>) -> Self {
+        Self { kept: None, now: Mutex::new(Now { upload, sent: 0 }) }
+    }
+
+    /// The upload that is under way.
+    pub fn known(&self) -> Option<Upload> {
+        self.now().upload.clone()
+    }
+
+    /// Bytes of the parts that were sent under this claim.
+    pub fn sent(&self) -> u64 {
+        self.now().sent
+    }
+
+    /// Begins an upload, in the place of one that there was.
+    pub(super) async fn begin(&self, upload: Upload) -> Result<(), RemoteError> {
+        if let Some((ledger, lease)) = &self.kept {
+            ours(ledger.begin_upload(lease, &upload).await?)?;
+        }
+        self.now().upload = Some(upload);
+        Ok(())
+    }
+
+    /// The remote has a part, of `len` bytes.
+    pub(super) async fn part(&self, upload: &str, part: UploadedPart, len: u64) -> Result<(), RemoteError> {
+        if let Some((ledger, lease)) = &self.kept {
+            ours(ledger.part_uploaded(lease, upload, &part).await?)?;
+        }
+        let mut now = self.now();
+        now.sent += len;
+        if let Some(known) = now.upload.as_mut().filter(|known| known.id == upload) {
+            known.parts.push(part);
+        }
+        Ok(())
+    }
+
+    /// The remote does not have the upload any more.
+    pub(super) async fn forget(&self, upload: &str) -> Result<(), RemoteError> {
+        if let Some((ledger, lease)) = &self.kept {
+            ours(ledger.forget_upload(lease, upload).await?)?;
+        }
+        self.now().upload.take_if(|known| known.id == upload);
+        Ok(())
+    }
+
+    /// The remote has put the parts together. The record says so together with the delivery.
+    pub(super) fn complete(&self) {
+        self.now().upload = None;
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn ours(renewal: Renewal) -> Result<(), RemoteError> {
+    match renewal {
+        Renewal::Kept | Renewal::CancelRequested => Ok(()),
+        Renewal::Lost => Err(RemoteError::Stopped),
+    }
+}

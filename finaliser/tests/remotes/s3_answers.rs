@@ -1,0 +1,133 @@
+//! S3: answers that SeaweedFS does not give on demand.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use finaliser::remote::{Look, RemoteError};
+use servers::Seaweed;
+
+use crate::conformance::Place;
+use crate::parcel::{bytes, later, parcel, refused, send, within};
+use crate::s3::{Bucket, MIB, next_claim};
+use crate::scripted_proxy::{Action, ScriptedProxy};
+
+fn xml(status: &str, code: &str) -> Action {
+    let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>said so</Message></Error>");
+    let length = text.len();
+    Action::Answer(format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\n\r\n{text}"
+    ))
+}
+
+/// A bucket behind a proxy that acts on the `nth` request whose first line has all of `marks`.
+async fn behind(
+    marks: &'static [&'static str],
+    nth: usize,
+    action: impl Fn() -> Action + Send + Sync + 'static,
+) -> (Bucket, ScriptedProxy) {
+    let seaweed = servers::shared_seaweed().await.unwrap_or_else(|error| panic!("{error}"));
+    let server = seaweed.s3_url().replace("http://", "").replace('/', "");
+    let count = AtomicUsize::new(0);
+    let script = move |line: &str| {
+        let marked = marks.iter().all(|mark| line.contains(mark));
+        if marked && count.fetch_add(1, Ordering::Relaxed) + 1 == nth { action() } else { Action::Pass }
+    };
+    let proxy = ScriptedProxy::start(server, script).await;
+    let url = format!("http://{}/{}/{}/", proxy.address, Seaweed::BUCKET, contract::FileId::generate());
+    let folder = url.rsplit('/').nth(1).unwrap().to_owned();
+    let mut bucket = Bucket::new(|settings| settings.url = url).await;
+    bucket.folder = folder;
+    (bucket, proxy)
+}
+
+const CREATE: &[&str] = &["POST ", "?uploads="];
+const PART: &[&str] = &["PUT ", "partNumber="];
+const COMPLETE: &[&str] = &["POST ", "?uploadId="];
+
+fn count(proxy: &ScriptedProxy, marks: &[&str]) -> usize {
+    proxy.seen().iter().filter(|line| marks.iter().all(|mark| line.contains(mark))).count()
+}
+
+#[tokio::test]
+async fn an_error_inside_a_success_is_an_error() {
+    let (bucket, proxy) = behind(COMPLETE, 1, || xml("200 OK", "InternalError")).await;
+    let content = bytes(17 * MIB);
+    let parcel = parcel("x", &content);
+    let (detail, _) = later(send(&*bucket.remote, &parcel, &content).await);
+    assert!(detail.contains("InternalError: said so"), "{detail}");
+    assert_eq!(bucket.stored("x"), None);
+    // The parts are there still.
+    let evidence = send(&*bucket.remote, &next_claim(&parcel), &content).await.unwrap();
+    assert_eq!((evidence.sent, count(&proxy, PART), count(&proxy, CREATE)), (0, 3, 1));
+    assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
+}
+
+#[tokio::test]
+async fn a_conflict_at_the_end_starts_a_new_upload() {
+    let (bucket, proxy) = behind(COMPLETE, 1, || xml("409 Conflict", "ConditionalRequestConflict")).await;
+    let content = bytes(9 * MIB);
+    let parcel = parcel("x", &content);
+    later(send(&*bucket.remote, &parcel, &content).await);
+    assert_eq!(parcel.upload.known(), None);
+    assert_eq!(count(&proxy, &["DELETE ", "uploadId="]), 1, "the old one is aborted");
+    send(&*bucket.remote, &parcel, &content).await.unwrap();
+    assert_eq!((count(&proxy, CREATE), count(&proxy, PART)), (2, 4));
+    assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
+}
+
+#[tokio::test]
+async fn a_clash_at_the_end_replaces_nothing() {
+    let (bucket, _proxy) = behind(COMPLETE, 1, || xml("412 Precondition Failed", "PreconditionFailed")).await;
+    let content = bytes(9 * MIB);
+    let sent = send(&*bucket.remote, &parcel("x", &content), &content).await;
+    assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+}
+
+#[tokio::test]
+async fn an_end_whose_answer_is_lost_is_found() {
+    let (bucket, _proxy) = behind(COMPLETE, 1, || Action::Swallow).await;
+    let content = bytes(9 * MIB);
+    let parcel = parcel("x", &content);
+    later(send(&*bucket.remote, &parcel, &content).await);
+    let found = within(bucket.remote.look(&next_claim(&parcel))).await;
+    assert!(matches!(&found, Ok(Look::Equal(evidence)) if evidence.proof == "metadata"), "{found:?}");
+    within(bucket.remote.abandon(&parcel)).await.unwrap();
+    assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
+}
+
+#[tokio::test]
+async fn a_part_that_breaks_off_is_sent_again() {
+    let (bucket, proxy) = behind(PART, 2, || Action::CutAfter(3 * MIB)).await;
+    let content = bytes(17 * MIB);
+    let parcel = parcel("x", &content);
+    later(send(&*bucket.remote, &parcel, &content).await);
+    let done = parcel.upload.known().unwrap().parts.len();
+    let next = next_claim(&parcel);
+    let evidence = send(&*bucket.remote, &next, &content).await.unwrap();
+    assert!(evidence.sent < content.len() as u64 || done == 0, "{evidence:?} after {done} parts");
+    assert!(count(&proxy, PART) <= 3 + 3 - done);
+    assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
+}
+
+#[tokio::test]
+async fn codes_tell_more_than_statuses() {
+    let content = bytes(100);
+    for (status, code) in [
+        ("400 Bad Request", "ExpiredToken"),
+        ("400 Bad Request", "RequestTimeout"),
+        ("403 Forbidden", "RequestTimeTooSkewed"),
+        ("503 Slow Down", "SlowDown"),
+    ] {
+        let (bucket, _proxy) = behind(&["PUT "], 1, move || xml(status, code)).await;
+        let (detail, _) = later(send(&*bucket.remote, &parcel("x", &content), &content).await);
+        assert!(detail.contains(code), "{detail}");
+    }
+    for (status, code) in [
+        ("403 Forbidden", "AccessDenied"),
+        ("404 Not Found", "NoSuchBucket"),
+        ("501 Not Implemented", "NotImplemented"),
+    ] {
+        let (bucket, _proxy) = behind(&["PUT "], 1, move || xml(status, code)).await;
+        let detail = refused(send(&*bucket.remote, &parcel("x", &content), &content).await);
+        assert!(detail.contains(code), "{detail}");
+    }
+}

@@ -1,0 +1,78 @@
+use contract::Digest;
+use mongodb::bson::{Document, doc};
+use serde::{Deserialize, Serialize};
+
+use crate::bson_form::literal;
+use crate::hold::to_bson;
+use crate::{Lease, Ledger, LedgerError, Renewal};
+
+/// An upload in parts that a remote keeps for us, so that whoever holds the file next goes on where the last one stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// What the remote calls it.
+    pub id: String,
+    /// The address of the file there, without secrets: at another address it is of no use.
+    pub address: String,
+    /// Bytes of each part but the last.
+    pub part_size: u64,
+    /// The parts that the remote has, in the order in which they were done. Of a number that comes twice the later counts.
+    #[serde(default)]
+    pub parts: Vec<UploadedPart>,
+}
+
+/// A part that a remote has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadedPart {
+    /// Its place, from 1 on.
+    pub number: u32,
+    /// What the remote wants to hear of it at the end.
+    pub etag: String,
+    /// SHA-256 of what was sent. A part counts only for bytes with this hash, whatever MongoDB gives back by then.
+    pub sha256: Digest,
+}
+
+impl Ledger {
+    /// Records an upload before its first part is sent, in the place of one that there was.
+    ///
+    /// Neither this nor the calls below change a state, so `version` stays.
+    pub async fn begin_upload(&self, lease: &Lease, upload: &Upload) -> Result<Renewal, LedgerError> {
+        let set = doc! { "$set": { "delivery.upload": literal(to_bson(upload)?) } };
+        self.change_upload("recording an upload", lease.filter(), vec![set]).await
+    }
+
+    /// Records a part that the remote has.
+    pub async fn part_uploaded(
+        &self,
+        lease: &Lease,
+        upload: &str,
+        part: &UploadedPart,
+    ) -> Result<Renewal, LedgerError> {
+        let parts = doc! { "$concatArrays": ["$delivery.upload.parts", [literal(to_bson(part)?)]] };
+        let set = doc! { "$set": { "delivery.upload.parts": parts } };
+        self.change_upload("recording a part of an upload", of(lease, upload), vec![set]).await
+    }
+
+    /// Forgets an upload that the remote does not have any more.
+    pub async fn forget_upload(&self, lease: &Lease, upload: &str) -> Result<Renewal, LedgerError> {
+        let unset = doc! { "$unset": "delivery.upload" };
+        self.change_upload("forgetting an upload", of(lease, upload), vec![unset]).await
+    }
+
+    async fn change_upload(
+        &self,
+        doing: &'static str,
+        filter: Document,
+        pipeline: Vec<Document>,
+    ) -> Result<Renewal, LedgerError> {
+        let files = self.files.clone();
+        let changed = self.run(doing, async move { files.update_one(filter, pipeline).await }).await?;
+        Ok(if changed.matched_count == 1 { Renewal::Kept } else { Renewal::Lost })
+    }
+}
+
+/// The record as long as it has that upload; what came of an older one is of no use.
+fn of(lease: &Lease, upload: &str) -> Document {
+    let mut filter = lease.filter();
+    filter.insert("delivery.upload.id", upload);
+    filter
+}

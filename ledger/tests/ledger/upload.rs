@@ -1,0 +1,82 @@
+//! Uploads in parts: who may record them, and what the next holder finds.
+
+use contract::Digest;
+use ledger::{Renewal, Upload, UploadedPart};
+
+use crate::stage::{Stage, problem, receipt};
+
+fn upload(id: &str) -> Upload {
+    let address = "https://s3.example/$bucket/b.bin".to_owned();
+    Upload { id: id.to_owned(), address, part_size: 8 << 20, parts: Vec::new() }
+}
+
+fn part(number: u32, content: &[u8]) -> UploadedPart {
+    UploadedPart { number, etag: format!("\"$etag-{number}\""), sha256: Digest::of(content) }
+}
+
+#[tokio::test]
+async fn the_next_holder_finds_what_the_last_one_recorded() {
+    let stage = Stage::set().await;
+    let held = stage.delivering(b"abc").await;
+    let file = held.lease.file;
+    assert_eq!(held.file.delivery.as_ref().unwrap().upload, None);
+    let mut expected = upload("$one");
+    assert_eq!(stage.ledger.begin_upload(&held.lease, &expected).await.unwrap(), Renewal::Kept);
+    for part in [part(2, b"b"), part(1, b"a"), part(2, b"c")] {
+        assert_eq!(stage.ledger.part_uploaded(&held.lease, "$one", &part).await.unwrap(), Renewal::Kept);
+        expected.parts.push(part);
+    }
+    let record = stage.record(file).await;
+    assert_eq!(record.version, held.file.version, "no state changed");
+
+    stage.ledger.retry_later(&held.lease, &problem(), std::time::Duration::ZERO).await.unwrap().unwrap();
+    let next = stage.claim_delivering(file).await;
+    let delivery = next.file.delivery.unwrap();
+    assert!(delivery.resumed);
+    assert_eq!(delivery.upload, Some(expected));
+    assert_eq!(stage.ledger.forget_upload(&next.lease, "$one").await.unwrap(), Renewal::Kept);
+    assert_eq!(stage.record(file).await.delivery.unwrap().upload, None);
+}
+
+#[tokio::test]
+async fn who_lost_the_file_records_nothing() {
+    let stage = Stage::set().await;
+    let held = stage.delivering(b"abc").await;
+    let file = held.lease.file;
+    stage.ledger.begin_upload(&held.lease, &upload("one")).await.unwrap();
+    stage.end_lease(file).await;
+    stage.claim_delivering(file).await;
+    let before = stage.document(file).await;
+    assert_eq!(stage.ledger.begin_upload(&held.lease, &upload("two")).await.unwrap(), Renewal::Lost);
+    assert_eq!(stage.ledger.part_uploaded(&held.lease, "one", &part(1, b"a")).await.unwrap(), Renewal::Lost);
+    assert_eq!(stage.ledger.forget_upload(&held.lease, "one").await.unwrap(), Renewal::Lost);
+    assert_eq!(stage.document(file).await, before);
+}
+
+#[tokio::test]
+async fn a_part_belongs_to_its_upload() {
+    let stage = Stage::set().await;
+    let held = stage.delivering(b"abc").await;
+    stage.ledger.begin_upload(&held.lease, &upload("one")).await.unwrap();
+    stage.ledger.part_uploaded(&held.lease, "one", &part(1, b"a")).await.unwrap();
+    stage.ledger.begin_upload(&held.lease, &upload("two")).await.unwrap();
+    assert_eq!(stage.ledger.part_uploaded(&held.lease, "one", &part(2, b"b")).await.unwrap(), Renewal::Lost);
+    assert_eq!(stage.ledger.forget_upload(&held.lease, "one").await.unwrap(), Renewal::Lost);
+    assert_eq!(stage.record(held.lease.file).await.delivery.unwrap().upload, Some(upload("two")));
+}
+
+#[tokio::test]
+async fn what_was_delivered_has_no_upload_and_what_failed_keeps_it() {
+    let stage = Stage::set().await;
+    for delivered in [true, false] {
+        let held = stage.delivering(b"abc").await;
+        stage.ledger.begin_upload(&held.lease, &upload("one")).await.unwrap();
+        match delivered {
+            true => stage.ledger.delivered(&held.lease, &receipt(&held)).await.unwrap().unwrap(),
+            false => stage.ledger.fail(&held.lease, &problem()).await.unwrap().unwrap(),
+        };
+        // For whoever clears up at the remote.
+        let kept = stage.record(held.lease.file).await.delivery.unwrap().upload;
+        assert_eq!(kept, (!delivered).then(|| upload("one")));
+    }
+}

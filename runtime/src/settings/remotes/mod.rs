@@ -1,0 +1,165 @@
+mod s3;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use contract::NameTemplate;
+use serde::Deserialize;
+
+pub use s3::{S3Credentials, S3Remote};
+
+/// A remote as configured: `[remotes.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum RemoteSettings {
+    /// A server that takes files by PUT.
+    Http(HttpRemote),
+    /// A folder on this machine or a mounted share.
+    Directory(DirectoryRemote),
+    /// A bucket of S3, or of a server that speaks like it.
+    S3(S3Remote),
+}
+
+/// What happens to a file whose name is taken at the remote before anything was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnClash {
+    /// The file is given up, whatever has the name.
+    #[default]
+    Refuse,
+    /// The same bytes count as delivered; for anything else the file is given up.
+    Skip,
+    /// The same bytes count as delivered; anything else is replaced.
+    Replace,
+}
+
+/// `kind = "http"`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpRemote {
+    /// Where files go: `http` or `https`, ending in `/`; the file's name is appended, percent-encoded as one segment.
+    pub url: String,
+    /// Certificates (PEM) to trust instead of the public authorities.
+    pub ca_file: Option<PathBuf>,
+    /// How long one read or write of the connection may take, in milliseconds (100 to 600,000). Never a limit for the whole.
+    #[serde(default = "idle_timeout_ms")]
+    pub idle_timeout_ms: u64,
+    /// What happens where the name is taken.
+    #[serde(default)]
+    pub on_clash: OnClash,
+    /// How files are named there.
+    #[serde(default)]
+    pub name: NameTemplate,
+}
+
+/// `kind = "directory"`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectoryRemote {
+    /// The folder. It must exist; `.waybill/` in it holds what is being written.
+    pub path: PathBuf,
+    /// What happens where the name is taken.
+    #[serde(default)]
+    pub on_clash: OnClash,
+    /// How files are named there; folders are made as needed.
+    #[serde(default)]
+    pub name: NameTemplate,
+}
+
+/// The default of `idle_timeout_ms`.
+const fn idle_timeout_ms() -> u64 {
+    30_000
+}
+
+impl RemoteSettings {
+    /// The word for the kind in settings and receipts.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+            Self::Directory(_) => "directory",
+            Self::S3(_) => "s3",
+        }
+    }
+
+    /// What happens to a file whose name is taken there.
+    pub const fn on_clash(&self) -> OnClash {
+        match self {
+            Self::Http(http) => http.on_clash,
+            Self::Directory(directory) => directory.on_clash,
+            Self::S3(s3) => s3.on_clash,
+        }
+    }
+
+    /// How files are named there.
+    pub const fn name(&self) -> &NameTemplate {
+        match self {
+            Self::Http(http) => &http.name,
+            Self::Directory(directory) => &directory.name,
+            Self::S3(s3) => &s3.name,
+        }
+    }
+
+    /// What is wrong with the values, if anything; checked at the start.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Http(http) => {
+                server_folder(&http.url)?;
+                idle_timeout(http.idle_timeout_ms)?;
+            }
+            Self::S3(s3) => s3.check()?,
+            Self::Directory(directory) => {
+                if !directory.path.is_absolute() {
+                    return Err(format!("path: expected an absolute path, found {}", directory.path.display()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks whether `url` is the address of a folder at a server, without secrets in it.
+pub(super) fn server_folder(url: &str) -> Result<(), String> {
+    if !(url.starts_with("http://") || url.starts_with("https://")) || !url.ends_with('/') {
+        return Err(format!("url: expected http:// or https:// and a '/' at the end, found {url:?}"));
+    }
+    if url.contains('@') || url.contains(['?', '#']) {
+        return Err("url: expected no user, password, query or fragment in it".into());
+    }
+    Ok(())
+}
+
+pub(super) fn idle_timeout(ms: u64) -> Result<(), String> {
+    bounded("idle_timeout_ms", ms, 100..=600_000)
+}
+
+pub(super) fn bounded(key: &str, value: u64, bounds: std::ops::RangeInclusive<u64>) -> Result<(), String> {
+    if bounds.contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{key}: expected {} to {}, found {value}", bounds.start(), bounds.end()))
+}
+
+impl HttpRemote {
+    /// A server, with all else as it is by default.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            ca_file: None,
+            idle_timeout_ms: idle_timeout_ms(),
+            on_clash: OnClash::default(),
+            name: NameTemplate::default(),
+        }
+    }
+
+    /// How long one read or write of the connection may take.
+    pub const fn idle_timeout(&self) -> Duration {
+        Duration::from_millis(self.idle_timeout_ms)
+    }
+}
+
+impl DirectoryRemote {
+    /// A folder, with all else as it is by default.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), on_clash: OnClash::default(), name: NameTemplate::default() }
+    }
+}

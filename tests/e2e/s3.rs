@@ -1,0 +1,142 @@
+//! A bucket, on a server that others wrote: parts, and what a finaliser that dies leaves to the next.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use contract::{Digest, Hasher, Role};
+use harness::{Options, System, until};
+use mongodb::bson::{Document, doc};
+use rustix::process::Signal;
+use serde_json::json;
+use servers::Seaweed;
+
+use crate::remotes::{assert_error, damage};
+
+const MIB: u64 = 1024 * 1024;
+
+/// A folder of its own in the bucket.
+struct Bucket {
+    seaweed: &'static Seaweed,
+    folder: String,
+}
+
+impl Bucket {
+    async fn new() -> Self {
+        let seaweed = servers::shared_seaweed().await.unwrap_or_else(|error| panic!("{error}"));
+        Self { seaweed, folder: contract::FileId::generate().to_string() }
+    }
+
+    /// A plain system with this as the remote `bucket`.
+    fn options(&self) -> Options {
+        let toml = format!(
+            "[remotes.bucket]\nkind = \"s3\"\nurl = \"{}{}/{}/\"\naccess_key = {:?}\nsecret_key = {:?}\n\
+             in_flight_bytes = {}\n",
+            self.seaweed.s3_url(),
+            Seaweed::BUCKET,
+            self.folder,
+            Seaweed::ACCESS_KEY,
+            Seaweed::SECRET_KEY,
+            16 * MIB,
+        );
+        Options { toml, ..Options::default() }
+    }
+
+    /// Size and hash of what is there, seen by WebDAV.
+    fn object(&self, name: &str) -> Option<(u64, Digest)> {
+        let host = self.seaweed.webdav_url().replace("http://", "").replace('/', "");
+        let mut stream = TcpStream::connect(&host).unwrap();
+        let path = format!("/buckets/{}/{}/{name}", Seaweed::BUCKET, self.folder);
+        // Of this version no answer is cut into chunks.
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        match &head[9..12] {
+            b"200" => {}
+            b"404" => return None,
+            _ => panic!("{}", String::from_utf8_lossy(&head)),
+        }
+        let (mut hasher, mut size, mut buffer) = (Hasher::new(), 0, vec![0; 64 * 1024]);
+        loop {
+            match stream.read(&mut buffer).unwrap() {
+                0 => return Some((size, hasher.finish())),
+                count => {
+                    size += count as u64;
+                    hasher.update(&buffer[..count]);
+                }
+            }
+        }
+    }
+}
+
+/// How many parts of an upload are recorded; `None` where there is no upload.
+async fn parts(system: &System, name: &str) -> Option<usize> {
+    let files = system.database().await.collection::<Document>("files");
+    let record = files.find_one(doc! { "name": name }).await.unwrap()?;
+    let upload = record.get_document("delivery").ok()?.get_document("upload").ok()?;
+    Some(upload.get_array("parts").unwrap().len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_and_large_files_arrive_in_a_bucket() {
+    let bucket = Bucket::new().await;
+    let system = System::start(bucket.options()).await;
+    for (name, size, proofs) in [
+        ("empty", 0, ["put", "checksum"]),
+        ("small", 70_000, ["put", "checksum"]),
+        ("large", 20 * MIB + 3, ["parts", "checksum"]),
+    ] {
+        let (file, content) = system.send(name, size, "bucket").await;
+        let receipt = &system.api.until_state(&file, "delivered").await["receipt"];
+        assert_eq!(bucket.object(name), Some((content.size, content.sha256)));
+        assert_eq!((&receipt["bytes_sent"], &receipt["remote"]["kind"]), (&json!(size), &json!("s3")));
+        assert!(proofs.contains(&receipt["remote"]["proof"].as_str().unwrap()), "{receipt}");
+        assert!(receipt["remote"]["etag"].is_string());
+        assert!(!receipt.to_string().contains(Seaweed::SECRET_KEY));
+        assert_eq!(parts(&system, name).await, None);
+    }
+    // The name is taken.
+    let (file, _) = system.send("small", 1000, "bucket").await;
+    assert_error(&system.api.until_state(&file, "failed").await, "remote-clash", "/small");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_finaliser_sends_only_the_parts_that_are_missing() {
+    const SIZE: u64 = 96 * MIB + 11;
+    let bucket = Bucket::new().await;
+    let mut system = System::start(Options { work: "lease_ms = 2000".into(), ..bucket.options() }).await;
+    let (file, content) = system.send("large", SIZE, "bucket").await;
+    let mut least = 0;
+    for number in 0..2 {
+        let wanted = least + 3;
+        until("some parts are there", async || (parts(&system, "large").await >= Some(wanted)).then_some(())).await;
+        let finaliser = format!("finaliser-{number}");
+        system.process(&finaliser).signal(Signal::KILL);
+        system.process(&finaliser).wait();
+        least = parts(&system, "large").await.expect("it was killed too late");
+        assert_eq!(bucket.object("large"), None, "nothing is visible before the end");
+        system.start_service(Role::Finaliser, number + 1);
+    }
+    let receipt = &system.api.until_state(&file, "delivered").await["receipt"];
+    assert_eq!(bucket.object("large"), Some((content.size, content.sha256)));
+    assert_eq!(receipt["attempts"], 3);
+    assert_eq!(receipt["bytes_sent"], SIZE - least as u64 * 8 * MIB, "{least} parts were there");
+    assert_eq!(receipt["guarantee"], "exactly-once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_wrong_content_are_given_back() {
+    let bucket = Bucket::new().await;
+    let system = System::start(bucket.options()).await;
+    let (file, content) = system.store("damaged", 33 * MIB).await;
+    damage(&system, &file, false, 30).await;
+    let body = json!({ "remote": "bucket" });
+    system.api.finalise(&file, &content.sha256.to_string(), &body).await.expect(202);
+    let failed = system.api.until_state(&file, "failed").await;
+    assert_error(&failed, "content-wrong", "because of the chunks 30");
+    assert_eq!(bucket.object("damaged"), None);
+    assert_eq!(parts(&system, "damaged").await, None, "the upload is still there");
+}
