@@ -75,7 +75,6 @@ pub struct Proxy {
 struct Seen {
     armed: AtomicBool,
     flipped: AtomicU64,
-    bytes: AtomicU64,
 }
 
 impl Proxy {
@@ -128,11 +127,6 @@ impl Proxy {
     /// How many bytes were flipped so far.
     pub fn flipped(&self) -> u64 {
         self.seen.flipped.load(Ordering::SeqCst)
-    }
-
-    /// How many bytes went through so far, both ways together.
-    pub fn bytes(&self) -> u64 {
-        self.seen.bytes.load(Ordering::SeqCst)
     }
 }
 
@@ -246,7 +240,6 @@ async fn pump(
         }
         to.write_all(bytes).await?;
         passed += count as u64;
-        seen.bytes.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
 
