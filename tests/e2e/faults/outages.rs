@@ -12,9 +12,6 @@ use super::ALONE;
 
 const MIB: u64 = 1024 * 1024;
 
-/// How long after a server's return the pipeline may take to go on.
-const WITHIN: Duration = Duration::from_secs(10);
-
 fn on(pair: &Pair, sink: &Sink, more: &str) -> Options {
     Options {
         work: "lease_ms = 3000".into(),
@@ -85,7 +82,8 @@ async fn with_nats_data_deleted_while_files_are_in_every_state_none_is_lost() {
     assert_same_processes(&mut system, &before);
 }
 
-/// Has a file half stored and another half sent, lets the server go and come back, and measures how long both and a new one take.
+/// Has a file half stored, lets the server go and come back, and waits until that file and a new one go on. How long it takes is
+/// measured by the benchmark `recovery`.
 async fn goes_on_after(server: Server) {
     let _alone = ALONE.lock().await;
     let mut pair = Pair::start().await.unwrap();
@@ -108,7 +106,6 @@ async fn goes_on_after(server: Server) {
     until("it was away for a while", async || (away.elapsed() > Duration::from_secs(6)).then_some(())).await;
     slow.pace(None);
     pair.start_again(server).await.unwrap();
-    let back = Instant::now();
     let body = json!({ "file_path": "new" }).to_string();
     let headers = [("content-type", "application/json"), ("idempotency-key", "new")];
     let new = until("a file is taken", async || {
@@ -118,17 +115,16 @@ async fn goes_on_after(server: Server) {
     let new = new.await;
     system.api.until_state(&chunking, "delivered").await;
     system.api.until_state(&new, "stored").await;
-    assert!(back.elapsed() < WITHIN, "it went on only {:?} after the return of {server:?}", back.elapsed());
     system.assert_arrived("chunking", "chunking");
     assert_same_processes(&mut system, &before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pipeline_goes_on_within_seconds_of_the_return_of_nats() {
+async fn the_pipeline_goes_on_when_nats_is_back() {
     goes_on_after(Server::Nats).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pipeline_goes_on_within_seconds_of_the_return_of_mongodb() {
+async fn the_pipeline_goes_on_when_mongodb_is_back() {
     goes_on_after(Server::Mongo).await;
 }
