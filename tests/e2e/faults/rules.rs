@@ -1,7 +1,7 @@
 //! The checker itself: that each of its rules goes red when what it guards is broken.
 
 use contract::{Digest, FileId};
-use harness::checker::{Case, Rule, Sent, Violation, check};
+use harness::checker::{Case, Rule, Sent, Violation, check, sound};
 use harness::{Content, Options, Sink, System};
 use mongodb::bson::{Document, doc};
 
@@ -183,4 +183,16 @@ async fn events_that_are_missing_or_wrong_are_noticed() {
     stage.assert_only(Rule::Told, "may not follow").await;
     stream.purge().await.unwrap();
     stage.assert_only(Rule::Told, "there is no event of").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_that_is_missing_is_noticed_by_the_doctor() {
+    let stage = Stage::start().await;
+    assert_eq!(sound(&stage.system), []);
+    let (file, _) = stage.system.store("three", 3 << 20).await;
+    harness::until("all is told", async || sound(&stage.system).is_empty().then_some(())).await;
+    let chunks = stage.system.database().await.collection::<Document>("chunks");
+    chunks.find_one_and_delete(doc! {}).sort(doc! { "_id": -1 }).await.unwrap();
+    let broken = sound(&stage.system);
+    assert!(broken.iter().any(|found| found.rule == Rule::Sound && found.what.contains(&file)), "{broken:?}");
 }
