@@ -8,12 +8,52 @@ use std::time::Duration;
 use finaliser::remote::{Evidence, RemoteError};
 use tokio::sync::oneshot;
 
+use runtime::settings::{HttpRemote, RemoteSettings, Secret};
+
 use crate::parcel::{IMPATIENT, PATIENT, bytes, http, later, open_body, open_http, parcel, refused, send, within};
 use crate::raw_server::{answer, raw_server, read_body, read_head, read_to_end, write_until_closed};
 use crate::storing_server::StoringServer;
 
 /// More than the buffers of any pair of sockets hold.
 const LARGE: usize = 32 * 1024 * 1024;
+
+#[tokio::test]
+async fn credentials_and_fields_of_the_settings_are_sent() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hush-first\n").unwrap();
+    let secret = |text: &str| Some(Secret::new(text.to_owned()));
+    let basic = |remote: &mut HttpRemote| {
+        (remote.username, remote.password) = (Some("ada".into()), secret("hush:pass"));
+        remote.headers = [("X-Tenant".to_owned(), Secret::new("hush-tenant".into()))].into();
+    };
+    let bearer = |remote: &mut HttpRemote| remote.token_file = Some(file.path().to_owned());
+    type Change<'a> = &'a dyn Fn(&mut HttpRemote);
+    let changes: [(Change<'_>, &[&str]); 2] = [
+        (&basic, &["authorization: basic ywrhomh1c2g6cgfzcw==", "x-tenant: hush-tenant"]),
+        (&bearer, &["authorization: bearer hush-second"]),
+    ];
+    for (change, lines) in changes {
+        let (url, server) = raw_server(|mut stream| {
+            let head = read_head(&mut stream);
+            answer(&mut stream, "HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
+            head
+        });
+        let mut settings = HttpRemote::new(&url);
+        change(&mut settings);
+        let remote = finaliser::remote::open(&RemoteSettings::Http(settings)).unwrap();
+        assert!(!format!("{remote:?}").contains("hush"));
+        // A token may be renewed while the service runs.
+        std::fs::write(file.path(), "hush-second\n").unwrap();
+        let detail = refused(send(&*remote, &parcel("x", b""), b"").await);
+        assert!(!detail.contains("hush"), "{detail}");
+        let head = server.join().unwrap().to_lowercase();
+        for line in lines {
+            assert!(head.lines().any(|found| found == *line), "{line} is not in {head}");
+        }
+    }
+    let gone = HttpRemote { token_file: Some("/no/token".into()), ..HttpRemote::new("http://127.0.0.1:1/") };
+    assert!(refused(finaliser::remote::open(&RemoteSettings::Http(gone))).contains("/no/token"));
+}
 
 #[tokio::test]
 async fn a_request_on_the_wire() {
@@ -40,6 +80,7 @@ async fn a_request_on_the_wire() {
             &format!("host: {host}"),
             &format!("content-length: {size}"),
             "content-type: application/octet-stream",
+            &format!("idempotency-key: \"{}\"", parcel.file_id),
             "if-none-match: *",
             &format!("repr-digest: {}", parcel.sha256.to_repr_digest().to_lowercase()),
             &format!("user-agent: waybill/{}", env!("CARGO_PKG_VERSION")),

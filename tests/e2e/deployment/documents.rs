@@ -8,7 +8,7 @@ use contract::State;
 use super::sample::keys;
 use super::{file, text};
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -16,6 +16,7 @@ const DOCUMENTS: [&str; 7] = [
     "docs/operations.md",
     "docs/performance.md",
     "docs/reliability.md",
+    "docs/remotes.md",
 ];
 
 /// All of them, decisions too.

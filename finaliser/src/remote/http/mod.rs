@@ -1,15 +1,22 @@
 //! A server that takes files by PUT.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use contract::{Digest, ObjectPath};
 use futures_util::future::BoxFuture;
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
 use hyper::http::{request, response};
 use hyper::{Method, Request, Response, StatusCode, Uri, header};
-use runtime::settings::HttpRemote as Settings;
+use runtime::settings::{HttpCredentials, HttpRemote as Settings};
 
-use super::wire::{self, Connection, Connector, USER_AGENT, Uploaded, answer, encoded, evidence, on_condition, other};
+use super::wire::{
+    self, Connection, Connector, USER_AGENT, Uploaded, answer, encoded, evidence, later, on_condition, other,
+};
 use super::{Body, Evidence, Look, Parcel, Remote, RemoteError};
+
+/// As draft-ietf-httpapi-idempotency-key-header has it: a string in quotes.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// RFC 9530; the `http` crate has no name for it.
 const REPR_DIGEST: &str = "repr-digest";
@@ -17,7 +24,7 @@ const REPR_DIGEST: &str = "repr-digest";
 /// A server that takes files by PUT, says by HEAD what it has, and gives it back by GET.
 #[derive(Debug)]
 pub(super) struct HttpRemote {
-    url: String,
+    settings: Settings,
     path: String,
     host: header::HeaderValue,
     connector: Connector,
@@ -31,10 +38,11 @@ impl HttpRemote {
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(wrong("expected http:// or https://"));
         }
+        settings.credentials().map_err(|error| RemoteError::Refused(error.to_string()))?;
         let authority = uri.authority().ok_or_else(|| wrong("expected a host in it"))?;
         let host = authority.as_str().try_into().map_err(|_| wrong("expected a plain host name"))?;
         Ok(Self {
-            url: settings.url.clone(),
+            settings: settings.clone(),
             path: uri.path().to_owned(),
             host,
             connector: Connector::open(&uri, settings.ca_file.as_deref(), settings.idle_timeout())?,
@@ -44,7 +52,9 @@ impl HttpRemote {
     async fn put(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
         let what = format!("PUT {}", self.address(&parcel.object));
         let request = self
-            .request(Method::PUT, &parcel.object)
+            .request(Method::PUT, &parcel.object)?
+            // The same for every attempt: a server that knows such keys does it once.
+            .header(IDEMPOTENCY_KEY, format!("\"{}\"", parcel.file_id))
             .header(header::CONTENT_LENGTH, parcel.size)
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(REPR_DIGEST, parcel.sha256.to_repr_digest());
@@ -100,26 +110,49 @@ impl HttpRemote {
         object: &ObjectPath,
     ) -> Result<(Connection<Empty<Bytes>>, Response<Incoming>), RemoteError> {
         let request = self
-            .request(method, object)
+            .request(method, object)?
             .body(Empty::new())
             .map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
         self.connector.exchange(what, request).await
     }
 
-    fn request(&self, method: Method, object: &ObjectPath) -> request::Builder {
-        Request::builder()
+    fn request(&self, method: Method, object: &ObjectPath) -> Result<request::Builder, RemoteError> {
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{}", self.path, encoded(object)))
             .header(header::HOST, self.host.clone())
             .header(header::USER_AGENT, USER_AGENT)
             // Lengths and hashes are those of the file, not of a compressed form of it.
-            .header(header::ACCEPT_ENCODING, "identity")
+            .header(header::ACCEPT_ENCODING, "identity");
+        for (name, value) in &self.settings.headers {
+            request = request.header(name, value.expose());
+        }
+        Ok(match self.authorization()? {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization),
+            None => request,
+        })
+    }
+
+    fn authorization(&self) -> Result<Option<header::HeaderValue>, RemoteError> {
+        // A file with a credential may be missing for a moment while it is renewed.
+        let credentials = self.settings.credentials().map_err(|error| later("credentials", &error.to_string()))?;
+        let text = match credentials {
+            None => return Ok(None),
+            Some(HttpCredentials::Bearer(token)) => format!("Bearer {}", token.expose()),
+            Some(HttpCredentials::Basic(user, password)) => {
+                format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", password.expose())))
+            }
+        };
+        let mut value = header::HeaderValue::try_from(text)
+            .map_err(|_| RemoteError::Refused("credentials: expected them on one line".into()))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 }
 
 impl Remote for HttpRemote {
     fn address(&self, object: &ObjectPath) -> String {
-        format!("{}{}", self.url, encoded(object))
+        format!("{}{}", self.settings.url, encoded(object))
     }
 
     fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {

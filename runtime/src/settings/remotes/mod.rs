@@ -1,11 +1,12 @@
+mod http;
 mod s3;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use contract::NameTemplate;
 use serde::Deserialize;
 
+pub use http::{HttpCredentials, HttpRemote};
 pub use s3::{S3Credentials, S3Remote};
 
 /// A remote as configured: `[remotes.NAME]`.
@@ -31,25 +32,6 @@ pub enum OnClash {
     Skip,
     /// The same bytes count as delivered; anything else is replaced.
     Replace,
-}
-
-/// `kind = "http"`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HttpRemote {
-    /// Where files go: `http` or `https`, ending in `/`; the file's name is appended, percent-encoded as one segment.
-    pub url: String,
-    /// Certificates (PEM) to trust instead of the public authorities.
-    pub ca_file: Option<PathBuf>,
-    /// How long one read or write of the connection may take, in milliseconds (100 to 600,000). Never a limit for the whole.
-    #[serde(default = "idle_timeout_ms")]
-    pub idle_timeout_ms: u64,
-    /// What happens where the name is taken.
-    #[serde(default)]
-    pub on_clash: OnClash,
-    /// How files are named there.
-    #[serde(default)]
-    pub name: NameTemplate,
 }
 
 /// `kind = "directory"`.
@@ -102,10 +84,7 @@ impl RemoteSettings {
     /// What is wrong with the values, if anything; checked at the start.
     pub(super) fn check(&self) -> Result<(), String> {
         match self {
-            Self::Http(http) => {
-                server_folder(&http.url)?;
-                idle_timeout(http.idle_timeout_ms)?;
-            }
+            Self::Http(http) => http.check()?,
             Self::S3(s3) => s3.check()?,
             Self::Directory(directory) => {
                 if !directory.path.is_absolute() {
@@ -137,24 +116,6 @@ pub(super) fn bounded(key: &str, value: u64, bounds: std::ops::RangeInclusive<u6
         return Ok(());
     }
     Err(format!("{key}: expected {} to {}, found {value}", bounds.start(), bounds.end()))
-}
-
-impl HttpRemote {
-    /// A server, with all else as it is by default.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            ca_file: None,
-            idle_timeout_ms: idle_timeout_ms(),
-            on_clash: OnClash::default(),
-            name: NameTemplate::default(),
-        }
-    }
-
-    /// How long one read or write of the connection may take.
-    pub const fn idle_timeout(&self) -> Duration {
-        Duration::from_millis(self.idle_timeout_ms)
-    }
 }
 
 impl DirectoryRemote {

@@ -1,0 +1,129 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use contract::NameTemplate;
+use serde::Deserialize;
+
+use super::{OnClash, idle_timeout, idle_timeout_ms, server_folder};
+use crate::settings::{Secret, SettingsError, secret_of};
+
+/// Fields that say what a request is, or that come from other settings: nobody else sets them.
+const OWN_FIELDS: [&str; 14] = [
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "idempotency-key",
+    "if-match",
+    "if-none-match",
+    "repr-digest",
+    "te",
+    "transfer-encoding",
+];
+
+/// `kind = "http"`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpRemote {
+    /// Where files go: `http` or `https`, ending in `/`; the file's name is appended, each segment percent-encoded.
+    pub url: String,
+    /// The user, for basic authentication.
+    pub username: Option<String>,
+    /// The user's password.
+    pub password: Option<Secret>,
+    /// A file that holds it, read again for every request.
+    pub password_file: Option<PathBuf>,
+    /// A bearer token.
+    pub token: Option<Secret>,
+    /// A file that holds it, read again for every request.
+    pub token_file: Option<PathBuf>,
+    /// Further fields of every request. Their values may be secrets, so they never print.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Secret>,
+    /// Certificates (PEM) to trust instead of the public authorities.
+    pub ca_file: Option<PathBuf>,
+    /// How long one read or write of the connection may take, in milliseconds (100 to 600,000). Never a limit for the whole.
+    #[serde(default = "idle_timeout_ms")]
+    pub idle_timeout_ms: u64,
+    /// What happens where the name is taken.
+    #[serde(default)]
+    pub on_clash: OnClash,
+    /// How files are named there.
+    #[serde(default)]
+    pub name: NameTemplate,
+}
+
+/// Who we are for a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HttpCredentials {
+    /// A user and a password.
+    Basic(String, Secret),
+    /// A token.
+    Bearer(Secret),
+}
+
+impl HttpRemote {
+    /// A server, with all else as it is by default.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            username: None,
+            password: None,
+            password_file: None,
+            token: None,
+            token_file: None,
+            headers: BTreeMap::new(),
+            ca_file: None,
+            idle_timeout_ms: idle_timeout_ms(),
+            on_clash: OnClash::default(),
+            name: NameTemplate::default(),
+        }
+    }
+
+    /// How long one read or write of the connection may take.
+    pub const fn idle_timeout(&self) -> Duration {
+        Duration::from_millis(self.idle_timeout_ms)
+    }
+
+    /// The credentials as they are now: those in files may have been renewed. `None`: the server asks for none.
+    pub fn credentials(&self) -> Result<Option<HttpCredentials>, SettingsError> {
+        if let Some(token) = secret_of("token_file", self.token.as_ref(), self.token_file.as_ref())? {
+            return Ok(Some(HttpCredentials::Bearer(token)));
+        }
+        let Some(username) = self.username.clone() else { return Ok(None) };
+        let password = secret_of("password_file", self.password.as_ref(), self.password_file.as_ref())?;
+        // A user without a password has an empty one.
+        let password = password.unwrap_or_else(|| Secret::new(String::new()));
+        Ok(Some(HttpCredentials::Basic(username, password)))
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        server_folder(&self.url)?;
+        idle_timeout(self.idle_timeout_ms)?;
+        let has_password = self.password.is_some() || self.password_file.is_some();
+        if self.username.is_none() && has_password {
+            return Err("username: expected one, as there is a password".into());
+        }
+        if self.username.as_ref().is_some_and(|name| name.contains(':')) {
+            return Err("username: expected one without ':'".into());
+        }
+        for (name, value) in &self.headers {
+            let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+            if name.is_empty() || !name.chars().all(token) {
+                return Err(format!("headers: expected names of fields, found {name:?}"));
+            }
+            if OWN_FIELDS.contains(&&*name.to_ascii_lowercase()) {
+                return Err(format!("headers: expected others than {name:?}, which every request sets itself"));
+            }
+            if value.expose().chars().any(char::is_control) {
+                return Err(format!("headers: expected a value on one line for {name:?}"));
+            }
+        }
+        Ok(())
+    }
+}
