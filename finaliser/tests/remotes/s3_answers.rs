@@ -75,6 +75,23 @@ async fn a_conflict_at_the_end_starts_a_new_upload() {
 }
 
 #[tokio::test]
+async fn a_claim_that_is_lost_after_the_last_part_puts_nothing_together() {
+    let (bucket, proxy) = behind(COMPLETE, 1, || Action::Pass).await;
+    let content = bytes(9 * MIB);
+    let mut parcel = parcel("x", &content);
+    // It is asked before each of the two parts, and before the last bytes of each.
+    let asked = AtomicUsize::new(0);
+    parcel.still_ours = Box::new(move || asked.fetch_add(1, Ordering::Relaxed) < 4);
+    let sent = send(&*bucket.remote, &parcel, &content).await;
+    assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
+    assert_eq!((count(&proxy, PART), count(&proxy, COMPLETE)), (2, 0));
+    assert_eq!(parcel.upload.known().unwrap().parts.len(), 2);
+    // The next claim has only to put them together.
+    assert_eq!(send(&*bucket.remote, &next_claim(&parcel), &content).await.unwrap().sent, 0);
+    assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
+}
+
+#[tokio::test]
 async fn a_clash_at_the_end_replaces_nothing() {
     let (bucket, _proxy) = behind(COMPLETE, 1, || xml("412 Precondition Failed", "PreconditionFailed")).await;
     let content = bytes(9 * MIB);
