@@ -118,10 +118,13 @@ impl Ledger {
         let collection = self.content_collection(layout);
         self.run("reading chunks", async move {
             let projection = range.projection(&["_id", "len", "sha256", "data"]);
-            let find = collection.find(range.filter.clone()).sort(doc! { "_id": 1 }).batch_size(count);
+            let find = collection.find(range.filter.clone()).sort(doc! { "_id": 1 });
+            // With the limit the first batch is known to be the last, so nobody asks for another; with the index named, MongoDB
+            // does not try two of them, each by reading the chunks.
+            let find = find.limit(i64::from(count)).batch_size(count.saturating_add(1));
             let find = find.read_concern(ReadConcern::majority());
             let mut batches = match layout {
-                Layout::Children => find.batch().await?,
+                Layout::Children => find.hint(Hint::Keys(doc! { "_id": 1 })).batch().await?,
                 Layout::Embedded => find.projection(projection).batch().await?,
             };
             let mut chunks = Vec::new();

@@ -9,6 +9,10 @@ use waybill::place::Place;
 use waybill::scale::Scale;
 use waybill::{dead, demo, doctor, files, up, users};
 
+/// As in the finaliser, which runs in here too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Moves files from shared storage to a remote, in hashed chunks, and proves it
 #[derive(Parser)]
 #[command(version, about)]
