@@ -155,7 +155,7 @@ async fn below_the_floor_of_free_space_new_files_are_refused_and_the_rest_goes_o
     assert_eq!(taken.status, 201, "{taken:?}");
     let id = taken.json()["file_id"].as_str().unwrap().to_owned();
     stage.store(&id, b"abc").await;
-    let finalise = stage.ada.request("POST", &format!("/upload/{id}/finalise"));
-    let finalise = finalise.header("content-sha256", contract::Digest::of(b"abc").to_string());
-    assert_eq!(stage.ada.send(finalise, "").await.status, 202, "what was taken is delivered without more space");
+    let sha256 = contract::Digest::of(b"abc").to_string();
+    let finalised = stage.ada.finalise(&id, &sha256, &json!({ "remote": "archive" })).await;
+    assert_eq!(finalised.status, 202, "what was taken is delivered without more space: {finalised:?}");
 }
