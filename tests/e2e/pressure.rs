@@ -38,7 +38,7 @@ async fn a_dead_remote_stops_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_stops_new_files_slows_the_others_and_fails_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = match SmallDisk::mount(folder.path(), 1024) {
+    let disk = match SmallDisk::mount(folder.path(), 2048) {
         Ok(disk) => disk,
         Err(why) if std::env::var_os("CI").is_none() => return eprintln!("NOT TESTED on this machine: {why}"),
         Err(why) => panic!("{why}"),
@@ -58,9 +58,10 @@ async fn a_disk_that_fills_stops_new_files_slows_the_others_and_fails_nothing() 
     let (before, _) = system.send("before", MIB, "folder").await;
     system.api.until_state(&before, "delivered").await;
 
-    // MongoDB writes everything three times: to its journal, its oplog and the collection.
+    // MongoDB writes everything three times, to its journal, its oplog and the collection: this file would fill the disk, and that
+    // would end MongoDB.
     disk.fill_but(350 * MIB).unwrap();
-    let (file, _) = system.send("large", 120 * MIB, "folder").await;
+    let (file, _) = system.send("large", 200 * MIB, "folder").await;
     let refused = until("a new file is refused", async || {
         let answer = system.api.prepare("before").await;
         (answer.status == 507).then_some(answer)
