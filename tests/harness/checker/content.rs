@@ -32,7 +32,8 @@ pub(super) async fn forgotten(
         let not_yet = |why: &str| Some(Violation::not_yet(Rule::Forgotten, what(why)));
         let Some(found) = records.get(file) else { return wrong("the file is not recorded") };
         match found.state {
-            _ if *generation > found.generation => wrong("the record has not come to that generation"),
+            // It may have come there since it was read, which was before its content; one that stays behind is found at the deadline.
+            _ if *generation > found.generation => not_yet("the record has not come to that generation"),
             _ if *generation < found.generation => not_yet("a later generation counts"),
             State::Delivered | State::Failed | State::Cancelled if case.forgets => {
                 not_yet("the file is terminal, and its retention is over")
