@@ -170,7 +170,7 @@ impl System {
     fn write_settings(&self, prefix: &str, options: &Options) {
         let Options { files, work, attempts, toml, .. } = options;
         let (source, remote) = (self.source(), self.remote());
-        // A retry that is due before its hint is acknowledged has its next hint refused, and waits for half a minute.
+        // A retry that is due before its hint is acknowledged has its next hint refused, and waits for two leases.
         let text = format!(
             "default_remote = {default:?}\n\
              [nats]\nurl = {nats:?}\nprefix = {prefix:?}\n\
