@@ -72,7 +72,7 @@ async fn a_request_on_the_wire() {
         let evidence = send(&*remote, &parcel, content).await.unwrap();
         let etag = Some("W/\"x\"".into());
         let sent = size as u64;
-        assert_eq!(evidence, Evidence { status: Some(201), etag, proof: "put", sent });
+        assert_eq!(evidence, Evidence { status: Some(201), etag, ..Evidence::new("put", sent) });
         let head = server.join().unwrap().to_lowercase();
         let host = url.strip_prefix("http://").unwrap().strip_suffix("/in/").unwrap();
         for line in [

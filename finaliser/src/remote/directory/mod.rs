@@ -106,7 +106,7 @@ impl Remote for DirectoryRemote {
 }
 
 const fn evidence(sent: u64) -> Evidence {
-    Evidence { status: None, etag: None, proof: "fsync", sent }
+    Evidence::new("fsync", sent)
 }
 
 fn plain_name(object: &ObjectPath) -> Result<(), RemoteError> {
