@@ -3,10 +3,10 @@
 use runtime::{Service, retry};
 
 use crate::Finaliser;
-use crate::remote::{Leftover, Remote, RemoteError};
+use crate::remote::{KeptUpload, Leftover, Remote, RemoteError};
 
-/// Leftovers of a remote looked at between two pauses at most.
-const AT_MOST: usize = 256;
+/// Leftovers of a remote, of each kind, looked at between two pauses at most.
+const AT_MOST: u16 = 256;
 
 /// Tidies up, with pauses as long as a lease, until the process stops.
 pub(crate) async fn run(finaliser: std::sync::Arc<Finaliser>) {
@@ -19,7 +19,7 @@ pub(crate) async fn run(finaliser: std::sync::Arc<Finaliser>) {
         }
         for (name, remote) in &finaliser.remotes {
             let tidied = tokio::select! {
-                tidied = tidy(service, remote.as_ref()) => tidied,
+                tidied = tidy(service, name, remote.as_ref()) => tidied,
                 () = service.life.stopping() => return,
             };
             if let Err(error) = tidied {
@@ -29,12 +29,29 @@ pub(crate) async fn run(finaliser: std::sync::Arc<Finaliser>) {
     }
 }
 
-async fn tidy(service: &Service, remote: &dyn Remote) -> Result<(), RemoteError> {
-    for leftover in remote.leftovers().await?.into_iter().take(AT_MOST) {
+async fn tidy(service: &Service, name: &str, remote: &dyn Remote) -> Result<(), RemoteError> {
+    abort_left(service, name, remote).await?;
+    for leftover in remote.leftovers().await?.into_iter().take(AT_MOST.into()) {
         if is_dead(service, leftover).await {
             remote.discard(leftover).await?;
             tracing::info!(file = %leftover.file_id, epoch = %leftover.epoch, "removed what a delivery had left");
         }
+    }
+    for upload in remote.old_uploads().await?.into_iter().take(AT_MOST.into()) {
+        if !service.ledger.has_upload(name, &upload.id).await? {
+            remote.abort(&upload).await?;
+            tracing::info!(address = upload.address, "aborted an upload that no file has");
+        }
+    }
+    Ok(())
+}
+
+/// Aborts the uploads of files that have ended. Aborted first, then forgotten: dying between the two only repeats the first.
+async fn abort_left(service: &Service, name: &str, remote: &dyn Remote) -> Result<(), RemoteError> {
+    for left in service.ledger.left_uploads(name, AT_MOST).await? {
+        remote.abort(&KeptUpload { id: left.id.clone(), address: left.address.clone() }).await?;
+        service.ledger.forget_left_upload(&left).await?;
+        tracing::info!(file = %left.file, "aborted the upload of a file that has ended");
     }
     Ok(())
 }

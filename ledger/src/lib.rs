@@ -61,7 +61,7 @@ pub use requeue::Requeued;
 pub use retention::Retention;
 pub use stored::{Stored, StoredOutcome};
 pub use sweep::{Errand, Overdue};
-pub use upload::{Upload, UploadedPart};
+pub use upload::{LeftUpload, Upload, UploadedPart};
 pub use users::{NewUser, User, Verdict};
 pub use walk::Walked;
 

@@ -1,10 +1,11 @@
-use contract::Digest;
+use contract::{Digest, FileId, State};
+use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use serde::{Deserialize, Serialize};
 
-use crate::bson_form::literal;
+use crate::bson_form::{by_id, literal};
 use crate::hold::to_bson;
-use crate::{Lease, Ledger, LedgerError, Renewal};
+use crate::{FileRecord, Lease, Ledger, LedgerError, Renewal};
 
 /// An upload in parts that a remote keeps for us, so that whoever holds the file next goes on where the last one stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,17 @@ pub struct Upload {
     /// The parts that the remote has, in the order in which they were done. Of a number that comes twice the later counts.
     #[serde(default)]
     pub parts: Vec<UploadedPart>,
+}
+
+/// An upload that nobody will go on with: its file has ended, and the remote was not told, or did not hear it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftUpload {
+    /// The file.
+    pub file: FileId,
+    /// What the remote calls the upload.
+    pub id: String,
+    /// Where it was begun.
+    pub address: String,
 }
 
 /// A part that a remote has.
@@ -58,6 +70,44 @@ impl Ledger {
         self.change_upload("forgetting an upload", of(lease, upload), vec![unset]).await
     }
 
+    /// Uploads to `remote` of files that were given up or cancelled, some of them where there are many.
+    pub async fn left_uploads(&self, remote: &str, most: u16) -> Result<Vec<LeftUpload>, LedgerError> {
+        let filter = doc! {
+            "expectation.remote": remote, "delivery.upload.id": { "$exists": true }, "state": { "$in": ended() },
+        };
+        let files = self.files.clone();
+        let found = self
+            .run("looking for uploads that were left", async move {
+                let without = doc! { "delivery.upload.parts": 0 };
+                files.find(filter).projection(without).limit(most.into()).await?.try_collect::<Vec<_>>().await
+            })
+            .await?;
+        let mut left = Vec::with_capacity(found.len());
+        for record in found {
+            let FileRecord { id: file, delivery, .. } = FileRecord::from_document(record)?;
+            let upload = delivery.and_then(|delivery| delivery.upload);
+            left.extend(upload.map(|Upload { id, address, .. }| LeftUpload { file, id, address }));
+        }
+        Ok(left)
+    }
+
+    /// Forgets an upload of a file that has ended, once the remote does not have it any more. If the file was requeued
+    /// meanwhile, whoever goes on with the upload learns that from the remote.
+    pub async fn forget_left_upload(&self, left: &LeftUpload) -> Result<(), LedgerError> {
+        let mut filter = by_id(left.file);
+        filter.extend(doc! { "state": { "$in": ended() }, "delivery.upload.id": &left.id });
+        self.change_upload("forgetting an upload", filter, vec![doc! { "$unset": "delivery.upload" }]).await?;
+        Ok(())
+    }
+
+    /// Whether any file's record has this upload to `remote`.
+    pub async fn has_upload(&self, remote: &str, upload: &str) -> Result<bool, LedgerError> {
+        let filter = doc! { "expectation.remote": remote, "delivery.upload.id": upload };
+        let files = self.files.clone();
+        let found = self.run("looking for an upload", async move { files.find_one(filter).await }).await?;
+        Ok(found.is_some())
+    }
+
     async fn change_upload(
         &self,
         doing: &'static str,
@@ -68,6 +118,10 @@ impl Ledger {
         let changed = self.run(doing, async move { files.update_one(filter, pipeline).await }).await?;
         Ok(if changed.matched_count == 1 { Renewal::Kept } else { Renewal::Lost })
     }
+}
+
+fn ended() -> Vec<&'static str> {
+    State::ALL.into_iter().filter(|state| state.is_terminal()).map(State::as_str).collect()
 }
 
 /// The record as long as it has that upload; what came of an older one is of no use.

@@ -49,10 +49,14 @@ handle!(Seaweed, SeaweedOptions, STOP_LIMIT);
 impl Seaweed {
     /// The bucket that is there.
     pub const BUCKET: &str = "waybill";
-    /// The id of the only access key, which may do everything.
+    /// The id of the access key that may do everything.
     pub const ACCESS_KEY: &str = "waybill-access";
     /// Its secret.
     pub const SECRET_KEY: &str = "waybill-secret/key+";
+    /// The id of the access key that may only read.
+    pub const READER_ACCESS_KEY: &str = "reader-access";
+    /// Its secret.
+    pub const READER_SECRET_KEY: &str = "reader-secret/key+";
 
     /// Finds a SeaweedFS and starts it. Returns when S3 and WebDAV answer and the bucket is there.
     ///
@@ -149,10 +153,14 @@ fn launch(home: &Arc<Home>, located: &Located, options: &SeaweedOptions) -> Resu
 }
 
 fn identities_of_s3() -> String {
-    let credentials = serde_json::json!([{ "accessKey": Seaweed::ACCESS_KEY, "secretKey": Seaweed::SECRET_KEY }]);
-    let actions = ["Admin", "Read", "Write", "List", "Tagging"];
-    let identity = serde_json::json!({ "name": "waybill", "credentials": credentials, "actions": actions });
-    serde_json::json!({ "identities": [identity] }).to_string()
+    let identity = |name, access_key, secret_key, actions: &[&str]| {
+        let credentials = serde_json::json!([{ "accessKey": access_key, "secretKey": secret_key }]);
+        serde_json::json!({ "name": name, "credentials": credentials, "actions": actions })
+    };
+    let all = ["Admin", "Read", "Write", "List", "Tagging"];
+    let writer = identity("waybill", Seaweed::ACCESS_KEY, Seaweed::SECRET_KEY, &all);
+    let reader = identity("reader", Seaweed::READER_ACCESS_KEY, Seaweed::READER_SECRET_KEY, &["Read", "List"]);
+    serde_json::json!({ "identities": [writer, reader] }).to_string()
 }
 
 /// The status of the answer to a request without a body, as text.

@@ -5,6 +5,7 @@ mod deployment;
 mod faults;
 mod finalise;
 mod inspection;
+mod kinds;
 mod operator;
 mod pressure;
 mod remotes;

@@ -12,7 +12,7 @@ use harness::{DEADLINE, System, binary};
 use serde_json::Value;
 
 /// What a command said.
-struct Said {
+pub(crate) struct Said {
     status: i32,
     stdout: String,
     stderr: String,
@@ -27,7 +27,7 @@ impl Said {
 
     /// Panics unless it ended with this status.
     #[track_caller]
-    fn expect(self, status: i32) -> Self {
+    pub(crate) fn expect(self, status: i32) -> Self {
         assert_eq!(self.status, status, "{}{}", self.stdout, self.stderr);
         self
     }
@@ -45,7 +45,7 @@ async fn waybill_with(system: &System, arguments: &[&str], environment: &[(&str,
 }
 
 /// Runs `waybill` on a system to its end.
-async fn waybill(system: &System, arguments: &[&str]) -> Said {
+pub(crate) async fn waybill(system: &System, arguments: &[&str]) -> Said {
     waybill_with(system, arguments, &[]).await
 }
 

@@ -1,75 +1,22 @@
 //! A bucket, on a server that others wrote: parts, and what a finaliser that dies leaves to the next.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
-use contract::{Digest, Hasher, Role};
+use contract::Role;
 use harness::{Options, System, until};
 use mongodb::bson::{Document, doc};
 use rustix::process::Signal;
 use serde_json::json;
 use servers::Seaweed;
 
+use crate::kinds::{Bucket, Place, Trouble};
+use crate::operator::waybill;
 use crate::remotes::{assert_error, damage};
 
 const MIB: u64 = 1024 * 1024;
 
-/// A folder of its own in the bucket.
-struct Bucket {
-    seaweed: &'static Seaweed,
-    folder: String,
-}
-
-impl Bucket {
-    async fn new() -> Self {
-        let seaweed = servers::shared_seaweed().await.unwrap_or_else(|error| panic!("{error}"));
-        Self { seaweed, folder: contract::FileId::generate().to_string() }
-    }
-
-    /// A plain system with this as the remote `bucket`.
-    fn options(&self) -> Options {
-        let toml = format!(
-            "[remotes.bucket]\nkind = \"s3\"\nurl = \"{}{}/{}/\"\naccess_key = {:?}\nsecret_key = {:?}\n\
-             in_flight_bytes = {}\n",
-            self.seaweed.s3_url(),
-            Seaweed::BUCKET,
-            self.folder,
-            Seaweed::ACCESS_KEY,
-            Seaweed::SECRET_KEY,
-            16 * MIB,
-        );
-        Options { toml, ..Options::default() }
-    }
-
-    /// Size and hash of what is there, seen by WebDAV.
-    fn object(&self, name: &str) -> Option<(u64, Digest)> {
-        let host = self.seaweed.webdav_url().replace("http://", "").replace('/', "");
-        let mut stream = TcpStream::connect(&host).unwrap();
-        let path = format!("/buckets/{}/{}/{name}", Seaweed::BUCKET, self.folder);
-        // Of this version no answer is cut into chunks.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        match &head[9..12] {
-            b"200" => {}
-            b"404" => return None,
-            _ => panic!("{}", String::from_utf8_lossy(&head)),
-        }
-        let (mut hasher, mut size, mut buffer) = (Hasher::new(), 0, vec![0; 64 * 1024]);
-        loop {
-            match stream.read(&mut buffer).unwrap() {
-                0 => return Some((size, hasher.finish())),
-                count => {
-                    size += count as u64;
-                    hasher.update(&buffer[..count]);
-                }
-            }
-        }
-    }
+/// A plain system with the bucket as the remote `bucket`.
+fn options(bucket: &Bucket) -> Options {
+    let section = bucket.section(bucket.server());
+    Options { toml: format!("[remotes.bucket]\n{section}in_flight_bytes = {}\n", 16 * MIB), ..Options::default() }
 }
 
 /// How many parts of an upload are recorded; `None` where there is no upload.
@@ -83,7 +30,7 @@ async fn parts(system: &System, name: &str) -> Option<usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn small_and_large_files_arrive_in_a_bucket() {
     let bucket = Bucket::new().await;
-    let system = System::start(bucket.options()).await;
+    let system = System::start(options(&bucket)).await;
     for (name, size, proofs) in [
         ("empty", 0, ["put", "checksum"]),
         ("small", 70_000, ["put", "checksum"]),
@@ -107,7 +54,7 @@ async fn small_and_large_files_arrive_in_a_bucket() {
 async fn the_next_finaliser_sends_only_the_parts_that_are_missing() {
     const SIZE: u64 = 96 * MIB + 11;
     let bucket = Bucket::new().await;
-    let mut system = System::start(Options { work: "lease_ms = 2000".into(), ..bucket.options() }).await;
+    let mut system = System::start(Options { work: "lease_ms = 2000".into(), ..options(&bucket) }).await;
     let (file, content) = system.send("large", SIZE, "bucket").await;
     let mut least = 0;
     for number in 0..2 {
@@ -130,7 +77,7 @@ async fn the_next_finaliser_sends_only_the_parts_that_are_missing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_wrong_content_are_given_back() {
     let bucket = Bucket::new().await;
-    let system = System::start(bucket.options()).await;
+    let system = System::start(options(&bucket)).await;
     let (file, content) = system.store("damaged", 33 * MIB).await;
     damage(&system, &file, false, 30).await;
     let body = json!({ "remote": "bucket" });
@@ -139,4 +86,28 @@ async fn parts_of_wrong_content_are_given_back() {
     assert_error(&failed, "content-wrong", "because of the chunks 30");
     assert_eq!(bucket.object("damaged"), None);
     assert_eq!(parts(&system, "damaged").await, None, "the upload is still there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_could_not_be_aborted_is_aborted_later() {
+    let bucket = Bucket::new().await;
+    let mut system = System::start(Options { work: "lease_ms = 2000".into(), ..options(&bucket) }).await;
+    let (file, content) = system.send("large", 96 * MIB, "bucket").await;
+    until("some parts are there", async || (parts(&system, "large").await >= Some(3)).then_some(())).await;
+    bucket.trouble(Trouble::Expired, true).unwrap();
+    let failed = system.api.until_state(&file, "failed").await;
+    assert_error(&failed, "remote-refused", "403");
+    assert!(parts(&system, "large").await >= Some(3), "nobody forgets what is still there");
+
+    bucket.trouble(Trouble::Expired, false).unwrap();
+    until("the upload is aborted", async || parts(&system, "large").await.is_none().then_some(())).await;
+    let log = system.process("finaliser-0").log();
+    assert!(log.contains("aborted the upload of a file that has ended"), "{log}");
+    // All of it is sent again.
+    waybill(&system, &["files", "requeue", &file]).await.expect(0);
+    let receipt = &system.api.until_state(&file, "delivered").await["receipt"];
+    assert_eq!(
+        (bucket.object("large"), &receipt["bytes_sent"]),
+        (Some((content.size, content.sha256)), &json!(96 * MIB))
+    );
 }

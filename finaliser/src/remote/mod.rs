@@ -44,6 +44,26 @@ pub trait Remote: Send + Sync + fmt::Debug {
         let _nothing_is_written_aside = leftover;
         Box::pin(std::future::ready(Ok(())))
     }
+
+    /// Uploads in parts beneath our own folder there that are so old that a delivery which still goes on has recorded them.
+    /// Nothing, where there are no such uploads, and where the remote was asked not long ago.
+    fn old_uploads(&self) -> BoxFuture<'_, Result<Vec<KeptUpload>, RemoteError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Has the remote drop an upload in parts. Harmless if it is gone.
+    fn abort<'a>(&'a self, _upload: &'a KeptUpload) -> BoxFuture<'a, Result<(), RemoteError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// An upload in parts that a remote keeps until it is put together or aborted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptUpload {
+    /// What the remote calls it.
+    pub id: String,
+    /// The address of its file there, without secrets.
+    pub address: String,
 }
 
 /// What a claim has written aside.

@@ -89,7 +89,7 @@ pub(crate) fn next_claim(last: &Parcel) -> Parcel {
 }
 
 /// Sends the first `len` bytes and waits until so many parts are recorded; then the sender is gone.
-async fn send_some(remote: &dyn Remote, parcel: &Parcel, content: &[u8], len: usize, parts: usize) {
+pub(crate) async fn send_some(remote: &dyn Remote, parcel: &Parcel, content: &[u8], len: usize, parts: usize) {
     let (to, body) = open_body(content.len());
     let feed = async {
         for piece in content[..len].chunks(MIB) {

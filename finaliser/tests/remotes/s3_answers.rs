@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use finaliser::remote::{Look, RemoteError};
+use finaliser::remote::{KeptUpload, Look, RemoteError};
+use ledger::Upload;
 use servers::Seaweed;
 
 use crate::conformance::Place;
 use crate::parcel::{bytes, later, parcel, refused, send, within};
-use crate::s3::{Bucket, MIB, next_claim};
+use crate::s3::{Bucket, MIB, next_claim, send_some};
 use crate::scripted_proxy::{Action, ScriptedProxy};
 
 fn xml(status: &str, code: &str) -> Action {
@@ -146,5 +147,40 @@ async fn codes_tell_more_than_statuses() {
         let (bucket, _proxy) = behind(&["PUT "], 1, move || xml(status, code)).await;
         let detail = refused(send(&*bucket.remote, &parcel("x", &content), &content).await);
         assert!(detail.contains(code), "{detail}");
+    }
+}
+
+const LIST: &[&str] = &["GET ", "uploads="];
+
+#[tokio::test]
+async fn uploads_that_nobody_goes_on_with_are_found_after_a_day() {
+    let content = bytes(17 * MIB);
+    for (date, is_found) in [("Sun, 25 Nov 2001 12:00:00 GMT", false), ("Sun, 25 Nov 2201 12:00:00 GMT", true)] {
+        let (bucket, proxy) = behind(LIST, 1, move || Action::PassAt(date)).await;
+        let (another, _theirs) = behind(LIST, 1, || Action::Pass).await;
+        let begun = [parcel("größe 1+1", &content), parcel("x", &content)];
+        for parcel in &begun {
+            send_some(&*bucket.remote, parcel, &content, 9 * MIB, 1).await;
+        }
+        // Beneath another folder of the bucket: not ours.
+        send_some(&*another.remote, &parcel("x", &content), &content, 9 * MIB, 1).await;
+        let mut found = within(bucket.remote.old_uploads()).await.unwrap();
+        found.sort_by(|a, b| a.address.cmp(&b.address));
+        let known = begun.iter().map(|parcel| parcel.upload.known().unwrap());
+        let mut expected: Vec<_> = known.map(|Upload { id, address, .. }| KeptUpload { id, address }).collect();
+        expected.sort_by(|a, b| a.address.cmp(&b.address));
+        assert_eq!(found, if is_found { expected } else { Vec::new() });
+        for upload in &found {
+            // The second time it is gone.
+            for _ in 0..2 {
+                within(bucket.remote.abort(upload)).await.unwrap();
+            }
+        }
+        for parcel in begun.iter().filter(|_| is_found) {
+            let (detail, _) = later(send(&*bucket.remote, &next_claim(parcel), &content).await);
+            assert!(detail.contains("NoSuchUpload"), "{detail}");
+        }
+        assert!(within(bucket.remote.old_uploads()).await.unwrap().is_empty());
+        assert_eq!(count(&proxy, LIST), 1, "it is asked only once an hour");
     }
 }

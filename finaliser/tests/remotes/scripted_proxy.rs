@@ -17,6 +17,8 @@ pub(crate) enum Action {
     CutAfter(usize),
     /// The server gets it; its answer never comes.
     Swallow,
+    /// The server answers, and this is what it says the time is.
+    PassAt(&'static str),
 }
 
 pub(crate) struct ScriptedProxy {
@@ -84,6 +86,18 @@ async fn serve(mut client: TcpStream, server: &str, script: impl Fn(&str) -> Act
         // The server is done.
         server.read_u8().await?;
         return Ok(());
+    }
+    if let Action::PassAt(date) = action {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(server.read_u8().await?);
+        }
+        let with_date = |line: &str| match line.starts_with("Date: ") {
+            true => format!("Date: {date}\r\n"),
+            false => format!("{line}\r\n"),
+        };
+        let answer: String = std::str::from_utf8(&answer).unwrap().lines().map(with_date).collect();
+        client.write_all(answer.as_bytes()).await?;
     }
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }

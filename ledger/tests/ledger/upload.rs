@@ -1,7 +1,7 @@
 //! Uploads in parts: who may record them, and what the next holder finds.
 
 use contract::Digest;
-use ledger::{Renewal, Upload, UploadedPart};
+use ledger::{LeftUpload, Renewal, Upload, UploadedPart};
 
 use crate::stage::{Stage, problem, receipt};
 
@@ -79,4 +79,38 @@ async fn what_was_delivered_has_no_upload_and_what_failed_keeps_it() {
         let kept = stage.record(held.lease.file).await.delivery.unwrap().upload;
         assert_eq!(kept, (!delivered).then(|| upload("one")));
     }
+}
+
+#[tokio::test]
+async fn uploads_of_files_that_ended_are_found_until_they_are_forgotten() {
+    let stage = Stage::set().await;
+    let mut left = Vec::new();
+    for (id, ends) in [("goes on", false), ("failed", true), ("another", true)] {
+        let held = stage.delivering(b"abc").await;
+        stage.ledger.begin_upload(&held.lease, &upload(id)).await.unwrap();
+        stage.ledger.part_uploaded(&held.lease, id, &part(1, b"a")).await.unwrap();
+        if ends {
+            let Upload { id, address, .. } = upload(id);
+            left.push(LeftUpload { file: held.lease.file, id, address });
+            stage.ledger.fail(&held.lease, &problem()).await.unwrap().unwrap();
+        }
+    }
+    let remote = stage.record(left[0].file).await.expectation.unwrap().remote;
+    let mut found = stage.ledger.left_uploads(&remote, 10).await.unwrap();
+    found.sort_by_key(|left| left.file);
+    assert_eq!(found, left);
+    assert_eq!(stage.ledger.left_uploads(&remote, 1).await.unwrap().len(), 1);
+    assert_eq!(stage.ledger.left_uploads("elsewhere", 10).await.unwrap(), []);
+    for id in ["goes on", "failed"] {
+        assert!(stage.ledger.has_upload(&remote, id).await.unwrap());
+    }
+    assert!(!stage.ledger.has_upload("elsewhere", "failed").await.unwrap());
+
+    stage.ledger.forget_left_upload(&left[0]).await.unwrap();
+    assert_eq!(stage.ledger.left_uploads(&remote, 10).await.unwrap(), left[1..]);
+    assert!(!stage.ledger.has_upload(&remote, "failed").await.unwrap());
+    // One that goes on is forgotten by its holder only.
+    stage.ledger.requeue(left[1].file).await.unwrap();
+    stage.ledger.forget_left_upload(&left[1]).await.unwrap();
+    assert!(stage.ledger.has_upload(&remote, "another").await.unwrap());
 }

@@ -57,6 +57,13 @@ impl SmallDisk {
         rustix::fs::statvfs(&self.at).map_or(0, |found| found.f_bavail * found.f_frsize)
     }
 
+    /// Lets nobody write, or lets everybody again.
+    pub fn read_only(&self, on: bool) {
+        let option = if on { "remount,ro" } else { "remount,rw" };
+        let mounted = Command::new("mount").args(["-o", option]).arg(&self.at).status().unwrap();
+        assert!(mounted.success(), "{} cannot be mounted anew", self.at.display());
+    }
+
     /// Makes room again.
     pub fn clear(&self) {
         let _none_there = std::fs::remove_file(&self.ballast);

@@ -1,5 +1,6 @@
 //! S3, and servers that speak like it.
 
+mod left;
 mod parts;
 mod sign;
 mod upload;
@@ -21,7 +22,8 @@ use runtime::settings::S3Remote as Settings;
 use super::wire::{
     self, Connection, Connector, SEGMENT, USER_AGENT, Uploaded, answer, encoded, evidence, later, on_condition, other,
 };
-use super::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
+use super::{Body, Evidence, KeptUpload, Look, Onto, Parcel, Remote, RemoteError};
+use left::Left;
 use sign::Call;
 
 /// Up to here a file is sent by one PUT; a larger one in parts.
@@ -44,6 +46,7 @@ pub(super) struct S3Remote {
     path: String,
     host: String,
     connector: Connector,
+    left: Left,
 }
 
 impl S3Remote {
@@ -56,8 +59,10 @@ impl S3Remote {
         // As it is signed: every server encodes it anew in this one way.
         let encode =
             |segment| utf8_percent_encode(&percent_decode_str(segment).decode_utf8_lossy(), SEGMENT).to_string();
+        let path = uri.path().split('/').map(encode).collect::<Vec<_>>().join("/");
         Ok(Self {
-            path: uri.path().split('/').map(encode).collect::<Vec<_>>().join("/"),
+            left: Left::new(&path, settings.bucket_in_host),
+            path,
             host: authority.to_string(),
             connector: Connector::open(&uri, settings.ca_file.as_deref(), settings.idle_timeout())?,
             settings: settings.clone(),
@@ -73,11 +78,14 @@ impl S3Remote {
         fields: &[(&str, String)],
         payload: Digest,
     ) -> Result<request::Builder, RemoteError> {
+        let path = format!("{}{}", self.path, encoded(object));
+        self.sign(Call { method, host: &self.host, path: &path, query, fields, payload })
+    }
+
+    fn sign(&self, call: Call<'_>) -> Result<request::Builder, RemoteError> {
         // A file with a credential may be missing for a moment while it is renewed.
         let unreadable = |error: runtime::settings::SettingsError| later("credentials", &error.to_string());
         let credentials = self.settings.credentials().map_err(unreadable)?;
-        let path = format!("{}{}", self.path, encoded(object));
-        let call = Call { method, host: &self.host, path: &path, query, fields, payload };
         let request = call.sign(&credentials, &self.settings.region, now());
         // Lengths and hashes are those of the file, not of a compressed form of it.
         Ok(request.header(header::USER_AGENT, USER_AGENT).header(header::ACCEPT_ENCODING, "identity"))
@@ -197,10 +205,18 @@ impl Remote for S3Remote {
     fn abandon<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<(), RemoteError>> {
         Box::pin(async {
             match parcel.upload.known() {
-                Some(upload) => self.abort(parcel, &upload).await,
+                Some(upload) => self.give_up(parcel, &upload).await,
                 None => Ok(()),
             }
         })
+    }
+
+    fn old_uploads(&self) -> BoxFuture<'_, Result<Vec<KeptUpload>, RemoteError>> {
+        Box::pin(self.find_old_uploads())
+    }
+
+    fn abort<'a>(&'a self, upload: &'a KeptUpload) -> BoxFuture<'a, Result<(), RemoteError>> {
+        Box::pin(self.drop_parts(upload))
     }
 }
 

@@ -13,7 +13,7 @@ use ledger::{Upload, UploadedPart};
 use super::parts::{Part, Parts, part_size};
 use super::{CHECKSUM, S3Remote, answer, checksum, describe, evidence, failure, later, xml};
 use crate::remote::wire::Uploaded;
-use crate::remote::{Body, Evidence, Parcel, Remote, RemoteError};
+use crate::remote::{Body, Evidence, KeptUpload, Parcel, Remote, RemoteError};
 
 /// Why an upload did not get on.
 enum UploadError {
@@ -41,7 +41,7 @@ impl S3Remote {
             Err(UploadError::Remote(error)) => Err(error),
             Err(UploadError::Gone(detail)) => {
                 // What is left of it must go before it is forgotten.
-                self.abort(parcel, &upload).await?;
+                self.give_up(parcel, &upload).await?;
                 Err(RemoteError::Later { detail, after: None })
             }
         }
@@ -179,19 +179,8 @@ impl S3Remote {
     }
 
     /// Has the remote drop the parts that it has, and forgets them.
-    pub(super) async fn abort(&self, parcel: &Parcel, upload: &Upload) -> Result<(), RemoteError> {
-        if upload.address != self.address(&parcel.object) {
-            return Ok(());
-        }
-        let what = format!("DELETE {} upload", upload.address);
-        let query = [("uploadId", &*upload.id)];
-        let request = self.request(Method::DELETE, &parcel.object, &query, &[], Digest::of_nothing())?;
-        let (head, text) = self.command(&what, request, Bytes::new()).await?;
-        match head.status {
-            StatusCode::NOT_FOUND => {}
-            status if status.is_success() => {}
-            _ => return Err(failure(&what, &head, &text)),
-        }
+    pub(super) async fn give_up(&self, parcel: &Parcel, upload: &Upload) -> Result<(), RemoteError> {
+        self.drop_parts(&KeptUpload { id: upload.id.clone(), address: upload.address.clone() }).await?;
         parcel.upload.forget(&upload.id).await
     }
 }

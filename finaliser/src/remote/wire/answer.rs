@@ -48,6 +48,11 @@ pub(in crate::remote) fn etag(head: &response::Parts) -> Option<String> {
     (tag.len() <= ETAG_BYTES).then(|| tag.to_owned())
 }
 
+/// `Date`: when the server answered, by its own clock, in milliseconds since 1970.
+pub(in crate::remote) fn answered_at(head: &response::Parts) -> Option<i64> {
+    date(head.headers.get(header::DATE)?.to_str().ok()?.trim())
+}
+
 /// Whether an answer's content is for people, as far as it says what it is.
 pub(in crate::remote) fn is_text(head: &response::Parts) -> bool {
     head.headers.get(header::CONTENT_TYPE).is_none_or(|kind| {

@@ -16,6 +16,10 @@ pub struct S3Remote {
     /// Where files go: `http` or `https`, ending in `/`. The bucket is in the host or the first folder, what follows is the
     /// beginning of every key.
     pub url: String,
+    /// Whether the bucket is in the host, and not the first folder of `url`. Only the search for uploads that were left asks
+    /// the bucket itself.
+    #[serde(default)]
+    pub bucket_in_host: bool,
     /// The region that requests are signed for.
     #[serde(default = "region")]
     pub region: String,
@@ -88,6 +92,7 @@ impl S3Remote {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            bucket_in_host: false,
             region: region(),
             access_key: None,
             access_key_file: None,

@@ -1,0 +1,145 @@
+//! Uploads that were left: nobody puts them together, and their parts cost space until they are aborted.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use contract::{Digest, Timestamp};
+use hyper::http::response;
+use hyper::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+
+use super::{Call, S3Remote, answer, failure, now, xml};
+use crate::remote::wire::SEGMENT;
+use crate::remote::{KeptUpload, RemoteError};
+
+/// The age from which an upload that no record has is nobody's: a finaliser records one at once, or dies.
+const OLD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often the bucket is asked: lists cost money, and what is found has lain for a day.
+const PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// Pages of a list, of 1,000 uploads each, that are read at once. What is beyond is found when these are gone.
+const PAGES: usize = 10;
+
+/// Where uploads that are surely ours can be, and when they were last looked for.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// The path of the bucket, and the beginning of all our keys; `None` where the whole bucket is ours to write in, and so
+    /// perhaps others' too.
+    folder: Option<(String, String)>,
+    asked: Mutex<Option<Instant>>,
+}
+
+impl Left {
+    /// `path` is the encoded path of the remote, with `/` at both ends.
+    pub(super) fn new(path: &str, bucket_in_host: bool) -> Self {
+        let bucket_ends = if bucket_in_host { 1 } else { path[1..].find('/').map_or(path.len(), |at| at + 2) };
+        let (bucket, prefix) = path.split_at(bucket_ends);
+        let prefix = percent_decode_str(prefix).decode_utf8_lossy().into_owned();
+        let folder = (!prefix.is_empty()).then(|| (bucket.to_owned(), prefix));
+        Self { folder, asked: Mutex::new(None) }
+    }
+
+    /// Where to look, if it is time.
+    fn due(&self) -> Option<&(String, String)> {
+        let folder = self.folder.as_ref()?;
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.is_some_and(|asked| asked.elapsed() < PAUSE) {
+            return None;
+        }
+        *asked = Some(Instant::now());
+        Some(folder)
+    }
+}
+
+impl S3Remote {
+    /// Has the remote drop the parts of an upload.
+    pub(super) async fn drop_parts(&self, upload: &KeptUpload) -> Result<(), RemoteError> {
+        let Some(key) = upload.address.strip_prefix(&self.settings.url) else {
+            // Settings changed: from here it cannot be aborted.
+            tracing::warn!(address = upload.address, "an upload is left behind at what was this remote");
+            return Ok(());
+        };
+        let what = format!("DELETE {} upload", upload.address);
+        let (path, query) = (format!("{}{key}", self.path), [("uploadId", &*upload.id)]);
+        let payload = Digest::of_nothing();
+        let call = Call { method: Method::DELETE, host: &self.host, path: &path, query: &query, fields: &[], payload };
+        let (head, text) = self.command(&what, self.sign(call)?, Bytes::new()).await?;
+        match head.status {
+            StatusCode::NOT_FOUND => Ok(()),
+            status if status.is_success() => Ok(()),
+            _ => Err(failure(&what, &head, &text)),
+        }
+    }
+
+    /// Uploads beneath our own folder that are older than a day.
+    pub(super) async fn find_old_uploads(&self) -> Result<Vec<KeptUpload>, RemoteError> {
+        let Some((bucket, prefix)) = self.left.due() else { return Ok(Vec::new()) };
+        let what = format!("GET uploads beneath {}", self.settings.url);
+        let mut old = Vec::new();
+        let mut after: Option<(String, String)> = None;
+        for _ in 0..PAGES {
+            let mut query = vec![("uploads", ""), ("prefix", &**prefix)];
+            if let Some((key, id)) = &after {
+                query.extend([("key-marker", &**key), ("upload-id-marker", id)]);
+            }
+            let payload = Digest::of_nothing();
+            let call =
+                Call { method: Method::GET, host: &self.host, path: bucket, query: &query, fields: &[], payload };
+            let (head, text) = self.command(&what, self.sign(call)?, Bytes::new()).await?;
+            if !head.status.is_success() {
+                return Err(failure(&what, &head, &text));
+            }
+            old.extend(listed(&head, &text).filter_map(|(key, id)| self.beneath(prefix, &key, id)));
+            let next = |name| xml::element(&text, name).filter(|next| !next.is_empty());
+            after = match (next("IsTruncated").as_deref(), next("NextKeyMarker"), next("NextUploadIdMarker")) {
+                (Some("true"), Some(key), Some(id)) => Some((key, id)),
+                _ => break,
+            };
+        }
+        Ok(old)
+    }
+
+    /// An upload by its key, if that is one of ours: a server that does not heed the prefix names others' too.
+    fn beneath(&self, prefix: &str, key: &str, id: String) -> Option<KeptUpload> {
+        let name = key.strip_prefix(prefix)?;
+        let encode = |segment| percent_encoding::utf8_percent_encode(segment, SEGMENT).to_string();
+        let name = name.split('/').map(encode).collect::<Vec<_>>().join("/");
+        Some(KeptUpload { id, address: format!("{}{name}", self.settings.url) })
+    }
+}
+
+/// Key and id of the uploads in a list that are old, by the clock of the server that lists them.
+fn listed<'a>(head: &response::Parts, text: &'a str) -> impl Iterator<Item = (String, String)> + use<'a> {
+    let at = answer::answered_at(head).unwrap_or_else(|| now().as_millis());
+    let is_old = move |begun: Timestamp| Timestamp::after(begun, OLD).as_millis() < at;
+    text.split("<Upload>").skip(1).filter_map(move |upload| {
+        let begun = Timestamp::try_from(xml::element(upload, "Initiated")?).ok()?;
+        let found = (xml::element(upload, "Key")?, xml::element(upload, "UploadId")?);
+        is_old(begun).then_some(found)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_folder_of_the_bucket_is_surely_ours() {
+        let folder = |path, bucket_in_host| Left::new(path, bucket_in_host).due().cloned();
+        let some = |bucket: &str, prefix: &str| Some((bucket.to_owned(), prefix.to_owned()));
+        assert_eq!(folder("/bucket/", false), None);
+        assert_eq!(folder("/bucket/in/x%20y/", false), some("/bucket/", "in/x y/"));
+        assert_eq!(folder("/", true), None);
+        assert_eq!(folder("/in/", true), some("/", "in/"));
+        assert_eq!(folder("/", false), None);
+    }
+
+    #[test]
+    fn it_is_asked_once_an_hour() {
+        let left = Left::new("/bucket/in/", false);
+        assert!(left.due().is_some());
+        assert!(left.due().is_none());
+    }
+}
