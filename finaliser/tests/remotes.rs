@@ -4,6 +4,8 @@
 mod conformance;
 #[path = "remotes/directory.rs"]
 mod directory;
+#[path = "remotes/http2.rs"]
+mod http2;
 #[path = "remotes/look.rs"]
 mod look;
 #[path = "remotes/parcel.rs"]
@@ -22,3 +24,7 @@ mod scripted_proxy;
 mod storing_server;
 #[path = "remotes/tls.rs"]
 mod tls;
+#[path = "remotes/webdav.rs"]
+mod webdav;
+#[path = "remotes/webdav_answers.rs"]
+mod webdav_answers;

@@ -5,6 +5,7 @@ mod directory;
 mod http;
 mod s3;
 mod upload_log;
+mod webdav;
 mod wire;
 
 use std::fmt;
@@ -61,6 +62,7 @@ pub fn open(settings: &RemoteSettings) -> Result<Box<dyn Remote>, RemoteError> {
         RemoteSettings::Http(settings) => Box::new(http::HttpRemote::open(settings)?),
         RemoteSettings::Directory(settings) => Box::new(directory::DirectoryRemote::open(settings)?),
         RemoteSettings::S3(settings) => Box::new(s3::S3Remote::open(settings)?),
+        RemoteSettings::Webdav(settings) => Box::new(webdav::WebdavRemote::open(settings)?),
     })
 }
 

@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use remotes::{DirectoryRemote, HttpCredentials, HttpRemote, OnClash, RemoteSettings, S3Credentials, S3Remote};
+pub use remotes::{
+    DirectoryRemote, HttpCredentials, HttpRemote, HttpVersion, OnClash, RemoteSettings, S3Credentials, S3Remote,
+    WebdavRemote,
+};
 pub use secret::Secret;
 pub use sections::{
     AuthSettings, ChunkerSettings, FilesSettings, FinaliserSettings, GatewaySettings, HealthSettings, LogFormat,

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use contract::NameTemplate;
 use ledger::BlockCompressor;
-use runtime::settings::{HttpRemote, LogFormat, OnClash, RemoteSettings, S3Remote, Secret, Settings, SettingsError};
+use runtime::settings::{
+    HttpRemote, HttpVersion, LogFormat, OnClash, RemoteSettings, S3Remote, Secret, Settings, SettingsError,
+    WebdavRemote,
+};
 use tempfile::NamedTempFile;
 
 const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -257,6 +260,29 @@ fn every_number_has_its_bounds() {
     idle(600_000).unwrap();
     for ms in [-1, 0, 99, 600_001] {
         assert!(refused(idle(ms)).contains("idle_timeout_ms") || ms < 0, "{ms}");
+    }
+}
+
+#[test]
+fn webdav_is_a_server_as_of_http() {
+    let share = "[remotes.share]\nkind = \"webdav\"\nurl = \"https://dav.example/in/\"\n";
+    let settings =
+        load_file(&format!("{share}username = \"ada\"\non_clash = \"skip\"\nhttp_version = \"auto\"")).unwrap();
+    let server = HttpRemote {
+        username: Some("ada".into()),
+        on_clash: OnClash::Skip,
+        http_version: HttpVersion::Auto,
+        ..HttpRemote::new("https://dav.example/in/")
+    };
+    assert_eq!(settings.remotes["share"], RemoteSettings::Webdav(WebdavRemote { server }));
+    assert_eq!((settings.remotes["share"].kind(), settings.remotes["share"].on_clash()), ("webdav", OnClash::Skip));
+    for wrong in ["nobody = 1", "idle_timeout_ms = 1", "password = \"x\"", "http_version = \"3\""] {
+        refused(load_file(&format!("{share}{wrong}")));
+    }
+    for (text, version) in [("1.1", HttpVersion::One), ("2", HttpVersion::Two), ("auto", HttpVersion::Auto)] {
+        let settings = load(share, &[("WAYBILL__REMOTES__SHARE__HTTP_VERSION", text)]).unwrap();
+        let RemoteSettings::Webdav(share) = &settings.remotes["share"] else { panic!("{settings:?}") };
+        assert_eq!(share.server.http_version, version);
     }
 }
 

@@ -47,6 +47,9 @@ pub struct HttpRemote {
     pub headers: BTreeMap<String, Secret>,
     /// Certificates (PEM) to trust instead of the public authorities.
     pub ca_file: Option<PathBuf>,
+    /// Which version of HTTP is spoken.
+    #[serde(default)]
+    pub http_version: HttpVersion,
     /// How long one read or write of the connection may take, in milliseconds (100 to 600,000). Never a limit for the whole.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
@@ -56,6 +59,21 @@ pub struct HttpRemote {
     /// How files are named there.
     #[serde(default)]
     pub name: NameTemplate,
+}
+
+/// Which version of HTTP is spoken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum HttpVersion {
+    /// Over TLS what the server chooses of both, else 1.1.
+    #[serde(rename = "auto")]
+    Auto,
+    /// 1.1.
+    #[default]
+    #[serde(rename = "1.1")]
+    One,
+    /// 2, also in clear text.
+    #[serde(rename = "2")]
+    Two,
 }
 
 /// Who we are for a server.
@@ -79,6 +97,7 @@ impl HttpRemote {
             token_file: None,
             headers: BTreeMap::new(),
             ca_file: None,
+            http_version: HttpVersion::default(),
             idle_timeout_ms: idle_timeout_ms(),
             on_clash: OnClash::default(),
             name: NameTemplate::default(),
