@@ -14,6 +14,8 @@ mod parcel;
 mod put;
 #[path = "remotes/raw_server.rs"]
 mod raw_server;
+#[path = "remotes/redirects.rs"]
+mod redirects;
 #[path = "remotes/s3.rs"]
 mod s3;
 #[path = "remotes/s3_answers.rs"]

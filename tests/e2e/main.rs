@@ -11,3 +11,4 @@ mod remotes;
 mod s3;
 mod start;
 mod ways;
+mod webdav;

@@ -276,13 +276,27 @@ fn webdav_is_a_server_as_of_http() {
     };
     assert_eq!(settings.remotes["share"], RemoteSettings::Webdav(WebdavRemote { server }));
     assert_eq!((settings.remotes["share"].kind(), settings.remotes["share"].on_clash()), ("webdav", OnClash::Skip));
-    for wrong in ["nobody = 1", "idle_timeout_ms = 1", "password = \"x\"", "http_version = \"3\""] {
+    for wrong in ["nobody = 1", "idle_timeout_ms = 1", "password = \"x\"", "http_version = \"3\"", "redirects = 1"] {
         refused(load_file(&format!("{share}{wrong}")));
     }
     for (text, version) in [("1.1", HttpVersion::One), ("2", HttpVersion::Two), ("auto", HttpVersion::Auto)] {
         let settings = load(share, &[("WAYBILL__REMOTES__SHARE__HTTP_VERSION", text)]).unwrap();
         let RemoteSettings::Webdav(share) = &settings.remotes["share"] else { panic!("{settings:?}") };
         assert_eq!(share.server.http_version, version);
+    }
+}
+
+#[test]
+fn where_a_request_may_be_sent_on_to() {
+    let http = |scheme: &str, more: &str| {
+        load_file(&format!("[remotes.a]\nkind = \"http\"\nurl = \"{scheme}://a.example/\"\n{more}"))
+    };
+    http("https", "redirects = 5\nredirect_origins = [\"https://b.example\", \"https://c.example:8443\"]").unwrap();
+    http("http", "redirect_origins = [\"http://b.example\", \"https://c.example\"]").unwrap();
+    assert!(refused(http("https", "redirects = 6")).contains("redirects"));
+    for origin in ["http://b.example", "b.example", "https://", "https://b.example/in", "https://ada@b.example", ""] {
+        let why = refused(http("https", &format!("redirect_origins = [\"{origin}\"]")));
+        assert!(why.contains("redirect_origins"), "{origin}: {why}");
     }
 }
 

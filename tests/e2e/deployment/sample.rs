@@ -161,7 +161,7 @@ fn what_is_only_shown_is_right_too() {
     assert!(settings.health.listen.is_some() && settings.auth.jwt_secret.is_some());
     let least = load(None, &REMOTES).unwrap();
     let timeout = |settings: &Settings| match &settings.remotes["archive"] {
-        RemoteSettings::Http(http) => (http.idle_timeout_ms, http.http_version),
+        RemoteSettings::Http(http) => (http.idle_timeout_ms, http.http_version, http.redirects),
         other => panic!("expected an http remote, found {other:?}"),
     };
     assert_eq!(timeout(&settings), timeout(&least));

@@ -1,6 +1,7 @@
 //! A server that takes files by PUT.
 
 mod server;
+mod target;
 
 use contract::ObjectPath;
 use futures_util::future::BoxFuture;
@@ -10,6 +11,7 @@ use runtime::settings::HttpRemote as Settings;
 use super::wire::{Uploaded, answer, encoded, evidence, on_condition};
 use super::{Body, Evidence, Look, Parcel, Remote, RemoteError};
 pub(super) use server::Server;
+pub use target::Target;
 
 /// As draft-ietf-httpapi-idempotency-key-header has it: a string in quotes.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -27,14 +29,20 @@ impl HttpRemote {
     }
 
     async fn put(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
-        let what = format!("PUT {}", self.address(&parcel.object));
-        let request = self
-            .server
-            .request("PUT", &encoded(&parcel.object))?
-            // The same for every attempt: a server that knows such keys does it once.
-            .header(IDEMPOTENCY_KEY, format!("\"{}\"", parcel.file_id));
+        let to = parcel.sent_on.last();
+        let (address, request) = match to {
+            None => (self.address(&parcel.object), self.server.request("PUT", &encoded(&parcel.object))?),
+            Some(to) => (to.to_string(), self.server.request_to("PUT", to)?),
+        };
+        let what = format!("PUT {address}");
+        // The same for every attempt: a server that knows such keys does it once.
+        let request = request.header(IDEMPOTENCY_KEY, format!("\"{}\"", parcel.file_id));
         let request = on_condition(request, &parcel.onto);
-        let Uploaded { head, text } = self.server.put(&what, request, parcel, body).await?;
+        let Uploaded { head, text } = self.server.put(&what, to, request, parcel, body).await?;
+        let from = to.map_or_else(|| Target::own(&address), |to| Ok(to.clone()))?;
+        if let Some(to) = self.server.follow(&what, &from, &head, parcel.sent_on.len())? {
+            return Err(RemoteError::SentOn(Box::new(to)));
+        }
         match head.status {
             status if status.is_success() => Ok(evidence(&head, "put", parcel.size)),
             StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(answer::describe(&what, &head, &text))),

@@ -6,7 +6,9 @@ use hyper::body::{Bytes, Incoming};
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, header};
 use runtime::settings::{HttpCredentials, HttpRemote as Settings};
+use url::Origin;
 
+use super::target::Target;
 use crate::remote::wire::{self, Connection, Connector, USER_AGENT, Uploaded, answer, encoded, evidence, later, other};
 use crate::remote::{Body, Look, Parcel, RemoteError};
 
@@ -20,6 +22,8 @@ pub(in crate::remote) struct Server {
     path: String,
     host: header::HeaderValue,
     connector: Connector,
+    /// Where else it may send us to.
+    others: Vec<(Origin, Connector)>,
 }
 
 /// The answer to a request, whose content is still to be read.
@@ -36,16 +40,20 @@ impl Server {
         settings.credentials().map_err(|error| RemoteError::Refused(error.to_string()))?;
         let authority = uri.authority().ok_or_else(|| wrong("expected a host in it"))?;
         let host = authority.as_str().try_into().map_err(|_| wrong("expected a plain host name"))?;
+        let connector = |server: &Uri| {
+            Connector::open(server, settings.ca_file.as_deref(), settings.http_version, settings.idle_timeout())
+        };
+        let other = |address: &String| -> Result<(Origin, Connector), RemoteError> {
+            let wrong =
+                || RemoteError::Refused(format!("redirect_origins: expected scheme and host, found {address:?}"));
+            Ok((Target::own(address)?.origin(), connector(&address.parse().map_err(|_| wrong())?)?))
+        };
         Ok(Self {
             settings: settings.clone(),
             path: uri.path().to_owned(),
             host,
-            connector: Connector::open(
-                &uri,
-                settings.ca_file.as_deref(),
-                settings.http_version,
-                settings.idle_timeout(),
-            )?,
+            connector: connector(&uri)?,
+            others: settings.redirect_origins.iter().map(other).collect::<Result<_, _>>()?,
         })
     }
 
@@ -66,13 +74,22 @@ impl Server {
 
     /// A request about a path in the folder, which is encoded already.
     pub(in crate::remote) fn request(&self, method: &'static str, path: &str) -> Result<request::Builder, RemoteError> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(self.path_of(path))
-            .header(header::HOST, self.host.clone())
-            .header(header::USER_AGENT, USER_AGENT)
-            // Lengths and hashes are those of the file, not of a compressed form of it.
-            .header(header::ACCEPT_ENCODING, "identity");
+        self.with_credentials(plain_request(method, self.path_of(path), self.host.clone()))
+    }
+
+    /// The same to where we were sent on to. Credentials and fields of the settings go only to the remote's own server.
+    pub(super) fn request_to(&self, method: &'static str, to: &Target) -> Result<request::Builder, RemoteError> {
+        let host =
+            to.host().try_into().map_err(|_| RemoteError::Refused(format!("{to}: expected a plain host name")))?;
+        let request = plain_request(method, to.path_and_query(), host);
+        if to.origin() == Target::own(&self.settings.url)?.origin() {
+            self.with_credentials(request)
+        } else {
+            Ok(request)
+        }
+    }
+
+    fn with_credentials(&self, mut request: request::Builder) -> Result<request::Builder, RemoteError> {
         for (name, value) in &self.settings.headers {
             request = request.header(name, value.expose());
         }
@@ -98,10 +115,46 @@ impl Server {
         Ok(Some(value))
     }
 
-    /// Sends the bytes of a file by a PUT that has its condition already, the last of them only if the claim still holds.
+    /// Where an answer sends on to, if it does and may. `from` is what was asked, after so many that sent on.
+    pub(super) fn follow(
+        &self,
+        what: &str,
+        from: &Target,
+        head: &response::Parts,
+        hops: usize,
+    ) -> Result<Option<Target>, RemoteError> {
+        let most = self.settings.redirects;
+        if most == 0 {
+            return Ok(None);
+        }
+        let Some(to) = from.follow(what, head)? else { return Ok(None) };
+        if hops >= usize::from(most) {
+            let said = answer::describe(what, head, "");
+            return Err(RemoteError::Refused(format!("{said}: expected to be sent on {most} times at most")));
+        }
+        self.connector_of(Some(&to))?;
+        Ok(Some(to))
+    }
+
+    fn connector_of(&self, to: Option<&Target>) -> Result<&Connector, RemoteError> {
+        let Some(to) = to else { return Ok(&self.connector) };
+        let origin = to.origin();
+        if origin == Target::own(&self.settings.url)?.origin() {
+            return Ok(&self.connector);
+        }
+        let known = self.others.iter().find(|(other, _)| *other == origin);
+        known.map(|(_, connector)| connector).ok_or_else(|| {
+            let origin = origin.ascii_serialization();
+            RemoteError::Refused(format!("sent on to {origin}, which is not among redirect_origins"))
+        })
+    }
+
+    /// Sends the bytes of a file by a PUT that has its condition already, the last of them only if the claim still holds;
+    /// to where we were sent on to, if anywhere.
     pub(in crate::remote) async fn put(
         &self,
         what: &str,
+        to: Option<&Target>,
         request: request::Builder,
         parcel: &Parcel,
         body: Body,
@@ -110,7 +163,7 @@ impl Server {
             .header(header::CONTENT_LENGTH, parcel.size)
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(REPR_DIGEST, parcel.sha256.to_repr_digest());
-        self.connector.upload(what, request, (parcel.size, body), &parcel.still_ours).await
+        self.connector_of(to)?.upload(what, request, (parcel.size, body), &parcel.still_ours).await
     }
 
     /// Sends a request with a short body, or none, and reads the head of its answer.
@@ -125,10 +178,30 @@ impl Server {
         self.connector.exchange(what, request).await
     }
 
+    /// Asks about a path in the folder, there and where the server sends on to. Returns also what was asked at last.
+    async fn ask(&self, method: &'static str, path: &str) -> Result<(String, Answered), RemoteError> {
+        let mut from = Target::own(&self.address_of(path))?;
+        let mut what = format!("{method} {}", self.address_of(path));
+        let mut answered = self.exchange(&what, self.request(method, path)?, Bytes::new()).await?;
+        let mut hops = 0;
+        loop {
+            let (head, content) = answered.1.into_parts();
+            let Some(to) = self.follow(&what, &from, &head, hops)? else {
+                return Ok((what, (answered.0, Response::from_parts(head, content))));
+            };
+            what = format!("{method} {to}");
+            let request = self.request_to(method, &to)?.body(Full::default());
+            let request = request.map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
+            answered = self.connector_of(Some(&to))?.exchange(&what, request).await?;
+            from = to;
+            hops += 1;
+        }
+    }
+
     /// What the server has under the parcel's name.
     pub(in crate::remote) async fn find(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
-        let what = format!("HEAD {}", self.address(&parcel.object));
-        let head = self.head(&what, &encoded(&parcel.object)).await?;
+        let (what, (_, answer)) = self.ask("HEAD", &encoded(&parcel.object)).await?;
+        let (head, _) = answer.into_parts();
         match head.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Look::Absent),
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
@@ -149,9 +222,7 @@ impl Server {
     }
 
     async fn read_back(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
-        let what = format!("GET {}", self.address(&parcel.object));
-        let request = self.request("GET", &encoded(&parcel.object))?;
-        let (mut connection, answer) = self.exchange(&what, request, Bytes::new()).await?;
+        let (what, (mut connection, answer)) = self.ask("GET", &encoded(&parcel.object)).await?;
         let (head, content) = answer.into_parts();
         match head.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Look::Absent),
@@ -166,6 +237,16 @@ impl Server {
         }
         wire::compare(&mut connection, &what, &head, content, parcel).await
     }
+}
+
+fn plain_request(method: &'static str, uri: String, host: header::HeaderValue) -> request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(uri)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, USER_AGENT)
+        // Lengths and hashes are those of the file, not of a compressed form of it.
+        .header(header::ACCEPT_ENCODING, "identity")
 }
 
 /// What the head of an answer tells about the content; `None` where the content itself must be read.

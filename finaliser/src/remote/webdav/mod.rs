@@ -65,7 +65,7 @@ impl WebdavRemote {
     async fn put_aside(&self, name: AsideName, parcel: &Parcel, body: Body) -> Result<(), RemoteError> {
         let what = format!("PUT {}", self.server.address_of(&name.path()));
         let request = self.server.request("PUT", &name.path())?.header(header::IF_NONE_MATCH, "*");
-        let Uploaded { head, text } = self.server.put(&what, request, parcel, body).await?;
+        let Uploaded { head, text } = self.server.put(&what, None, request, parcel, body).await?;
         match head.status {
             status if status.is_success() => Ok(()),
             // Not ours, whoever wrote it. The next try has another name.

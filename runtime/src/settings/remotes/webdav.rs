@@ -17,6 +17,11 @@ impl WebdavRemote {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        self.server.check()
+        self.server.check()?;
+        // A redirect is how servers show that a name is a collection, and a MOVE names two addresses.
+        if self.server.redirects != 0 {
+            return Err(format!("redirects: expected 0 for webdav, found {}", self.server.redirects));
+        }
+        Ok(())
     }
 }
