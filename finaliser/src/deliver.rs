@@ -10,7 +10,7 @@ use runtime::{retry, sabotage};
 use tokio::sync::mpsc;
 
 use crate::prove::{Content, ProofError};
-use crate::remote::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
+use crate::remote::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError, Target};
 
 /// Quick tries within one attempt; after them the record waits for the next one, and the slot is free.
 const QUICK_TRIES: u32 = 3;
@@ -57,7 +57,25 @@ impl From<RemoteError> for DeliveryError {
             RemoteError::Later { detail, after } => Self::Later { detail, after },
             RemoteError::Clash(detail) => Self::Later { detail, after: None },
             RemoteError::Unrecorded(error) => Self::Proof(ProofError::Ledger(error)),
+            RemoteError::SentOn(to) => Self::Later { detail: format!("sent on to {to}"), after: None },
             RemoteError::Stopped => Self::Lost(LeaseLost),
+        }
+    }
+}
+
+/// What sending came to.
+enum Sent {
+    Done(Evidence),
+    /// Nothing was taken; it is to be sent there.
+    On(Box<Target>),
+}
+
+impl Sent {
+    fn of(sent: Result<Evidence, RemoteError>) -> Result<Self, DeliveryError> {
+        match sent {
+            Ok(evidence) => Ok(Self::Done(evidence)),
+            Err(RemoteError::SentOn(to)) => Ok(Self::On(to)),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -114,6 +132,7 @@ impl Delivery<'_> {
 
     async fn ask_and_send(&mut self, small: Option<&[Bytes]>) -> Result<Delivered, DeliveryError> {
         let mut at_least_once = false;
+        self.parcel.sent_on.clear();
         fail::fail_point!("finaliser-before-look", |_| std::process::abort());
         let found = match sabotage::is_broken("break-ask") {
             true => Look::Absent,
@@ -149,17 +168,24 @@ impl Delivery<'_> {
             }
         }
         self.may_be_there = true;
-        self.fence.note_progress(|progress| progress.bytes_delivered = 0);
         fail::fail_point!("finaliser-before-send", |_| std::process::abort());
-        let evidence = match small {
-            Some(pieces) => self.send_small(pieces).await?,
-            None => self.send_large().await?,
+        // The remote bounds how often it may send on.
+        let evidence = loop {
+            self.fence.note_progress(|progress| progress.bytes_delivered = 0);
+            let sent = match small {
+                Some(pieces) => self.send_small(pieces).await?,
+                None => self.send_large().await?,
+            };
+            match sent {
+                Sent::Done(evidence) => break evidence,
+                Sent::On(to) => self.parcel.sent_on.push(*to),
+            }
         };
         fail::fail_point!("finaliser-after-send", |_| std::process::abort());
         Ok(Delivered { evidence, object: self.parcel.object.clone(), at_least_once })
     }
 
-    async fn send_small(&self, proved: &[Bytes]) -> Result<Evidence, DeliveryError> {
+    async fn send_small(&self, proved: &[Bytes]) -> Result<Sent, DeliveryError> {
         let (pieces, body) = mpsc::channel(proved.len().max(1));
         for piece in proved {
             // The channel has room for all of them.
@@ -170,12 +196,14 @@ impl Delivery<'_> {
         if self.heeds_cancel && self.fence.is_cancel_requested() {
             return Err(DeliveryError::Cancelled);
         }
-        let evidence = self.remote.send(&self.parcel, Body::new(self.parcel.size, body)).await?;
-        self.fence.note_progress(|progress| progress.bytes_delivered = self.parcel.size);
-        Ok(evidence)
+        let sent = Sent::of(self.remote.send(&self.parcel, Body::new(self.parcel.size, body)).await)?;
+        if matches!(sent, Sent::Done(_)) {
+            self.fence.note_progress(|progress| progress.bytes_delivered = self.parcel.size);
+        }
+        Ok(sent)
     }
 
-    async fn send_large(&self) -> Result<Evidence, DeliveryError> {
+    async fn send_large(&self) -> Result<Sent, DeliveryError> {
         let (pieces, body) = mpsc::channel(self.content.queue());
         let proving = async {
             let proved = self.content.stream(&self.fence, &pieces, self.heeds_cancel).await;
@@ -186,7 +214,7 @@ impl Delivery<'_> {
         // Whichever of the two stops, the other notices by the channel; the prover's reason comes first.
         let (proved, sent) = tokio::join!(proving, sending);
         proved?;
-        Ok(sent?)
+        Sent::of(sent)
     }
 
     fn clash(&self, found: &str) -> DeliveryError {

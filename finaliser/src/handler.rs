@@ -138,6 +138,7 @@ fn accepted<'a>(
             size: content.proven().split.size(),
             sha256: content.proven().sha256,
             still_ours: Box::new(move || still_ours.check().is_ok()),
+            sent_on: Vec::new(),
             upload: UploadLog::kept(
                 service.ledger.clone(),
                 held.lease.clone(),

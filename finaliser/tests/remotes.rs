@@ -4,6 +4,8 @@
 mod conformance;
 #[path = "remotes/directory.rs"]
 mod directory;
+#[path = "remotes/http2.rs"]
+mod http2;
 #[path = "remotes/look.rs"]
 mod look;
 #[path = "remotes/parcel.rs"]
@@ -12,6 +14,8 @@ mod parcel;
 mod put;
 #[path = "remotes/raw_server.rs"]
 mod raw_server;
+#[path = "remotes/redirects.rs"]
+mod redirects;
 #[path = "remotes/s3.rs"]
 mod s3;
 #[path = "remotes/s3_answers.rs"]
@@ -22,3 +26,7 @@ mod scripted_proxy;
 mod storing_server;
 #[path = "remotes/tls.rs"]
 mod tls;
+#[path = "remotes/webdav.rs"]
+mod webdav;
+#[path = "remotes/webdav_answers.rs"]
+mod webdav_answers;

@@ -207,10 +207,6 @@ fn missing(server: &Server, tried: &[Attempt]) -> String {
     for attempt in tried {
         text.push_str(&format!("  - {attempt}\n"));
     }
-    text.push_str(&format!(
-        "Put {server} {} or newer on PATH, or name one that already runs: {}",
-        server.oldest(),
-        server.how_to_name_one(),
-    ));
+    text.push_str(&format!("Put {server} {} or newer on PATH, or {}", server.oldest(), server.other_ways(),));
     text
 }

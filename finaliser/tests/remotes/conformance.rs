@@ -157,7 +157,8 @@ async fn in_doubt(place: &dyn Place) {
     assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Equal(_))));
 }
 
-struct Server(Box<dyn Remote>, StoringServer);
+/// A storing server, and the remote before it.
+pub(crate) struct Server(pub(crate) Box<dyn Remote>, pub(crate) StoringServer);
 
 impl Place for Server {
     fn remote(&self) -> &dyn Remote {

@@ -57,6 +57,7 @@ pub(crate) fn parcel(name: &str, content: &[u8]) -> Parcel {
         size: content.len() as u64,
         sha256: Digest::of(content),
         still_ours: Box::new(|| true),
+        sent_on: Vec::new(),
         upload: UploadLog::unkept(None),
     }
 }

@@ -94,8 +94,8 @@ async fn a_request_on_the_wire() {
 #[tokio::test]
 async fn each_status_is_delivered_refused_later_or_a_clash() {
     for code in [
-        200, 201, 202, 204, 300, 301, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 418, 425, 429, 500, 501, 503,
-        507,
+        200, 201, 202, 204, 300, 301, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 418, 425, 429, 500,
+        501, 503, 507,
     ] {
         let server = StoringServer::start(|habits| habits.put = Some((code, &[], b""))).await;
         let content = bytes(100_000);

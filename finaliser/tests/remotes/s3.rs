@@ -34,22 +34,22 @@ impl Bucket {
         let remote = finaliser::remote::open(&RemoteSettings::S3(settings)).unwrap();
         Self { remote, seaweed, folder }
     }
+}
 
-    /// Asks by WebDAV; returns the status and the content.
-    fn webdav(&self, method: &str, name: &str) -> (u16, Vec<u8>) {
-        let encode = |segment| utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string();
-        let name = name.split('/').map(encode).collect::<Vec<_>>().join("/");
-        let host = self.seaweed.webdav_url().replace("http://", "").replace('/', "");
-        let mut stream = TcpStream::connect(&host).unwrap();
-        let path = format!("/buckets/{}/{}/{name}", Seaweed::BUCKET, self.folder);
-        // Of this version no answer is cut into chunks.
-        write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\nDepth: 1\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
-        let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
-        (status, answer.split_off(end + 4))
-    }
+/// Asks SeaweedFS by WebDAV about a name in a folder of the bucket; returns the status and the content.
+pub(crate) fn webdav(seaweed: &Seaweed, folder: &str, method: &str, name: &str) -> (u16, Vec<u8>) {
+    let encode = |segment| utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string();
+    let name = name.split('/').map(encode).collect::<Vec<_>>().join("/");
+    let host = seaweed.webdav_url().replace("http://", "").replace('/', "");
+    let mut stream = TcpStream::connect(&host).unwrap();
+    let path = format!("/buckets/{}/{folder}/{name}", Seaweed::BUCKET);
+    // Of this version no answer is cut into chunks.
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\nDepth: 1\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
+    let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
+    (status, answer.split_off(end + 4))
 }
 
 impl Place for Bucket {
@@ -58,7 +58,7 @@ impl Place for Bucket {
     }
 
     fn stored(&self, name: &str) -> Option<Vec<u8>> {
-        match self.webdav("GET", name) {
+        match webdav(self.seaweed, &self.folder, "GET", name) {
             (200, content) => Some(content),
             (404, _) => None,
             other => panic!("{name}: {other:?}"),
@@ -66,7 +66,7 @@ impl Place for Bucket {
     }
 
     fn count(&self) -> usize {
-        match self.webdav("PROPFIND", "") {
+        match webdav(self.seaweed, &self.folder, "PROPFIND", "") {
             (207, content) => String::from_utf8(content).unwrap().matches("<D:response>").count() - 1,
             (404, _) => 0,
             other => panic!("{other:?}"),

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use contract::Digest;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, Response, StatusCode, Version, header};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -45,6 +45,7 @@ struct Kept {
     objects: BTreeMap<String, Vec<u8>>,
     broken_off: usize,
     calls: Vec<Method>,
+    versions: Vec<Version>,
 }
 
 pub(crate) struct StoringServer {
@@ -92,6 +93,11 @@ impl StoringServer {
         self.kept.lock().unwrap().broken_off
     }
 
+    /// Of HTTP, request by request.
+    pub(crate) fn versions(&self) -> Vec<Version> {
+        self.kept.lock().unwrap().versions.clone()
+    }
+
     pub(crate) fn calls(&self) -> Vec<Method> {
         self.kept.lock().unwrap().calls.clone()
     }
@@ -121,11 +127,12 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, hab
         async move { Ok::<_, hyper::Error>(handle(request, &habits, &kept).await) }
     });
     // A client that breaks off is what some tests are about.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn handle(request: Request<Incoming>, habits: &Habits, kept: &Mutex<Kept>) -> Answer {
     kept.lock().unwrap().calls.push(request.method().clone());
+    kept.lock().unwrap().versions.push(request.version());
     // Decoded once, and only once split: what is one segment stays one name.
     let path = request.uri().path().strip_prefix("/in/").unwrap().to_owned();
     let decode = |segment| percent_encoding::percent_decode_str(segment).decode_utf8().unwrap().into_owned();

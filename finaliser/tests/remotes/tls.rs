@@ -8,26 +8,36 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::parcel::{PATIENT, bytes, later, open_http, parcel, refused, send, within};
 use crate::storing_server::StoringServer;
 
-/// A server's side that nobody but its own certificate vouches for, and that certificate.
-fn acceptor(names: &[&str]) -> (TlsAcceptor, String) {
+/// A certificate that nobody but itself vouches for, and its key.
+pub(crate) fn pem(names: &[&str]) -> (String, String) {
     let made = rcgen::generate_simple_self_signed(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+/// The side of a server with such a certificate that offers these protocols, and the certificate.
+pub(crate) fn acceptor(names: &[&str], protocols: &[&str]) -> (TlsAcceptor, String) {
+    let (certificate, key) = pem(names);
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+        )
         .unwrap();
-    (TlsAcceptor::from(Arc::new(config)), made.cert.pem())
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    (TlsAcceptor::from(Arc::new(config)), certificate)
 }
 
 async fn server(names: &[&str]) -> (StoringServer, String) {
-    let (acceptor, pem) = acceptor(names);
+    let (acceptor, pem) = acceptor(names, &[]);
     (StoringServer::start(|habits| habits.tls = Some(acceptor)).await, pem)
 }
 
@@ -47,7 +57,7 @@ async fn a_certificate_in_ca_file_is_trusted() {
 
 #[tokio::test]
 async fn a_refusal_before_the_body_was_read_counts() {
-    let (acceptor, pem) = acceptor(&["127.0.0.1"]);
+    let (acceptor, pem) = acceptor(&["127.0.0.1"], &[]);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), pem).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use remotes::{DirectoryRemote, HttpCredentials, HttpRemote, OnClash, RemoteSettings, S3Credentials, S3Remote};
+pub use remotes::{
+    DirectoryRemote, HttpCredentials, HttpRemote, HttpVersion, OnClash, RemoteSettings, S3Credentials, S3Remote,
+    WebdavRemote,
+};
 pub use secret::Secret;
 pub use sections::{
     AuthSettings, ChunkerSettings, FilesSettings, FinaliserSettings, GatewaySettings, HealthSettings, LogFormat,
@@ -31,8 +34,8 @@ const TEXT: [&str; 7] = [
 ];
 
 /// The same of remotes, whatever their names: the last part of the variable.
-const REMOTE_TEXT: [&str; 8] =
-    ["NAME", "USERNAME", "PASSWORD", "TOKEN", "REGION", "ACCESS_KEY", "SECRET_KEY", "SESSION_TOKEN"];
+const REMOTE_TEXT: [&str; 9] =
+    ["NAME", "USERNAME", "PASSWORD", "TOKEN", "HTTP_VERSION", "REGION", "ACCESS_KEY", "SECRET_KEY", "SESSION_TOKEN"];
 
 /// All settings.
 #[derive(Debug, Clone, Default, Deserialize)]

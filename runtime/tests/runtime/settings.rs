@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use contract::NameTemplate;
 use ledger::BlockCompressor;
-use runtime::settings::{HttpRemote, LogFormat, OnClash, RemoteSettings, S3Remote, Secret, Settings, SettingsError};
+use runtime::settings::{
+    HttpRemote, HttpVersion, LogFormat, OnClash, RemoteSettings, S3Remote, Secret, Settings, SettingsError,
+    WebdavRemote,
+};
 use tempfile::NamedTempFile;
 
 const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -257,6 +260,43 @@ fn every_number_has_its_bounds() {
     idle(600_000).unwrap();
     for ms in [-1, 0, 99, 600_001] {
         assert!(refused(idle(ms)).contains("idle_timeout_ms") || ms < 0, "{ms}");
+    }
+}
+
+#[test]
+fn webdav_is_a_server_as_of_http() {
+    let share = "[remotes.share]\nkind = \"webdav\"\nurl = \"https://dav.example/in/\"\n";
+    let settings =
+        load_file(&format!("{share}username = \"ada\"\non_clash = \"skip\"\nhttp_version = \"auto\"")).unwrap();
+    let server = HttpRemote {
+        username: Some("ada".into()),
+        on_clash: OnClash::Skip,
+        http_version: HttpVersion::Auto,
+        ..HttpRemote::new("https://dav.example/in/")
+    };
+    assert_eq!(settings.remotes["share"], RemoteSettings::Webdav(WebdavRemote { server }));
+    assert_eq!((settings.remotes["share"].kind(), settings.remotes["share"].on_clash()), ("webdav", OnClash::Skip));
+    for wrong in ["nobody = 1", "idle_timeout_ms = 1", "password = \"x\"", "http_version = \"3\"", "redirects = 1"] {
+        refused(load_file(&format!("{share}{wrong}")));
+    }
+    for (text, version) in [("1.1", HttpVersion::One), ("2", HttpVersion::Two), ("auto", HttpVersion::Auto)] {
+        let settings = load(share, &[("WAYBILL__REMOTES__SHARE__HTTP_VERSION", text)]).unwrap();
+        let RemoteSettings::Webdav(share) = &settings.remotes["share"] else { panic!("{settings:?}") };
+        assert_eq!(share.server.http_version, version);
+    }
+}
+
+#[test]
+fn where_a_request_may_be_sent_on_to() {
+    let http = |scheme: &str, more: &str| {
+        load_file(&format!("[remotes.a]\nkind = \"http\"\nurl = \"{scheme}://a.example/\"\n{more}"))
+    };
+    http("https", "redirects = 5\nredirect_origins = [\"https://b.example\", \"https://c.example:8443\"]").unwrap();
+    http("http", "redirect_origins = [\"http://b.example\", \"https://c.example\"]").unwrap();
+    assert!(refused(http("https", "redirects = 6")).contains("redirects"));
+    for origin in ["http://b.example", "b.example", "https://", "https://b.example/in", "https://ada@b.example", ""] {
+        let why = refused(http("https", &format!("redirect_origins = [\"{origin}\"]")));
+        assert!(why.contains("redirect_origins"), "{origin}: {why}");
     }
 }
 

@@ -3,6 +3,7 @@
 mod locate;
 mod mongo;
 mod nats;
+mod nginx;
 mod orphans;
 mod raw_nats;
 mod seaweed;

@@ -13,20 +13,23 @@ pub(super) const SAMPLE: &str = "deploy/waybill.toml";
 const OWN: [&str; 4] = ["files.roots", "default_remote", "remotes.NAME.kind", "remotes.NAME.path"];
 
 /// A remote of each kind, so that the keys of all can be asked for.
-const REMOTES: [(&str, &str); 6] = [
+const REMOTES: [(&str, &str); 8] = [
     ("WAYBILL__REMOTES__ARCHIVE__KIND", "http"),
     ("WAYBILL__REMOTES__ARCHIVE__URL", "http://archive.example/"),
     ("WAYBILL__REMOTES__DELIVERED__KIND", "directory"),
     ("WAYBILL__REMOTES__DELIVERED__PATH", "/data/delivered"),
     ("WAYBILL__REMOTES__BUCKET__KIND", "s3"),
     ("WAYBILL__REMOTES__BUCKET__URL", "http://s3.example/bucket/"),
+    ("WAYBILL__REMOTES__SHARE__KIND", "webdav"),
+    ("WAYBILL__REMOTES__SHARE__URL", "http://dav.example/share/"),
 ];
 
 /// The names of the remotes in the sample, as sections.
-const SECTIONS: [&str; 3] = ["remotes.archive", "remotes.delivered", "remotes.bucket"];
+const SECTIONS: [&str; 4] = ["remotes.archive", "remotes.delivered", "remotes.bucket", "remotes.share"];
 
 /// Defaults of remotes that are shown in a comment.
-const SHOWN: [&str; 6] = ["idle_timeout_ms", "region", "part_size", "in_flight_bytes", "conditional", "checksums"];
+const SHOWN: [&str; 7] =
+    ["http_version", "idle_timeout_ms", "region", "part_size", "in_flight_bytes", "conditional", "checksums"];
 
 /// A key of the sample.
 pub(super) struct Key {
@@ -102,7 +105,8 @@ fn known_to_the_code() -> BTreeSet<String> {
         match name.as_str() {
             "default_remote" => drop(known.insert(name)),
             "remotes" => {
-                let of_kinds = ["ARCHIVE", "DELIVERED", "BUCKET"].map(|name| asked(&format!("REMOTES__{name}__")));
+                let of_kinds =
+                    ["ARCHIVE", "DELIVERED", "BUCKET", "SHARE"].map(|name| asked(&format!("REMOTES__{name}__")));
                 known.extend(of_kinds.concat().iter().map(|key| format!("remotes.NAME.{key}")));
                 known.insert("remotes.NAME.kind".to_owned());
             }
@@ -157,7 +161,7 @@ fn what_is_only_shown_is_right_too() {
     assert!(settings.health.listen.is_some() && settings.auth.jwt_secret.is_some());
     let least = load(None, &REMOTES).unwrap();
     let timeout = |settings: &Settings| match &settings.remotes["archive"] {
-        RemoteSettings::Http(http) => http.idle_timeout_ms,
+        RemoteSettings::Http(http) => (http.idle_timeout_ms, http.http_version, http.redirects),
         other => panic!("expected an http remote, found {other:?}"),
     };
     assert_eq!(timeout(&settings), timeout(&least));

@@ -17,7 +17,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::http::{request, response};
 use hyper::{Method, Response, StatusCode, Uri, header};
 use percent_encoding::{percent_decode_str, utf8_percent_encode};
-use runtime::settings::S3Remote as Settings;
+use runtime::settings::{HttpVersion, S3Remote as Settings};
 
 use super::wire::{
     self, Connection, Connector, SEGMENT, USER_AGENT, Uploaded, answer, encoded, evidence, later, on_condition, other,
@@ -64,7 +64,7 @@ impl S3Remote {
             left: Left::new(&path, settings.bucket_in_host),
             path,
             host: authority.to_string(),
-            connector: Connector::open(&uri, settings.ca_file.as_deref(), settings.idle_timeout())?,
+            connector: Connector::open(&uri, settings.ca_file.as_deref(), HttpVersion::One, settings.idle_timeout())?,
             settings: settings.clone(),
         })
     }

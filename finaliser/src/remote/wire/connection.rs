@@ -1,28 +1,28 @@
 use std::error::Error;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
 use std::path::Path;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, Either};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::client::conn::http1;
+use hyper::client::conn::{http1, http2};
 use hyper::http::response;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::http::uri::Parts;
 use hyper::service::Service;
-use hyper::{Request, Response, Uri};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, Uri, header};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
 use hyper_util::service::TowerToHyperService;
+use runtime::settings::HttpVersion;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
 
+use super::held_writes::HeldWrites;
+use super::streams::{self, Streams};
 use super::{answer, later};
 use crate::remote::RemoteError;
 
@@ -31,12 +31,18 @@ use crate::remote::RemoteError;
 pub(in crate::remote) struct Connector {
     open: TowerToHyperService<HttpsConnector<HttpConnector>>,
     server: Uri,
+    version: HttpVersion,
     idle: Duration,
 }
 
 impl Connector {
     /// For `server`, which is trusted by the certificates in `ca_file`, or else by the public authorities.
-    pub(in crate::remote) fn open(server: &Uri, ca_file: Option<&Path>, idle: Duration) -> Result<Self, RemoteError> {
+    pub(in crate::remote) fn open(
+        server: &Uri,
+        ca_file: Option<&Path>,
+        version: HttpVersion,
+        idle: Duration,
+    ) -> Result<Self, RemoteError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -50,12 +56,13 @@ impl Connector {
         tcp.set_nodelay(true);
         // Divided among the server's addresses, so that one dead address does not use up the whole.
         tcp.set_connect_timeout(Some(idle));
-        let tls = HttpsConnectorBuilder::new()
-            .with_tls_config(config.with_no_client_auth())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        Ok(Self { open: TowerToHyperService::new(tls), server: server.clone(), idle })
+        let tls = HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth()).https_or_http();
+        let tls = match version {
+            HttpVersion::One => tls.enable_http1().wrap_connector(tcp),
+            HttpVersion::Two => tls.enable_http2().wrap_connector(tcp),
+            HttpVersion::Auto => tls.enable_all_versions().wrap_connector(tcp),
+        };
+        Ok(Self { open: TowerToHyperService::new(tls), server: server.clone(), version, idle })
     }
 
     /// How long the server may keep us waiting each time.
@@ -66,17 +73,44 @@ impl Connector {
     /// A connection for one request.
     pub(in crate::remote) async fn connect<B>(&self, what: &str) -> Result<Connection<B>, RemoteError>
     where
-        B: Body<Data: Send> + Send + 'static,
+        B: Body<Data: Send> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let io = match tokio::time::timeout(self.idle, self.open.call(self.server.clone())).await {
             Ok(io) => io.map_err(|error| later(what, &chain(&*error)))?,
             Err(_) => return Err(later(what, &format!("no connection within {:?}", self.idle))),
         };
+        let is_two = match self.version {
+            HttpVersion::One => false,
+            HttpVersion::Auto => io.connected().is_negotiated_h2(),
+            // In clear text there is nothing to negotiate: such a server must know.
+            HttpVersion::Two if self.server.scheme_str() == Some("http") => true,
+            HttpVersion::Two if io.connected().is_negotiated_h2() => true,
+            HttpVersion::Two => {
+                return Err(later(what, "expected a server of HTTP/2, found one that does not offer it"));
+            }
+        };
         let broken = Arc::default();
-        let io = HeldWrites { io, broken: Arc::clone(&broken) };
-        let (sender, driver) = http1::handshake(io).await.map_err(|error| later(what, &chain(&error)))?;
-        Ok(Connection { sender, driver: Some(Box::new(driver)), broken, idle: self.idle })
+        let io = HeldWrites::new(io, Arc::clone(&broken));
+        let greeted = async {
+            Ok(match is_two {
+                false => {
+                    let (sender, driver) = http1::handshake(io).await?;
+                    // Its result is of no interest: an error reaches whoever waits for the answer or its content.
+                    (Sender::One(sender), Box::pin(async { drop(driver.await) }) as BoxFuture<'static, ()>)
+                }
+                true => {
+                    let streams = Streams::default();
+                    let (sender, driver) = streams::builder(&streams).handshake(io).await?;
+                    (Sender::Two(sender), Box::pin(streams.run(async { drop(driver.await) })) as BoxFuture<'static, ()>)
+                }
+            })
+        };
+        let (sender, driver) = match tokio::time::timeout(self.idle, greeted).await {
+            Ok(greeted) => greeted.map_err(|error: hyper::Error| later(what, &chain(&error)))?,
+            Err(_) => return Err(later(what, &format!("no connection within {:?}", self.idle))),
+        };
+        Ok(Connection { sender, driver: Some(driver), server: self.server.clone(), broken, idle: self.idle })
     }
 }
 
@@ -99,22 +133,29 @@ fn authorities(file: &Path) -> Result<RootCertStore, RemoteError> {
 /// A connection for one request. It moves only while one of its methods is awaited, and dropping it closes it: whoever
 /// stops waiting has stopped sending.
 pub(in crate::remote) struct Connection<B: Body + 'static> {
-    sender: http1::SendRequest<B>,
-    driver: Option<Box<Driver<B>>>,
+    sender: Sender<B>,
+    driver: Option<BoxFuture<'static, ()>>,
+    server: Uri,
     broken: Arc<OnceLock<String>>,
     idle: Duration,
 }
 
-type Driver<B> = http1::Connection<HeldWrites<MaybeHttpsStream<TokioIo<TcpStream>>>, B>;
+enum Sender<B: Body + 'static> {
+    One(http1::SendRequest<B>),
+    Two(http2::SendRequest<B>),
+}
 
 impl<B> Connection<B>
 where
-    B: Body<Data: Send> + Send + 'static,
+    B: Body<Data: Send> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     /// Sends the request and reads the head of the answer, which may come before the request is out.
     pub(in crate::remote) async fn ask(&mut self, request: Request<B>) -> Result<Response<Incoming>, String> {
-        let answer = self.sender.send_request(request);
+        let answer = match &mut self.sender {
+            Sender::One(sender) => Either::Left(sender.send_request(request)),
+            Sender::Two(sender) => Either::Right(sender.send_request(absolute(request, &self.server))),
+        };
         drive(&mut self.driver, answer).await.map_err(|error| match self.broken.get() {
             Some(first) => format!("{first} while sending, and no answer"),
             None => chain(&error),
@@ -170,83 +211,28 @@ where
     }
 }
 
+/// The request as HTTP/2 has it: the host is in the address.
+fn absolute<B>(mut request: Request<B>, server: &Uri) -> Request<B> {
+    let mut parts = Parts::default();
+    (parts.scheme, parts.authority) = (server.scheme().cloned(), server.authority().cloned());
+    parts.path_and_query = request.uri().path_and_query().cloned();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+        request.headers_mut().remove(header::HOST);
+    }
+    request
+}
+
 /// Waits for `work` and moves the connection on meanwhile.
-async fn drive<B, T>(driver: &mut Option<Box<Driver<B>>>, work: impl Future<Output = T>) -> T
-where
-    B: Body<Data: Send> + Send + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+async fn drive<T>(driver: &mut Option<BoxFuture<'static, ()>>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     poll_fn(|cx| {
-        // Its result is of no interest: an error reaches whoever waits for the answer or its content.
-        if driver.as_mut().is_some_and(|driver| Pin::new(driver).poll(cx).is_ready()) {
+        if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(cx).is_ready()) {
             *driver = None;
         }
         work.as_mut().poll(cx)
     })
     .await
-}
-
-/// A connection whose failed writes never return.
-///
-/// hyper ends a connection on the first failed write, and an answer that waits to be read is lost with it. Such an
-/// answer is the rule, not the exception: a server that refuses a large body answers and closes, and our next write
-/// fails. With the write held back hyper goes on reading, and finds the answer or the end of the connection.
-struct HeldWrites<T> {
-    io: T,
-    broken: Arc<OnceLock<String>>,
-}
-
-impl<T: Unpin> HeldWrites<T> {
-    fn held<O>(
-        &mut self,
-        cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<O>>,
-    ) -> Poll<io::Result<O>> {
-        if self.broken.get().is_some() {
-            return Poll::Pending;
-        }
-        match write(Pin::new(&mut self.io), cx) {
-            // hyper reads before it writes: the reading side has our waker already.
-            Poll::Ready(Err(error)) => {
-                self.broken.get_or_init(|| error.to_string());
-                Poll::Pending
-            }
-            done => done,
-        }
-    }
-}
-
-impl<T: Read + Unpin> Read for HeldWrites<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl<T: Write + Unpin> Write for HeldWrites<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.held(cx, |io, cx| io.poll_write(cx, buf))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.held(cx, T::poll_flush)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.held(cx, |io, cx| io.poll_write_vectored(cx, bufs))
-    }
 }
 
 /// An error with its causes: hyper's own texts seldom say what happened.

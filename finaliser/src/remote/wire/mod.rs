@@ -3,11 +3,13 @@
 
 pub(super) mod answer;
 mod connection;
+mod held_writes;
 mod outgoing;
+mod streams;
 
 use std::error::Error;
 
-use contract::{Hasher, ObjectPath};
+use contract::{Hasher, ObjectName, ObjectPath};
 use hyper::body::{self, Incoming};
 use hyper::http::{request, response};
 use hyper::{Request, Response, header};
@@ -79,7 +81,7 @@ impl Connector {
         request: Request<B>,
     ) -> Result<(Connection<B>, Response<Incoming>), RemoteError>
     where
-        B: body::Body<Data: Send> + Send + 'static,
+        B: body::Body<Data: Send> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let mut connection = self.connect(what).await?;
@@ -99,7 +101,7 @@ pub(super) async fn compare<B>(
     parcel: &Parcel,
 ) -> Result<Look, RemoteError>
 where
-    B: body::Body<Data: Send> + Send + 'static,
+    B: body::Body<Data: Send> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let mut hasher = Hasher::new();
@@ -147,7 +149,11 @@ pub(super) fn later(what: &str, why: &str) -> RemoteError {
 
 /// The path with its segments encoded one by one.
 pub(super) fn encoded(object: &ObjectPath) -> String {
-    let segments: Vec<_> =
-        object.segments().map(|name| utf8_percent_encode(name.as_str(), SEGMENT).to_string()).collect();
-    segments.join("/")
+    encoded_segments(object.segments())
+}
+
+/// Names as a path, each encoded.
+pub(super) fn encoded_segments<'a>(names: impl IntoIterator<Item = &'a ObjectName>) -> String {
+    let names = names.into_iter().map(|name| utf8_percent_encode(name.as_str(), SEGMENT).to_string());
+    names.collect::<Vec<_>>().join("/")
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use contract::NameTemplate;
 use serde::Deserialize;
 
-use super::{OnClash, idle_timeout, idle_timeout_ms, server_folder};
+use super::{OnClash, bounded, idle_timeout, idle_timeout_ms, server_folder};
 use crate::settings::{Secret, SettingsError, secret_of};
 
 /// Fields that say what a request is, or that come from other settings: nobody else sets them.
@@ -47,6 +47,15 @@ pub struct HttpRemote {
     pub headers: BTreeMap<String, Secret>,
     /// Certificates (PEM) to trust instead of the public authorities.
     pub ca_file: Option<PathBuf>,
+    /// Which version of HTTP is spoken.
+    #[serde(default)]
+    pub http_version: HttpVersion,
+    /// How often a request may be sent on by 307 or 308 (0 to 5).
+    #[serde(default)]
+    pub redirects: u8,
+    /// The servers, besides the remote's own, to which it may be sent on: `https://host` each. They get no credentials.
+    #[serde(default)]
+    pub redirect_origins: Vec<String>,
     /// How long one read or write of the connection may take, in milliseconds (100 to 600,000). Never a limit for the whole.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
@@ -56,6 +65,21 @@ pub struct HttpRemote {
     /// How files are named there.
     #[serde(default)]
     pub name: NameTemplate,
+}
+
+/// Which version of HTTP is spoken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum HttpVersion {
+    /// Over TLS what the server chooses of both, else 1.1.
+    #[serde(rename = "auto")]
+    Auto,
+    /// 1.1.
+    #[default]
+    #[serde(rename = "1.1")]
+    One,
+    /// 2, also in clear text.
+    #[serde(rename = "2")]
+    Two,
 }
 
 /// Who we are for a server.
@@ -79,6 +103,9 @@ impl HttpRemote {
             token_file: None,
             headers: BTreeMap::new(),
             ca_file: None,
+            http_version: HttpVersion::default(),
+            redirects: 0,
+            redirect_origins: Vec::new(),
             idle_timeout_ms: idle_timeout_ms(),
             on_clash: OnClash::default(),
             name: NameTemplate::default(),
@@ -105,6 +132,16 @@ impl HttpRemote {
     pub(super) fn check(&self) -> Result<(), String> {
         server_folder(&self.url)?;
         idle_timeout(self.idle_timeout_ms)?;
+        bounded("redirects", self.redirects.into(), 0..=5)?;
+        for origin in &self.redirect_origins {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).unwrap_or_default();
+            if host.is_empty() || host.contains(['/', '@', '?', '#']) {
+                return Err(format!("redirect_origins: expected http:// or https:// and a host, found {origin:?}"));
+            }
+            if self.url.starts_with("https:") && !origin.starts_with("https:") {
+                return Err(format!("redirect_origins: expected https:// as in url, found {origin:?}"));
+            }
+        }
         let has_password = self.password.is_some() || self.password_file.is_some();
         if self.username.is_none() && has_password {
             return Err("username: expected one, as there is a password".into());

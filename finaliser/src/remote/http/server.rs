@@ -1,0 +1,266 @@
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use contract::{Digest, ObjectPath};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::http::{request, response};
+use hyper::{Request, Response, StatusCode, Uri, header};
+use runtime::settings::{HttpCredentials, HttpRemote as Settings};
+use url::Origin;
+
+use super::target::Target;
+use crate::remote::wire::{self, Connection, Connector, USER_AGENT, Uploaded, answer, encoded, evidence, later, other};
+use crate::remote::{Body, Look, Parcel, RemoteError};
+
+/// RFC 9530; the `http` crate has no name for it.
+const REPR_DIGEST: &str = "repr-digest";
+
+/// A folder of a server that takes files by PUT, says by HEAD what it has, and gives it back by GET.
+#[derive(Debug)]
+pub(in crate::remote) struct Server {
+    settings: Settings,
+    path: String,
+    host: header::HeaderValue,
+    connector: Connector,
+    /// Where else it may send us to.
+    others: Vec<(Origin, Connector)>,
+}
+
+/// The answer to a request, whose content is still to be read.
+pub(in crate::remote) type Answered = (Connection<Full<Bytes>>, Response<Incoming>);
+
+impl Server {
+    /// Checks the address and reads the certificates; connects to nothing.
+    pub(in crate::remote) fn open(settings: &Settings) -> Result<Self, RemoteError> {
+        let wrong = |why: &str| RemoteError::Refused(format!("url {:?}: {why}", settings.url));
+        let uri: Uri = settings.url.parse().map_err(|_| wrong("expected an address like https://host/folder/"))?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(wrong("expected http:// or https://"));
+        }
+        settings.credentials().map_err(|error| RemoteError::Refused(error.to_string()))?;
+        let authority = uri.authority().ok_or_else(|| wrong("expected a host in it"))?;
+        let host = authority.as_str().try_into().map_err(|_| wrong("expected a plain host name"))?;
+        let connector = |server: &Uri| {
+            Connector::open(server, settings.ca_file.as_deref(), settings.http_version, settings.idle_timeout())
+        };
+        let other = |address: &String| -> Result<(Origin, Connector), RemoteError> {
+            let wrong =
+                || RemoteError::Refused(format!("redirect_origins: expected scheme and host, found {address:?}"));
+            Ok((Target::own(address)?.origin(), connector(&address.parse().map_err(|_| wrong())?)?))
+        };
+        Ok(Self {
+            settings: settings.clone(),
+            path: uri.path().to_owned(),
+            host,
+            connector: connector(&uri)?,
+            others: settings.redirect_origins.iter().map(other).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The address of a file in the folder, without secrets.
+    pub(in crate::remote) fn address(&self, object: &ObjectPath) -> String {
+        self.address_of(&encoded(object))
+    }
+
+    /// The address of a path in the folder, which is encoded already.
+    pub(in crate::remote) fn address_of(&self, path: &str) -> String {
+        format!("{}{path}", self.settings.url)
+    }
+
+    /// The path in requests of a path in the folder, which is encoded already.
+    pub(in crate::remote) fn path_of(&self, path: &str) -> String {
+        format!("{}{path}", self.path)
+    }
+
+    /// A request about a path in the folder, which is encoded already.
+    pub(in crate::remote) fn request(&self, method: &'static str, path: &str) -> Result<request::Builder, RemoteError> {
+        self.with_credentials(plain_request(method, self.path_of(path), self.host.clone()))
+    }
+
+    /// The same to where we were sent on to. Credentials and fields of the settings go only to the remote's own server.
+    pub(super) fn request_to(&self, method: &'static str, to: &Target) -> Result<request::Builder, RemoteError> {
+        let host =
+            to.host().try_into().map_err(|_| RemoteError::Refused(format!("{to}: expected a plain host name")))?;
+        let request = plain_request(method, to.path_and_query(), host);
+        if to.origin() == Target::own(&self.settings.url)?.origin() {
+            self.with_credentials(request)
+        } else {
+            Ok(request)
+        }
+    }
+
+    fn with_credentials(&self, mut request: request::Builder) -> Result<request::Builder, RemoteError> {
+        for (name, value) in &self.settings.headers {
+            request = request.header(name, value.expose());
+        }
+        Ok(match self.authorization()? {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization),
+            None => request,
+        })
+    }
+
+    fn authorization(&self) -> Result<Option<header::HeaderValue>, RemoteError> {
+        // A file with a credential may be missing for a moment while it is renewed.
+        let credentials = self.settings.credentials().map_err(|error| later("credentials", &error.to_string()))?;
+        let text = match credentials {
+            None => return Ok(None),
+            Some(HttpCredentials::Bearer(token)) => format!("Bearer {}", token.expose()),
+            Some(HttpCredentials::Basic(user, password)) => {
+                format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", password.expose())))
+            }
+        };
+        let mut value = header::HeaderValue::try_from(text)
+            .map_err(|_| RemoteError::Refused("credentials: expected them on one line".into()))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+
+    /// Where an answer sends on to, if it does and may. `from` is what was asked, after so many that sent on.
+    pub(super) fn follow(
+        &self,
+        what: &str,
+        from: &Target,
+        head: &response::Parts,
+        hops: usize,
+    ) -> Result<Option<Target>, RemoteError> {
+        let most = self.settings.redirects;
+        if most == 0 {
+            return Ok(None);
+        }
+        let Some(to) = from.follow(what, head)? else { return Ok(None) };
+        if hops >= usize::from(most) {
+            let said = answer::describe(what, head, "");
+            return Err(RemoteError::Refused(format!("{said}: expected to be sent on {most} times at most")));
+        }
+        self.connector_of(Some(&to))?;
+        Ok(Some(to))
+    }
+
+    fn connector_of(&self, to: Option<&Target>) -> Result<&Connector, RemoteError> {
+        let Some(to) = to else { return Ok(&self.connector) };
+        let origin = to.origin();
+        if origin == Target::own(&self.settings.url)?.origin() {
+            return Ok(&self.connector);
+        }
+        let known = self.others.iter().find(|(other, _)| *other == origin);
+        known.map(|(_, connector)| connector).ok_or_else(|| {
+            let origin = origin.ascii_serialization();
+            RemoteError::Refused(format!("sent on to {origin}, which is not among redirect_origins"))
+        })
+    }
+
+    /// Sends the bytes of a file by a PUT that has its condition already, the last of them only if the claim still holds;
+    /// to where we were sent on to, if anywhere.
+    pub(in crate::remote) async fn put(
+        &self,
+        what: &str,
+        to: Option<&Target>,
+        request: request::Builder,
+        parcel: &Parcel,
+        body: Body,
+    ) -> Result<Uploaded, RemoteError> {
+        let request = request
+            .header(header::CONTENT_LENGTH, parcel.size)
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .header(REPR_DIGEST, parcel.sha256.to_repr_digest());
+        self.connector_of(to)?.upload(what, request, (parcel.size, body), &parcel.still_ours).await
+    }
+
+    /// Sends a request with a short body, or none, and reads the head of its answer.
+    pub(in crate::remote) async fn exchange(
+        &self,
+        what: &str,
+        request: request::Builder,
+        body: Bytes,
+    ) -> Result<Answered, RemoteError> {
+        let request =
+            request.body(Full::new(body)).map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
+        self.connector.exchange(what, request).await
+    }
+
+    /// Asks about a path in the folder, there and where the server sends on to. Returns also what was asked at last.
+    async fn ask(&self, method: &'static str, path: &str) -> Result<(String, Answered), RemoteError> {
+        let mut from = Target::own(&self.address_of(path))?;
+        let mut what = format!("{method} {}", self.address_of(path));
+        let mut answered = self.exchange(&what, self.request(method, path)?, Bytes::new()).await?;
+        let mut hops = 0;
+        loop {
+            let (head, content) = answered.1.into_parts();
+            let Some(to) = self.follow(&what, &from, &head, hops)? else {
+                return Ok((what, (answered.0, Response::from_parts(head, content))));
+            };
+            what = format!("{method} {to}");
+            let request = self.request_to(method, &to)?.body(Full::default());
+            let request = request.map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
+            answered = self.connector_of(Some(&to))?.exchange(&what, request).await?;
+            from = to;
+            hops += 1;
+        }
+    }
+
+    /// What the server has under the parcel's name.
+    pub(in crate::remote) async fn find(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
+        let (what, (_, answer)) = self.ask("HEAD", &encoded(&parcel.object)).await?;
+        let (head, _) = answer.into_parts();
+        match head.status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Look::Absent),
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                Ok(Look::Unknown(answer::describe(&what, &head, "")))
+            }
+            status if status.is_success() => match judge(parcel, &head) {
+                Some(look) => Ok(look),
+                None => self.read_back(parcel).await,
+            },
+            _ => Err(answer::refusal(&what, &head, "")),
+        }
+    }
+
+    /// The answer to HEAD.
+    pub(in crate::remote) async fn head(&self, what: &str, path: &str) -> Result<response::Parts, RemoteError> {
+        let (_, answer) = self.exchange(what, self.request("HEAD", path)?, Bytes::new()).await?;
+        Ok(answer.into_parts().0)
+    }
+
+    async fn read_back(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
+        let (what, (mut connection, answer)) = self.ask("GET", &encoded(&parcel.object)).await?;
+        let (head, content) = answer.into_parts();
+        match head.status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Look::Absent),
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::FORBIDDEN => {
+                return Ok(Look::Unknown(answer::describe(&what, &head, &connection.text(&head, content).await)));
+            }
+            status if status.is_success() => {}
+            _ => return Err(answer::refusal(&what, &head, &connection.text(&head, content).await)),
+        }
+        if let Some(look) = judge(parcel, &head) {
+            return Ok(look);
+        }
+        wire::compare(&mut connection, &what, &head, content, parcel).await
+    }
+}
+
+fn plain_request(method: &'static str, uri: String, host: header::HeaderValue) -> request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(uri)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, USER_AGENT)
+        // Lengths and hashes are those of the file, not of a compressed form of it.
+        .header(header::ACCEPT_ENCODING, "identity")
+}
+
+/// What the head of an answer tells about the content; `None` where the content itself must be read.
+fn judge(parcel: &Parcel, head: &response::Parts) -> Option<Look> {
+    if let Some(coding) = head.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        return Some(Look::Unknown(format!("the remote shows it only in the coding {coding:?}")));
+    }
+    match answer::length(head) {
+        Some(length) if length != parcel.size => return Some(other(head, format!("{length} bytes"))),
+        _ => {}
+    }
+    let fields: Vec<_> = head.headers.get_all(REPR_DIGEST).iter().filter_map(|field| field.to_str().ok()).collect();
+    match Digest::from_repr_digest(&fields.join(",")).ok().flatten()? {
+        found if found == parcel.sha256 => Some(Look::Equal(evidence(head, "digest", 0))),
+        found => Some(other(head, format!("the SHA-256 {found}"))),
+    }
+}

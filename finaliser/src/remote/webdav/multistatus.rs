@@ -1,0 +1,99 @@
+//! The XML of PROPFIND (RFC 4918, sections 9.1 and 13).
+
+use percent_encoding::percent_decode_str;
+use roxmltree::{Document, Node, ParsingOptions};
+
+/// Asks only whether it is a collection.
+pub(super) const PROPFIND: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
+    <propfind xmlns=\"DAV:\"><prop><resourcetype/></prop></propfind>\n";
+
+/// More than an answer of 4 MiB has that is not made of tags alone; they take about 40 MB.
+const NODES: u32 = 400_000;
+
+/// What a server tells of one resource.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    /// The last segment of its path, decoded. Empty for the root.
+    pub(super) name: String,
+    /// Whether it is a collection.
+    pub(super) is_collection: bool,
+}
+
+/// What there is according to an answer to PROPFIND.
+pub(super) fn members(xml: &[u8]) -> Result<Vec<Member>, String> {
+    let text = std::str::from_utf8(xml).map_err(|error| format!("expected UTF-8: {error}"))?;
+    // No DTD: what it could define is of no use here, and without end.
+    let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES, ..ParsingOptions::default() };
+    let document = Document::parse_with_options(text, options).map_err(|error| error.to_string())?;
+    let root = document.root_element();
+    if !is(root, "multistatus") {
+        return Err(format!("expected a multistatus of WebDAV, found {:?}", root.tag_name().name()));
+    }
+    Ok(all(root, "response").filter_map(member).collect())
+}
+
+fn member(response: Node<'_, '_>) -> Option<Member> {
+    // Such a one is not there (any more).
+    if text(response, "status").is_some_and(|status| !is_success(status)) {
+        return None;
+    }
+    let path = text(response, "href")?.trim().trim_end_matches('/');
+    let name = percent_decode_str(path.rsplit('/').next()?).decode_utf8().ok()?.into_owned();
+    let known = all(response, "propstat").filter(|found| text(*found, "status").is_none_or(is_success));
+    let kinds = known.flat_map(|found| all(found, "prop")).flat_map(|prop| all(prop, "resourcetype"));
+    let is_collection = kinds.flat_map(|kind| all(kind, "collection")).next().is_some();
+    Some(Member { name, is_collection })
+}
+
+/// `HTTP/1.1 200 OK`
+fn is_success(status: &str) -> bool {
+    status.split_whitespace().nth(1).is_some_and(|code| code.starts_with('2'))
+}
+
+fn text<'a>(node: Node<'a, '_>, name: &'static str) -> Option<&'a str> {
+    all(node, name).next()?.text()
+}
+
+fn all<'a, 'input>(node: Node<'a, 'input>, name: &'static str) -> impl Iterator<Item = Node<'a, 'input>> {
+    node.children().filter(move |child| is(*child, name))
+}
+
+fn is(node: Node<'_, '_>, name: &str) -> bool {
+    node.has_tag_name(("DAV:", name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(xml: &str) -> Result<Vec<(String, bool)>, String> {
+        Ok(members(xml.as_bytes())?.into_iter().map(|member| (member.name, member.is_collection)).collect())
+    }
+
+    #[test]
+    fn names_and_kinds_whatever_the_prefix() {
+        let xml = "<?xml version=\"1.0\"?><a:multistatus xmlns:a=\"DAV:\" xmlns:b=\"urn:b\">
+            <a:response><a:href>http://host/in/</a:href><a:propstat><a:prop><a:resourcetype><a:collection/></a:resourcetype>
+                </a:prop><a:status>HTTP/1.1 200 OK</a:status></a:propstat></a:response>
+            <response xmlns=\"DAV:\"><href> /in/a%20b%2fc&amp;d </href><propstat><prop><resourcetype/></prop>
+                <status>HTTP/1.1 200 OK</status></propstat></response>
+            <a:response><a:href>/in/none</a:href><a:propstat><a:prop><a:resourcetype><a:collection/></a:resourcetype>
+                </a:prop><a:status>HTTP/1.1 404 Not Found</a:status></a:propstat></a:response>
+            <a:response><a:href>/in/gone</a:href><a:status>HTTP/1.1 404 Not Found</a:status></a:response>
+            <a:response><a:href>/in/else</a:href><a:propstat><a:prop><a:resourcetype><b:collection/></a:resourcetype>
+                </a:prop><a:status>HTTP/1.1 200 OK</a:status></a:propstat></a:response>
+            <b:response><a:href>/in/other</a:href></b:response></a:multistatus>";
+        let expected = [("in", true), ("a b/c&d", false), ("none", false), ("else", false)];
+        assert_eq!(found(xml).unwrap(), expected.map(|(name, kind)| (name.to_owned(), kind)));
+        assert_eq!(found("<multistatus xmlns=\"DAV:\"/>").unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_no_multistatus_is_an_error() {
+        let bomb = "<!DOCTYPE a [<!ENTITY b \"bb\">]><multistatus xmlns=\"DAV:\">&b;</multistatus>";
+        for xml in ["", "nonsense", "<multistatus/>", "<a xmlns=\"DAV:\"/>", "<multistatus xmlns=\"DAV:\">", bomb] {
+            assert!(found(xml).is_err(), "{xml}");
+        }
+        assert!(members(b"<multistatus xmlns=\"DAV:\">\xff</multistatus>").is_err());
+    }
+}

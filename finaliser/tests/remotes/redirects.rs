@@ -1,0 +1,262 @@
+//! Servers that send a request on to another address.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use contract::Digest;
+use finaliser::remote::{Evidence, Look, Parcel, Remote, RemoteError};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::http::request;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use runtime::settings::{HttpRemote, RemoteSettings, Secret};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::parcel::{body, bytes, parcel, refused, within};
+use crate::tls;
+
+/// More than the buffers of any pair of sockets hold.
+const LARGE: usize = 32 * 1024 * 1024;
+
+/// A request that was answered here, and the hash of its body.
+struct Taken {
+    head: request::Parts,
+    sha256: Digest,
+}
+
+impl Taken {
+    fn line(&self) -> String {
+        format!("{} {}", self.head.method, self.head.uri.path_and_query().unwrap())
+    }
+}
+
+/// A server that sends on from some paths, and takes PUT on all others; HEAD and GET show what was put there.
+struct Router {
+    origin: String,
+    taken: Arc<Mutex<Vec<Taken>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// Where a path is sent on to, with which status, and whether the body is read before.
+type Route = Arc<dyn Fn(&str) -> Option<(u16, String, bool)> + Send + Sync>;
+
+impl Router {
+    async fn start(route: impl Fn(&str) -> Option<(u16, String, bool)> + Send + Sync + 'static) -> Self {
+        Self::serve(route, None).await
+    }
+
+    async fn serve(
+        route: impl Fn(&str) -> Option<(u16, String, bool)> + Send + Sync + 'static,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let origin = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let (route, taken): (Route, _) = (Arc::new(route), Arc::new(Mutex::new(Vec::new())));
+        let kept = Arc::clone(&taken);
+        let accept = async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (route, kept, tls) = (Arc::clone(&route), Arc::clone(&kept), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => connection(stream, route, kept).await,
+                        Some(tls) => connection(tls.accept(stream).await.unwrap(), route, kept).await,
+                    }
+                });
+            }
+        };
+        Self { origin, taken, _task: AbortOnDropHandle::new(tokio::spawn(accept)) }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.taken.lock().unwrap().iter().map(Taken::line).collect()
+    }
+
+    fn url(&self) -> String {
+        format!("{}/in/", self.origin)
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    route: Route,
+    kept: Arc<Mutex<Vec<Taken>>>,
+) {
+    let service = service_fn(move |request| {
+        let (route, kept) = (Arc::clone(&route), Arc::clone(&kept));
+        async move { Ok::<_, Infallible>(answer(request, route, kept).await) }
+    });
+    // A client that breaks off is what some tests are about.
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(request: Request<Incoming>, route: Route, kept: Arc<Mutex<Vec<Taken>>>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    if let Some((status, to, read)) = route(head.uri.path()) {
+        if read {
+            body.collect().await.unwrap();
+        }
+        return Response::builder().status(status).header("location", to).body(Full::default()).unwrap();
+    }
+    let put = |taken: &&Taken| taken.head.method == Method::PUT && taken.head.uri == head.uri;
+    let found = kept.lock().unwrap().iter().find(put).map(|taken| taken.sha256.to_repr_digest());
+    let Ok(body) = body.collect().await else { return Response::new(Full::default()) };
+    let answer = Response::builder();
+    let answer = match (&head.method, found) {
+        (&Method::PUT, _) => answer.status(201),
+        (_, Some(digest)) => answer.header("repr-digest", digest),
+        (_, None) => answer.status(404),
+    };
+    kept.lock().unwrap().push(Taken { head, sha256: Digest::of(&body.to_bytes()) });
+    answer.body(Full::default()).unwrap()
+}
+
+fn open(url: &str, redirects: u8, origins: &[&str], ca: Option<&tempfile::NamedTempFile>) -> Box<dyn Remote> {
+    finaliser::remote::open(&RemoteSettings::Http(HttpRemote {
+        token: Some(Secret::new("hush-token".into())),
+        headers: [("X-Tenant".to_owned(), Secret::new("hush-tenant".into()))].into(),
+        redirects,
+        redirect_origins: origins.iter().map(ToString::to_string).collect(),
+        ca_file: ca.map(|file| file.path().to_owned()),
+        ..HttpRemote::new(url)
+    }))
+    .unwrap()
+}
+
+/// As a delivery sends: wherever it is sent on to, from the first byte on.
+async fn send(remote: &dyn Remote, parcel: &mut Parcel, content: &[u8]) -> Result<Evidence, RemoteError> {
+    loop {
+        match within(remote.send(parcel, body(content))).await {
+            Err(RemoteError::SentOn(to)) => parcel.sent_on.push(*to),
+            sent => return sent,
+        }
+    }
+}
+
+/// `/in/` is sent on to `/kept/` at `to`.
+fn moved(status: u16, to: &str, read: bool) -> impl Fn(&str) -> Option<(u16, String, bool)> + Send + Sync + 'static {
+    let to = to.to_owned();
+    move |path| {
+        let name = path.strip_prefix("/in/")?;
+        Some((status, format!("{to}/kept/{name}?sig=hush"), read))
+    }
+}
+
+#[tokio::test]
+async fn who_sends_on_is_not_followed_by_default() {
+    for status in [307, 308] {
+        let router = Router::start(moved(status, "", false)).await;
+        let remote = open(&router.url(), 0, &[], None);
+        let mut parcel = parcel("x", b"abc");
+        let detail = refused(send(&*remote, &mut parcel, b"abc").await);
+        assert!(detail.contains(&status.to_string()) && parcel.sent_on.is_empty(), "{detail}");
+        refused(within(remote.look(&parcel)).await);
+        assert_eq!(router.lines(), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn the_whole_goes_where_it_is_sent_on_to() {
+    let content = bytes(LARGE);
+    for (status, read, size) in [(307, false, LARGE), (308, true, LARGE), (307, false, 3), (308, true, 0)] {
+        let router = Router::start(moved(status, "", read)).await;
+        let remote = open(&router.url(), 1, &[], None);
+        let content = &content[..size];
+        let mut parcel = parcel("a b", content);
+        assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Absent)));
+        let evidence = send(&*remote, &mut parcel, content).await.unwrap();
+        assert_eq!((evidence.status, evidence.sent), (Some(201), size as u64));
+        assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Equal(_))));
+        let lines = ["HEAD", "PUT", "HEAD"].map(|method| format!("{method} /kept/a%20b?sig=hush"));
+        assert_eq!(router.lines(), lines);
+        let taken = router.taken.lock().unwrap();
+        assert_eq!(taken[1].sha256, parcel.sha256);
+        for field in ["if-none-match", "idempotency-key", "repr-digest", "content-length"] {
+            assert!(taken[1].head.headers.contains_key(field), "{field}");
+        }
+        // The same server: it knows us.
+        assert!(taken.iter().all(|taken| taken.head.headers["authorization"] == "Bearer hush-token"));
+        assert!(!format!("{:?}", parcel.sent_on).contains("hush"));
+        // The receipt's address is the configured one.
+        assert_eq!(remote.address(&parcel.object), format!("{}a%20b", router.url()));
+    }
+}
+
+#[tokio::test]
+async fn another_server_must_be_named_and_gets_no_credentials() {
+    let other = Router::start(|_| None).await;
+    let router = Router::start(moved(307, &other.origin, false)).await;
+    for origins in [&[][..], &["http://127.0.0.1:1"], &["https://127.0.0.1"]] {
+        let remote = open(&router.url(), 5, origins, None);
+        let mut parcel = parcel("x", b"abc");
+        for detail in [refused(send(&*remote, &mut parcel, b"abc").await), refused(within(remote.look(&parcel)).await)]
+        {
+            assert!(detail.contains("redirect_origins") && !detail.contains("hush"), "{detail}");
+        }
+    }
+    assert_eq!(other.lines(), [""; 0]);
+
+    let remote = open(&router.url(), 1, &[&other.origin], None);
+    let mut parcel = parcel("x", b"abc");
+    send(&*remote, &mut parcel, b"abc").await.unwrap();
+    assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Equal(_))));
+    assert_eq!(other.lines(), ["PUT /kept/x?sig=hush", "HEAD /kept/x?sig=hush"]);
+    for taken in other.taken.lock().unwrap().iter() {
+        let fields = &taken.head.headers;
+        assert!(!fields.contains_key("authorization") && !fields.contains_key("x-tenant"), "{fields:?}");
+        assert_eq!(fields["host"], other.origin.replace("http://", ""));
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_sent_on_for_ever() {
+    let router = Router::start(|path| Some((307, format!("{path}x"), false))).await;
+    for most in [1, 2, 5] {
+        let remote = open(&router.url(), most, &[], None);
+        let mut parcel = parcel("x", b"abc");
+        let detail = refused(send(&*remote, &mut parcel, b"abc").await);
+        assert!(detail.contains(&format!("sent on {most} times at most")), "{detail}");
+        assert_eq!(parcel.sent_on.len(), usize::from(most));
+        refused(within(remote.look(&parcel)).await);
+    }
+}
+
+#[tokio::test]
+async fn addresses_that_cannot_be_are_refused() {
+    for to in ["ftp://host/x", "http://ada:hush@127.0.0.1/x", "http://", "https://[::1/"] {
+        let router = Router::start(move |_| Some((308, to.to_owned(), false))).await;
+        let remote = open(&router.url(), 5, &["http://127.0.0.1"], None);
+        let mut parcel = parcel("x", b"abc");
+        let detail = refused(send(&*remote, &mut parcel, b"abc").await);
+        assert!(detail.contains("Location") && !detail.contains("hush"), "{to}: {detail}");
+        refused(within(remote.look(&parcel)).await);
+    }
+    // These need not keep the method.
+    for status in [301, 302, 303] {
+        let router = Router::start(moved(status, "", false)).await;
+        let mut parcel = parcel("x", b"abc");
+        refused(send(&*open(&router.url(), 5, &[], None), &mut parcel, b"abc").await);
+        assert_eq!(router.lines(), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn from_https_to_http_nothing_goes() {
+    let other = Router::start(|_| None).await;
+    let (acceptor, pem) = tls::acceptor(&["127.0.0.1"], &[]);
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), pem).unwrap();
+    let router = Router::serve(moved(307, &other.origin, false), Some(acceptor)).await;
+    let remote = open(&router.url(), 5, &[&other.origin], Some(&ca));
+    let mut parcel = parcel("x", b"abc");
+    assert!(refused(send(&*remote, &mut parcel, b"abc").await).contains("from https to http"));
+    assert!(refused(within(remote.look(&parcel)).await).contains("from https to http"));
+    assert_eq!(other.lines(), [""; 0]);
+}

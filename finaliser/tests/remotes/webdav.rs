@@ -1,0 +1,314 @@
+//! WebDAV, against nginx with and without PROPFIND, and against SeaweedFS.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use contract::{Epoch, FileId, ObjectPath};
+use finaliser::remote::{Leftover, Look, Onto, Remote, RemoteError};
+use runtime::settings::{RemoteSettings, Secret, WebdavRemote};
+use servers::{Nginx, NginxOptions, Seaweed};
+use tempfile::TempDir;
+
+use crate::conformance::{Place, suite};
+use crate::parcel::{open_body, parcel, refused, send, within};
+use crate::s3::webdav;
+
+pub(crate) fn open_webdav(url: &str, change: impl FnOnce(&mut WebdavRemote)) -> Box<dyn Remote> {
+    let mut settings = WebdavRemote::new(url);
+    change(&mut settings);
+    finaliser::remote::open(&RemoteSettings::Webdav(settings)).unwrap()
+}
+
+/// An nginx of its own, and the folder that it serves.
+pub(crate) struct Served {
+    pub(crate) remote: Box<dyn Remote>,
+    pub(crate) nginx: Nginx,
+    folder: TempDir,
+}
+
+impl Served {
+    pub(crate) async fn new(change: impl FnOnce(&mut NginxOptions)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        fs::create_dir_all(root.join("in")).unwrap();
+        let mut options = NginxOptions::new(folder.path().join("nginx"), root);
+        change(&mut options);
+        let nginx = Nginx::start(options).await.unwrap_or_else(|error| panic!("{error}"));
+        let remote = open_webdav(&format!("{}in/", nginx.url()), |_| {});
+        Self { remote, nginx, folder }
+    }
+
+    /// The remote's folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("root/in").join(name)
+    }
+
+    fn aside(&self) -> BTreeSet<String> {
+        names(&self.path(".waybill"))
+    }
+}
+
+fn names(path: &Path) -> BTreeSet<String> {
+    fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+impl Place for Served {
+    fn remote(&self) -> &dyn Remote {
+        &*self.remote
+    }
+
+    fn stored(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.path(name)).ok()
+    }
+
+    fn count(&self) -> usize {
+        names(&self.path("")).len() - 1 // .waybill
+    }
+}
+
+/// A collection of its own in SeaweedFS.
+struct Collection {
+    remote: Box<dyn Remote>,
+    seaweed: &'static Seaweed,
+    folder: String,
+}
+
+impl Collection {
+    async fn new() -> Self {
+        let seaweed = servers::shared_seaweed().await.unwrap_or_else(|error| panic!("{error}"));
+        let folder = FileId::generate().to_string();
+        assert_eq!(webdav(seaweed, &folder, "MKCOL", "").0, 201);
+        let url = format!("{}buckets/{}/{folder}/", seaweed.webdav_url(), Seaweed::BUCKET);
+        Self { remote: open_webdav(&url, |_| {}), seaweed, folder }
+    }
+
+    fn ask(&self, method: &str, name: &str) -> (u16, Vec<u8>) {
+        webdav(self.seaweed, &self.folder, method, name)
+    }
+}
+
+impl Place for Collection {
+    fn remote(&self) -> &dyn Remote {
+        &*self.remote
+    }
+
+    fn stored(&self, name: &str) -> Option<Vec<u8>> {
+        match self.ask("GET", name) {
+            (200, content) => Some(content),
+            (404, _) => None,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    fn count(&self) -> usize {
+        // Itself, and .waybill.
+        match self.ask("PROPFIND", "") {
+            (207, content) => String::from_utf8(content).unwrap().matches("<D:response>").count() - 2,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn keeps(&self, name: &str) -> bool {
+        // SeaweedFS takes it for a slash.
+        !name.contains('\\')
+    }
+}
+
+#[tokio::test]
+async fn webdav_conforms_at_nginx() {
+    for propfind in [true, false] {
+        let served = Served::new(|options| options.propfind = propfind).await;
+        suite(&served).await;
+        assert_eq!(served.aside(), BTreeSet::new(), "left aside");
+    }
+}
+
+#[tokio::test]
+async fn webdav_conforms_at_seaweedfs() {
+    let collection = Collection::new().await;
+    suite(&collection).await;
+    // What came of a PUT that broke off SeaweedFS keeps, and shows it when it likes: that is what tidying is for.
+    within(async {
+        loop {
+            let left = collection.remote.leftovers().await.unwrap();
+            if left.is_empty() {
+                break;
+            }
+            for leftover in left {
+                collection.remote.discard(leftover).await.unwrap();
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_dead_attempt_left_is_found_and_removed() {
+    let (served, collection) = (Served::new(|_| {}).await, Collection::new().await);
+    assert_eq!(within(served.remote.leftovers()).await.unwrap(), []);
+    assert_eq!(within(collection.remote.leftovers()).await.unwrap(), []);
+
+    let file_id = FileId::generate();
+    let left = |epoch| Leftover { file_id, epoch: Epoch(epoch) };
+    let ours = [format!("{file_id}.6.0"), format!("{file_id}.6.11"), format!("{file_id}.7.3")];
+    let others = [format!("{file_id}.6"), format!("{file_id}.6.01"), "notes & <more>".to_owned()];
+    fs::create_dir(served.path(".waybill")).unwrap();
+    fs::create_dir(served.path(".waybill/folder")).unwrap();
+    for name in ours.iter().chain(&others) {
+        fs::write(served.path(".waybill").join(name), "left").unwrap();
+    }
+    assert_eq!(within(served.remote.leftovers()).await.unwrap(), [left(6), left(7)]);
+    within(served.remote.discard(left(6))).await.unwrap();
+    within(served.remote.discard(left(6))).await.unwrap();
+    assert_eq!(within(served.remote.leftovers()).await.unwrap(), [left(7)]);
+    let kept = others.into_iter().chain([ours[2].clone(), "folder".into()]).collect();
+    assert_eq!(served.aside(), kept);
+
+    assert_eq!(collection.ask("MKCOL", ".waybill").0, 201);
+    for name in &ours {
+        assert_eq!(collection.ask("PUT", &format!(".waybill/{name}")).0, 201);
+    }
+    assert_eq!(within(collection.remote.leftovers()).await.unwrap(), [left(6), left(7)]);
+    within(collection.remote.discard(left(6))).await.unwrap();
+    assert_eq!(within(collection.remote.leftovers()).await.unwrap(), [left(7)]);
+}
+
+#[tokio::test]
+async fn without_propfind_nothing_is_known_of_what_was_left() {
+    let served = Served::new(|options| options.propfind = false).await;
+    let name = format!("{}.6.0", FileId::generate());
+    fs::create_dir(served.path(".waybill")).unwrap();
+    fs::write(served.path(".waybill").join(&name), "left").unwrap();
+    assert_eq!(within(served.remote.leftovers()).await.unwrap(), []);
+    within(served.remote.discard(Leftover { file_id: FileId::generate(), epoch: Epoch(6) })).await.unwrap();
+    assert_eq!(served.aside(), [name].into());
+}
+
+#[tokio::test]
+async fn a_name_taken_meanwhile_is_a_clash() {
+    for propfind in [true, false] {
+        let served = Served::new(|options| options.propfind = propfind).await;
+        for onto in [Onto::Nothing, Onto::Replacing(Some("\"another\"".into()))] {
+            let mut parcel = parcel("x", b"abcdef");
+            parcel.onto = onto;
+            let (to, body) = open_body(6);
+            let meanwhile = async {
+                to.send(b"abc".as_slice().into()).await.unwrap();
+                fs::write(served.path("x"), "first").unwrap();
+                to.send(b"def".as_slice().into()).await.unwrap();
+                drop(to);
+            };
+            let (sent, ()) = within(async { tokio::join!(served.remote.send(&parcel, body), meanwhile) }).await;
+            assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+            assert_eq!(fs::read(served.path("x")).unwrap(), b"first");
+            assert_eq!(served.aside(), BTreeSet::new());
+        }
+    }
+}
+
+/// To replace it would be to delete all that is in it.
+#[tokio::test]
+async fn a_collection_in_the_way_stays() {
+    async fn stays(remote: &dyn Remote) {
+        let mut parcel = parcel("x y", b"abc");
+        let found = within(remote.look(&parcel)).await;
+        assert!(matches!(&found, Ok(Look::Other(found)) if found.what == "a collection"), "{found:?}");
+        let sent = send(remote, &parcel, b"abc").await;
+        assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+        for etag in [None, Some("\"any\"".to_owned())] {
+            parcel.onto = Onto::Replacing(etag);
+            let detail = refused(send(remote, &parcel, b"abc").await);
+            assert!(detail.contains("expected no collection"), "{detail}");
+        }
+    }
+    for propfind in [true, false] {
+        let served = Served::new(|options| options.propfind = propfind).await;
+        fs::create_dir(served.path("x y")).unwrap();
+        fs::write(served.path("x y/kept"), "kept").unwrap();
+        stays(&*served.remote).await;
+        assert_eq!(fs::read(served.path("x y/kept")).unwrap(), b"kept");
+        assert_eq!(served.aside(), BTreeSet::new());
+    }
+    let collection = Collection::new().await;
+    assert_eq!((collection.ask("MKCOL", "x y").0, collection.ask("PUT", "x y/kept").0), (201, 201));
+    stays(&*collection.remote).await;
+    assert_eq!(collection.stored("x y/kept").as_deref(), Some(&b""[..]));
+}
+
+#[tokio::test]
+async fn a_file_in_the_place_of_a_collection_is_refused() {
+    async fn is_refused(remote: &dyn Remote) {
+        for path in ["a/x", "a/b/x", "a/b/c/x"] {
+            let mut parcel = parcel("x", b"abc");
+            parcel.object = ObjectPath::try_from(path.to_owned()).unwrap();
+            let detail = refused(send(remote, &parcel, b"abc").await);
+            assert!(detail.contains("expected a collection, found something else"), "{path}: {detail}");
+        }
+    }
+    for propfind in [true, false] {
+        let served = Served::new(|options| options.propfind = propfind).await;
+        fs::write(served.path("a"), "1").unwrap();
+        is_refused(&*served.remote).await;
+        assert_eq!(fs::read(served.path("a")).unwrap(), b"1");
+        assert_eq!(served.aside(), BTreeSet::new());
+    }
+    let collection = Collection::new().await;
+    assert_eq!(collection.ask("PUT", "a").0, 201);
+    is_refused(&*collection.remote).await;
+    assert_eq!(collection.stored("a").as_deref(), Some(&b""[..]));
+}
+
+#[tokio::test]
+async fn collections_are_made_only_for_what_becomes_visible() {
+    let served = Served::new(|_| {}).await;
+    let mut parcel = parcel("x", b"abc");
+    parcel.object = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
+    let (to, body) = open_body(3);
+    drop(to);
+    let sent = within(served.remote.send(&parcel, body)).await;
+    assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
+    assert_eq!(names(&served.path("")), [".waybill".to_owned()].into());
+    // Nor is its own collection to be got at by a name.
+    for path in [".waybill", ".waybill/x"] {
+        parcel.object = ObjectPath::try_from(path.to_owned()).unwrap();
+        assert!(refused(send(&*served.remote, &parcel, b"abc").await).contains("expected another name"));
+        assert!(refused(within(served.remote.look(&parcel)).await).contains("expected another name"));
+    }
+}
+
+#[tokio::test]
+async fn the_folder_must_be_there() {
+    let served = Served::new(|_| {}).await;
+    fs::remove_dir(served.path("")).unwrap();
+    let detail = refused(send(&*served.remote, &parcel("x", b"abc"), b"abc").await);
+    assert!(detail.contains("/in/: expected a collection, found none"), "{detail}");
+}
+
+#[tokio::test]
+async fn who_may_not_is_refused() {
+    let locked = Served::new(|options| options.user = Some(("ada".into(), "hush-pass".into()))).await;
+    let url = format!("{}in/", locked.nginx.url());
+    let as_ada = |password: &str| {
+        open_webdav(&url, |remote| {
+            remote.server.username = Some("ada".into());
+            remote.server.password = Some(Secret::new(password.to_owned()));
+        })
+    };
+    let parcel = parcel("x", b"abc");
+    for remote in [open_webdav(&url, |_| {}), as_ada("hush-wrong")] {
+        for detail in [
+            refused(within(remote.look(&parcel)).await),
+            refused(send(&*remote, &parcel, b"abc").await),
+            refused(within(remote.leftovers()).await),
+        ] {
+            assert!(detail.contains("401") && !detail.contains("hush"), "{detail}");
+        }
+    }
+    send(&*as_ada("hush-pass"), &parcel, b"abc").await.unwrap();
+    assert_eq!(locked.stored("x").as_deref(), Some(&b"abc"[..]));
+
+    let reading = Served::new(|options| options.read_only = true).await;
+    assert!(refused(send(&*reading.remote, &parcel, b"abc").await).contains("403"));
+    assert!(matches!(within(reading.remote.look(&parcel)).await, Ok(Look::Absent)));
+}
