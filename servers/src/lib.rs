@@ -22,6 +22,7 @@ mod ready;
 mod replica_set;
 mod seaweed;
 mod shared;
+mod sshd;
 mod wheel;
 mod wire;
 
@@ -31,7 +32,8 @@ pub use mongo::{MIN_CACHE_MIB, Mongo, MongoOptions};
 pub use nats::{Nats, NatsOptions};
 pub use process::Exit;
 pub use seaweed::{Seaweed, SeaweedOptions};
-pub use shared::{MONGODB_URI, NATS_URL, Shared, shared, shared_seaweed};
+pub use shared::{MONGODB_URI, NATS_URL, Shared, shared, shared_seaweed, shared_sshd};
+pub use sshd::{Sshd, SshdOptions};
 pub use wheel::verify;
 
 use tokio::sync::oneshot;

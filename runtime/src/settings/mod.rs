@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use remotes::{DirectoryRemote, HttpCredentials, HttpRemote, OnClash, RemoteSettings, S3Credentials, S3Remote};
+pub use remotes::{
+    DirectoryRemote, HttpCredentials, HttpRemote, OnClash, RemoteSettings, S3Credentials, S3Remote, SftpCredentials,
+    SftpRemote,
+};
 pub use secret::Secret;
 pub use sections::{
     AuthSettings, ChunkerSettings, FilesSettings, FinaliserSettings, GatewaySettings, HealthSettings, LogFormat,
@@ -31,8 +34,19 @@ const TEXT: [&str; 7] = [
 ];
 
 /// The same of remotes, whatever their names: the last part of the variable.
-const REMOTE_TEXT: [&str; 8] =
-    ["NAME", "USERNAME", "PASSWORD", "TOKEN", "REGION", "ACCESS_KEY", "SECRET_KEY", "SESSION_TOKEN"];
+const REMOTE_TEXT: [&str; 11] = [
+    "NAME",
+    "USERNAME",
+    "PASSWORD",
+    "TOKEN",
+    "REGION",
+    "ACCESS_KEY",
+    "SECRET_KEY",
+    "SESSION_TOKEN",
+    "HOST",
+    "HOST_KEY",
+    "PATH",
+];
 
 /// All settings.
 #[derive(Debug, Clone, Default, Deserialize)]

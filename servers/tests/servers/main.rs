@@ -6,6 +6,7 @@ mod nats;
 mod orphans;
 mod raw_nats;
 mod seaweed;
+mod sshd;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 mod http;
 mod s3;
+mod sftp;
 
 use std::path::PathBuf;
 
@@ -8,6 +9,7 @@ use serde::Deserialize;
 
 pub use http::{HttpCredentials, HttpRemote};
 pub use s3::{S3Credentials, S3Remote};
+pub use sftp::{SftpCredentials, SftpRemote};
 
 /// A remote as configured: `[remotes.NAME]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -19,6 +21,8 @@ pub enum RemoteSettings {
     Directory(DirectoryRemote),
     /// A bucket of S3, or of a server that speaks like it.
     S3(S3Remote),
+    /// A server that is reached by SSH.
+    Sftp(SftpRemote),
 }
 
 /// What happens to a file whose name is taken at the remote before anything was sent.
@@ -60,6 +64,7 @@ impl RemoteSettings {
             Self::Http(_) => "http",
             Self::Directory(_) => "directory",
             Self::S3(_) => "s3",
+            Self::Sftp(_) => "sftp",
         }
     }
 
@@ -69,6 +74,7 @@ impl RemoteSettings {
             Self::Http(http) => http.on_clash,
             Self::Directory(directory) => directory.on_clash,
             Self::S3(s3) => s3.on_clash,
+            Self::Sftp(sftp) => sftp.on_clash,
         }
     }
 
@@ -78,6 +84,7 @@ impl RemoteSettings {
             Self::Http(http) => &http.name,
             Self::Directory(directory) => &directory.name,
             Self::S3(s3) => &s3.name,
+            Self::Sftp(sftp) => &sftp.name,
         }
     }
 
@@ -86,6 +93,7 @@ impl RemoteSettings {
         match self {
             Self::Http(http) => http.check()?,
             Self::S3(s3) => s3.check()?,
+            Self::Sftp(sftp) => sftp.check()?,
             Self::Directory(directory) => {
                 if !directory.path.is_absolute() {
                     return Err(format!("path: expected an absolute path, found {}", directory.path.display()));
