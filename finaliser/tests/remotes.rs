@@ -24,6 +24,8 @@ mod sftp;
 mod sftp_line;
 #[path = "remotes/sftp_login.rs"]
 mod sftp_login;
+#[path = "remotes/sftp_server.rs"]
+mod sftp_server;
 #[path = "remotes/storing_server.rs"]
 mod storing_server;
 #[path = "remotes/tls.rs"]

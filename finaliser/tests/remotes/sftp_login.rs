@@ -4,24 +4,20 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use finaliser::remote::{Look, Remote};
+use finaliser::remote::{Look, Onto, Remote};
 use runtime::settings::{Secret, SftpRemote};
-use russh::keys::{HashAlg, PrivateKey, PublicKey};
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session};
-use russh::{Channel, ChannelId};
+use russh::keys::{HashAlg, PublicKey};
 use servers::Sshd;
-use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::conformance::suite;
-use crate::parcel::{later, parcel, refused, send, within};
+use crate::parcel::{bytes, later, parcel, refused, send, within};
 use crate::sftp::{Inbox, open, settings, sshd};
+use crate::sftp_server::{PasswordServer, Twist};
 
 /// Makes a key, and lets who has it log in if wanted.
-fn key(folder: &Path, kind: &str, passphrase: &str, authorized: Option<&Sshd>) -> PathBuf {
+pub(crate) fn key(folder: &Path, kind: &str, passphrase: &str, authorized: Option<&Sshd>) -> PathBuf {
     let path = folder.join(format!("key-{kind}-{}", passphrase.len()));
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", kind, "-N", passphrase, "-C", "test", "-f"])
@@ -142,98 +138,50 @@ async fn a_key_that_cannot_be_read_is_said_at_the_start() {
     within(inbox.remote.look(&parcel("x", b"abc"))).await.unwrap();
 }
 
-/// Another SSH server: it asks for a password, which OpenSSH does only of users of the system. What it serves is OpenSSH's
-/// sftp-server.
-struct PasswordServer {
-    port: u16,
-    host_key: String,
-    _task: AbortOnDropHandle<()>,
-}
-
-struct Visitor(Option<Channel<Msg>>);
-
-impl PasswordServer {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = key(folder.path(), "ed25519", "", None);
-        let host_key = fs::read_to_string(path.with_extension("pub")).unwrap();
-        let keys = vec![PrivateKey::from_openssh(fs::read(path).unwrap()).unwrap()];
-        let config = Arc::new(russh::server::Config {
-            keys,
-            auth_rejection_time: std::time::Duration::ZERO,
-            ..russh::server::Config::default()
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let accept = async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                let config = Arc::clone(&config);
-                tokio::spawn(async move { russh::server::run_stream(config, client, Visitor(None)).await?.await });
-            }
-        };
-        Self { port, host_key, _task: AbortOnDropHandle::new(tokio::spawn(accept)) }
-    }
-
-    fn inbox(&self, password: &str) -> Inbox {
-        let root = TempDir::new().unwrap();
-        let mut settings = SftpRemote::new("127.0.0.1", self.host_key.clone(), "ada");
-        settings.port = self.port;
-        settings.path = root.path().to_str().unwrap().to_owned();
-        let file = root.path().with_extension("password");
-        fs::write(&file, format!("{password}\n")).unwrap();
-        settings.password_file = Some(file);
-        Inbox { remote: open(settings).unwrap(), root }
-    }
-}
-
-impl Handler for Visitor {
-    type Error = russh::Error;
-
-    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
-        Ok(if (user, password) == ("ada", "hush 1815") { Auth::Accept } else { Auth::reject() })
-    }
-
-    async fn channel_open_session(
-        &mut self,
-        channel: Channel<Msg>,
-        reply: ChannelOpenHandle,
-        _session: &mut Session,
-    ) -> Result<(), russh::Error> {
-        self.0 = Some(channel);
-        reply.accept().await;
-        Ok(())
-    }
-
-    async fn subsystem_request(
-        &mut self,
-        id: ChannelId,
-        _name: &str,
-        session: &mut Session,
-    ) -> Result<(), russh::Error> {
-        session.channel_success(id)?;
-        let channel = self.0.take().expect("a channel was opened before");
-        tokio::spawn(async move {
-            let mut server = tokio::process::Command::new(Sshd::sftp_server().unwrap())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .kill_on_drop(true)
-                .spawn()
-                .unwrap();
-            let mut stdio = tokio::io::join(server.stdout.take().unwrap(), server.stdin.take().unwrap());
-            // A client that goes away is what some tests are about.
-            let _ = tokio::io::copy_bidirectional(&mut channel.into_stream(), &mut stdio).await;
-        });
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_password_logs_in_to_another_server() {
-    let server = PasswordServer::start().await;
+    let server = PasswordServer::start(Twist::None).await;
     let inbox = server.inbox("hush 1815");
     suite(&inbox).await;
     assert!(inbox.asides().is_empty());
     let detail = refused_login(&*server.inbox("hush 1816").remote).await;
     assert!(detail.contains("did not take the password") && !detail.contains("hush"), "{detail}");
+}
+
+/// What OpenSSH never does, and other servers may.
+#[tokio::test]
+async fn packets_that_come_otherwise_are_understood_or_end_the_session() {
+    let content = bytes(1_500_000);
+    for twist in [Twist::ShortReads, Twist::Shuffled] {
+        let server = PasswordServer::start(twist).await;
+        let inbox = server.inbox("hush 1815");
+        let parcel = parcel("x", &content);
+        send(&*inbox.remote, &parcel, &content).await.unwrap();
+        let found = within(inbox.remote.look(&parcel)).await;
+        assert!(matches!(found, Ok(Look::Equal(_))), "{twist:?}: {found:?}");
+    }
+    for (twist, expected) in [
+        (Twist::Garbage, "cannot be read"),
+        (Twist::OtherId, "expected the answer"),
+        (Twist::OtherVersion, "expected version 3 of SFTP, found 6"),
+    ] {
+        let server = PasswordServer::start(twist).await;
+        let inbox = server.inbox("hush 1815");
+        let (detail, _) = later(send(&*inbox.remote, &parcel("x", &content), &content).await);
+        assert!(detail.contains(expected), "{twist:?}: {detail}");
+    }
+    // A rename to where a file is in the place of a folder fails without a name, or with one of a later version.
+    let server = PasswordServer::start(Twist::LaterCodes).await;
+    let inbox = server.inbox("hush 1815");
+    let mut claimed = parcel("x", &content);
+    let (folder, asked) = (inbox.path("x"), AtomicU32::new(0));
+    claimed.onto = Onto::Replacing(None);
+    claimed.still_ours = Box::new(move || {
+        if asked.fetch_add(1, Ordering::Relaxed) == 1 {
+            fs::create_dir(&folder).unwrap();
+        }
+        true
+    });
+    assert!(refused(send(&*inbox.remote, &claimed, &content).await).contains("it is a folder"));
+    assert!(inbox.asides().is_empty());
 }

@@ -54,3 +54,31 @@ impl FromStr for AsideName {
         if name.to_string() == text { Ok(name) } else { Err(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use contract::{Digest, ObjectName};
+
+    use super::*;
+    use crate::remote::{Onto, UploadLog};
+
+    #[test]
+    fn no_try_has_the_name_of_another() {
+        let parcel = Parcel {
+            file_id: FileId::generate(),
+            epoch: Epoch(3),
+            object: ObjectName::new("x").unwrap().into(),
+            onto: Onto::Nothing,
+            size: 0,
+            sha256: Digest::of_nothing(),
+            still_ours: Box::new(|| true),
+            upload: UploadLog::unkept(None),
+        };
+        let (first, second) = (AsideName::of(&parcel), AsideName::of(&parcel));
+        assert_ne!(first, second);
+        for name in [first, second] {
+            assert_eq!(name.to_string().parse(), Ok(name));
+            assert!(name.is_older_than(&parcel));
+        }
+    }
+}
