@@ -59,9 +59,9 @@ pub struct ReceiptRemote {
     /// The entity tag of the answer, where there was one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub etag: Option<String>,
-    /// What the remote itself shows of the content: `put` (it took every byte of one request), `parts` (it took every
+    /// What the remote itself shows of the content: `put` (it took every byte), `parts` (it took every
     /// part and put them together), `checksum` (the same, and it compared the SHA-256 of each body), `metadata` (it keeps the
     /// SHA-256 that was sent with the bytes), `digest` (its own SHA-256), `read-back` (it was read again and hashed), `fsync`
-    /// (written and synced by us).
+    /// (written, and synced by us or at our request).
     pub proof: String,
 }

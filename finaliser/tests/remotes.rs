@@ -22,6 +22,14 @@ mod s3;
 mod s3_answers;
 #[path = "remotes/scripted_proxy.rs"]
 mod scripted_proxy;
+#[path = "remotes/sftp.rs"]
+mod sftp;
+#[path = "remotes/sftp_line.rs"]
+mod sftp_line;
+#[path = "remotes/sftp_login.rs"]
+mod sftp_login;
+#[path = "remotes/sftp_server.rs"]
+mod sftp_server;
 #[path = "remotes/storing_server.rs"]
 mod storing_server;
 #[path = "remotes/tls.rs"]

@@ -23,6 +23,7 @@ mod ready;
 mod replica_set;
 mod seaweed;
 mod shared;
+mod sshd;
 mod wheel;
 mod wire;
 
@@ -33,7 +34,8 @@ pub use nats::{Nats, NatsOptions};
 pub use nginx::{Nginx, NginxOptions, NginxTls};
 pub use process::Exit;
 pub use seaweed::{Seaweed, SeaweedOptions};
-pub use shared::{MONGODB_URI, NATS_URL, Shared, shared, shared_seaweed};
+pub use shared::{MONGODB_URI, NATS_URL, Shared, shared, shared_seaweed, shared_sshd};
+pub use sshd::{Sshd, SshdOptions};
 pub use wheel::verify;
 
 use tokio::sync::oneshot;

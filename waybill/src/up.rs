@@ -178,7 +178,7 @@ async fn first_user(services: &[Service]) -> Result<(Option<String>, Option<Stri
 fn default_folder(settings: &Settings) -> Option<PathBuf> {
     match settings.remotes.get(settings.default_remote.as_ref()?)? {
         RemoteSettings::Directory(directory) => Some(directory.path.clone()),
-        RemoteSettings::Http(_) | RemoteSettings::S3(_) | RemoteSettings::Webdav(_) => None,
+        RemoteSettings::Http(_) | RemoteSettings::S3(_) | RemoteSettings::Sftp(_) | RemoteSettings::Webdav(_) => None,
     }
 }
 

@@ -4,6 +4,7 @@ mod body;
 mod directory;
 mod http;
 mod s3;
+mod sftp;
 mod upload_log;
 mod webdav;
 mod wire;
@@ -83,6 +84,7 @@ pub fn open(settings: &RemoteSettings) -> Result<Box<dyn Remote>, RemoteError> {
         RemoteSettings::Http(settings) => Box::new(http::HttpRemote::open(settings)?),
         RemoteSettings::Directory(settings) => Box::new(directory::DirectoryRemote::open(settings)?),
         RemoteSettings::S3(settings) => Box::new(s3::S3Remote::open(settings)?),
+        RemoteSettings::Sftp(settings) => Box::new(sftp::SftpRemote::open(settings)?),
         RemoteSettings::Webdav(settings) => Box::new(webdav::WebdavRemote::open(settings)?),
     })
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 pub use remotes::{
     DirectoryRemote, HttpCredentials, HttpRemote, HttpVersion, OnClash, RemoteSettings, S3Credentials, S3Remote,
-    WebdavRemote,
+    SftpCredentials, SftpRemote, WebdavRemote,
 };
 pub use secret::Secret;
 pub use sections::{
@@ -34,8 +34,20 @@ const TEXT: [&str; 7] = [
 ];
 
 /// The same of remotes, whatever their names: the last part of the variable.
-const REMOTE_TEXT: [&str; 9] =
-    ["NAME", "USERNAME", "PASSWORD", "TOKEN", "HTTP_VERSION", "REGION", "ACCESS_KEY", "SECRET_KEY", "SESSION_TOKEN"];
+const REMOTE_TEXT: [&str; 12] = [
+    "NAME",
+    "USERNAME",
+    "PASSWORD",
+    "TOKEN",
+    "HTTP_VERSION",
+    "REGION",
+    "ACCESS_KEY",
+    "SECRET_KEY",
+    "SESSION_TOKEN",
+    "HOST",
+    "HOST_KEY",
+    "PATH",
+];
 
 /// All settings.
 #[derive(Debug, Clone, Default, Deserialize)]

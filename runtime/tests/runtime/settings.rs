@@ -9,7 +9,7 @@ use contract::NameTemplate;
 use ledger::BlockCompressor;
 use runtime::settings::{
     HttpRemote, HttpVersion, LogFormat, OnClash, RemoteSettings, S3Remote, Secret, Settings, SettingsError,
-    WebdavRemote,
+    SftpCredentials, SftpRemote, WebdavRemote,
 };
 use tempfile::NamedTempFile;
 
@@ -341,6 +341,70 @@ fn s3_takes_its_credentials_from_wherever_they_are() {
     {
         let why = refused(load_file(&format!("{bucket}{clear}{wrong}")));
         assert!(why.contains(wrong.split(' ').next().unwrap()) && !why.contains("hush"), "{wrong}: {why}");
+    }
+}
+
+#[test]
+fn sftp_logs_in_by_a_key_or_by_a_password() {
+    let [password, key, passphrase] = ["hush-password\n", "hush-key\nof two lines\n", "hush-passphrase\n"].map(file);
+    let inbox = "[remotes.inbox]\nkind = \"sftp\"\nhost = \"sftp.example\"\nusername = \"ada\"\npath = \"in\"\n\
+        host_key = \"\"\"\n\n  ssh-ed25519 AAAA of ours\nSHA256:abc\n\"\"\"\n";
+    let sftp = |settings: Settings| match &settings.remotes["inbox"] {
+        RemoteSettings::Sftp(sftp) => sftp.clone(),
+        other => panic!("{other:?}"),
+    };
+    let remote = sftp(load_file(&format!("{inbox}password_file = {:?}", password.path())).unwrap());
+    let default = SftpRemote::new("sftp.example", remote.host_key.clone(), "ada");
+    assert_eq!(SftpRemote { path: "in".into(), password_file: Some(password.path().to_owned()), ..default }, remote);
+    assert_eq!((remote.port, remote.idle_timeout_ms, remote.on_clash), (22, 30_000, OnClash::Refuse));
+    assert_eq!(remote.host_keys().collect::<Vec<_>>(), ["ssh-ed25519 AAAA of ours", "SHA256:abc"]);
+    let is = |text: &str| SftpCredentials::Password(Secret::new(text.into()));
+    assert_eq!(remote.credentials().unwrap(), is("hush-password"));
+    // It may be renewed while the service runs.
+    std::fs::write(password.path(), "hush-renewed").unwrap();
+    assert_eq!(remote.credentials().unwrap(), is("hush-renewed"));
+    // A key wins.
+    let by_key = format!(
+        "{inbox}password = \"hush\"\nprivate_key_file = {:?}\npassphrase_file = {:?}",
+        key.path(),
+        passphrase.path()
+    );
+    let settings = load_file(&by_key).unwrap();
+    assert!(!format!("{settings:?}").contains("hush"));
+    let [key, passphrase] = ["hush-key\nof two lines", "hush-passphrase"].map(|text| Secret::new(text.into()));
+    assert_eq!(sftp(settings).credentials().unwrap(), SftpCredentials::PrivateKey(key, Some(passphrase)));
+    // What looks like a number is none.
+    let environment = [
+        ("WAYBILL__REMOTES__INBOX__PASSWORD", "007"),
+        ("WAYBILL__REMOTES__INBOX__PATH", "2026"),
+        ("WAYBILL__REMOTES__INBOX__PORT", "2222"),
+    ];
+    let remote = sftp(load(inbox, &environment).unwrap());
+    assert_eq!((remote.path.as_str(), remote.port, remote.credentials().unwrap()), ("2026", 2222, is("007")));
+
+    assert!(refused(load_file(inbox)).contains("private_key_file"));
+    for (key, wrong) in [
+        ("host", "\"\""),
+        ("host", "\"a b\""),
+        ("host", "\"ada@sftp.example\""),
+        ("port", "0"),
+        ("port", "65536"),
+        ("host_key", "\" \\n \""),
+        ("username", "\"\""),
+        ("path", "\"\""),
+        ("path", "\"a\\nb\""),
+        ("idle_timeout_ms", "99"),
+    ] {
+        let lines: Vec<_> = by_key.lines().filter(|line| !line.starts_with(&format!("{key} ="))).collect();
+        let text = lines.join("\n");
+        // The lines of a key that stood over several.
+        let text = if key == "host_key" {
+            text.replace("\n\n  ssh-ed25519 AAAA of ours\nSHA256:abc\n\"\"\"", "")
+        } else {
+            text
+        };
+        let why = refused(load_file(&format!("{text}\n{key} = {wrong}")));
+        assert!(why.contains(key) && !why.contains("hush"), "{key} = {wrong}: {why}");
     }
 }
 

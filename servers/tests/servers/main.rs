@@ -7,6 +7,7 @@ mod nginx;
 mod orphans;
 mod raw_nats;
 mod seaweed;
+mod sshd;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

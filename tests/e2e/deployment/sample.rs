@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
-use runtime::settings::{RemoteSettings, S3Remote, Settings};
+use runtime::settings::{RemoteSettings, S3Remote, Settings, SftpRemote};
 
 use super::{file, load, text};
 
@@ -13,7 +13,7 @@ pub(super) const SAMPLE: &str = "deploy/waybill.toml";
 const OWN: [&str; 4] = ["files.roots", "default_remote", "remotes.NAME.kind", "remotes.NAME.path"];
 
 /// A remote of each kind, so that the keys of all can be asked for.
-const REMOTES: [(&str, &str); 8] = [
+const REMOTES: [(&str, &str); 14] = [
     ("WAYBILL__REMOTES__ARCHIVE__KIND", "http"),
     ("WAYBILL__REMOTES__ARCHIVE__URL", "http://archive.example/"),
     ("WAYBILL__REMOTES__DELIVERED__KIND", "directory"),
@@ -22,14 +22,21 @@ const REMOTES: [(&str, &str); 8] = [
     ("WAYBILL__REMOTES__BUCKET__URL", "http://s3.example/bucket/"),
     ("WAYBILL__REMOTES__SHARE__KIND", "webdav"),
     ("WAYBILL__REMOTES__SHARE__URL", "http://dav.example/share/"),
+    ("WAYBILL__REMOTES__INBOX__KIND", "sftp"),
+    ("WAYBILL__REMOTES__INBOX__HOST", "sftp.example"),
+    ("WAYBILL__REMOTES__INBOX__HOST_KEY", "SHA256:..."),
+    ("WAYBILL__REMOTES__INBOX__USERNAME", "waybill"),
+    ("WAYBILL__REMOTES__INBOX__PRIVATE_KEY_FILE", "/run/secrets/inbox-key"),
+    ("WAYBILL__REMOTES__INBOX__PATH", "in"),
 ];
 
 /// The names of the remotes in the sample, as sections.
-const SECTIONS: [&str; 4] = ["remotes.archive", "remotes.delivered", "remotes.bucket", "remotes.share"];
+const SECTIONS: [&str; 5] =
+    ["remotes.archive", "remotes.delivered", "remotes.bucket", "remotes.share", "remotes.inbox"];
 
 /// Defaults of remotes that are shown in a comment.
-const SHOWN: [&str; 7] =
-    ["http_version", "idle_timeout_ms", "region", "part_size", "in_flight_bytes", "conditional", "checksums"];
+const SHOWN: [&str; 8] =
+    ["http_version", "idle_timeout_ms", "region", "part_size", "in_flight_bytes", "conditional", "checksums", "port"];
 
 /// A key of the sample.
 pub(super) struct Key {
@@ -105,8 +112,8 @@ fn known_to_the_code() -> BTreeSet<String> {
         match name.as_str() {
             "default_remote" => drop(known.insert(name)),
             "remotes" => {
-                let of_kinds =
-                    ["ARCHIVE", "DELIVERED", "BUCKET", "SHARE"].map(|name| asked(&format!("REMOTES__{name}__")));
+                let of_kinds = ["ARCHIVE", "DELIVERED", "BUCKET", "SHARE", "INBOX"]
+                    .map(|name| asked(&format!("REMOTES__{name}__")));
                 known.extend(of_kinds.concat().iter().map(|key| format!("remotes.NAME.{key}")));
                 known.insert("remotes.NAME.kind".to_owned());
             }
@@ -170,6 +177,13 @@ fn what_is_only_shown_is_right_too() {
         other => panic!("expected an s3 remote, found {other:?}"),
     };
     assert_eq!(s3(&settings), s3(&least));
+    let sftp = |settings: &Settings| match &settings.remotes["inbox"] {
+        RemoteSettings::Sftp(SftpRemote { port, idle_timeout_ms, on_clash, .. }) => {
+            (*port, *idle_timeout_ms, *on_clash)
+        }
+        other => panic!("expected an sftp remote, found {other:?}"),
+    };
+    assert_eq!(sftp(&settings), sftp(&least));
 }
 
 /// Only what has a default.

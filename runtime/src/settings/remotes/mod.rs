@@ -1,5 +1,6 @@
 mod http;
 mod s3;
+mod sftp;
 mod webdav;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 
 pub use http::{HttpCredentials, HttpRemote, HttpVersion};
 pub use s3::{S3Credentials, S3Remote};
+pub use sftp::{SftpCredentials, SftpRemote};
 pub use webdav::WebdavRemote;
 
 /// A remote as configured: `[remotes.NAME]`.
@@ -21,6 +23,8 @@ pub enum RemoteSettings {
     Directory(DirectoryRemote),
     /// A bucket of S3, or of a server that speaks like it.
     S3(S3Remote),
+    /// A server that is reached by SSH.
+    Sftp(SftpRemote),
     /// A collection of a server that speaks WebDAV.
     Webdav(WebdavRemote),
 }
@@ -64,6 +68,7 @@ impl RemoteSettings {
             Self::Http(_) => "http",
             Self::Directory(_) => "directory",
             Self::S3(_) => "s3",
+            Self::Sftp(_) => "sftp",
             Self::Webdav(_) => "webdav",
         }
     }
@@ -74,6 +79,7 @@ impl RemoteSettings {
             Self::Http(http) => http.on_clash,
             Self::Directory(directory) => directory.on_clash,
             Self::S3(s3) => s3.on_clash,
+            Self::Sftp(sftp) => sftp.on_clash,
             Self::Webdav(webdav) => webdav.server.on_clash,
         }
     }
@@ -84,6 +90,7 @@ impl RemoteSettings {
             Self::Http(http) => &http.name,
             Self::Directory(directory) => &directory.name,
             Self::S3(s3) => &s3.name,
+            Self::Sftp(sftp) => &sftp.name,
             Self::Webdav(webdav) => &webdav.server.name,
         }
     }
@@ -93,6 +100,7 @@ impl RemoteSettings {
         match self {
             Self::Http(http) => http.check()?,
             Self::S3(s3) => s3.check()?,
+            Self::Sftp(sftp) => sftp.check()?,
             Self::Webdav(webdav) => webdav.check()?,
             Self::Directory(directory) => {
                 if !directory.path.is_absolute() {

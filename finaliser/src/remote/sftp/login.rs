@@ -1,0 +1,211 @@
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use runtime::settings::{SftpCredentials, SftpRemote as Settings};
+use russh::client::{self, AuthResult, DisconnectReason};
+use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::{Channel, Preferred, SshId, cipher};
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::RemoteError;
+use super::host_key::HostKeys;
+use super::line::Line;
+use crate::remote::wire::later;
+
+/// Those that cost least where the processor knows AES, as nearly all do; none without authentication.
+const CIPHERS: &[cipher::Name] =
+    &[cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_128_CTR];
+
+/// What is read from the socket at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What is said of a session's end by the task that runs it.
+pub(super) type Ending = Arc<Mutex<Option<String>>>;
+
+/// A connection over which somebody has logged in. It ends when this is dropped.
+pub(super) struct Login {
+    handle: client::Handle<Watch>,
+    ending: Ending,
+    _end: DropGuard,
+}
+
+/// Looks at the server's key, and at what ends the connection.
+struct Watch {
+    known: HostKeys,
+    ending: Ending,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the server's key is not the one in host_key: expected {expected}, found {found}")]
+    OtherKey { expected: String, found: String },
+    #[error(transparent)]
+    Ssh(#[from] russh::Error),
+}
+
+impl client::Handler for Watch {
+    type Error = Broken;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Broken> {
+        let key = shown.public_key();
+        if self.known.know(&key) {
+            return Ok(true);
+        }
+        let found = format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256));
+        Err(Broken::OtherKey { expected: self.known.to_string(), found })
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<Broken>) -> Result<(), Broken> {
+        let why = match reason {
+            DisconnectReason::ReceivedDisconnect(said) => format!("the server said: {:?}", said.message),
+            DisconnectReason::Error(error) => error.to_string(),
+        };
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        Ok(())
+    }
+}
+
+impl Login {
+    /// Connects, compares the server's key, and logs in. Each step may take `idle_timeout`.
+    pub(super) async fn new(settings: &Settings, known: &HostKeys) -> Result<Self, RemoteError> {
+        let at = format!("{}:{}", settings.host, settings.port);
+        let idle = settings.idle_timeout();
+        let connecting = TcpStream::connect((settings.host.as_str(), settings.port));
+        let stream = in_time(idle, &at, "connecting", connecting).await?;
+        // Requests are packets of their own, and somebody waits for each.
+        let _slower_only = stream.set_nodelay(true);
+        let end = CancellationToken::new();
+        // A packet is read in two pieces, and answers are short.
+        let line = BufReader::with_capacity(READ_BYTES, Line::new(stream, idle, &end));
+        let end = end.drop_guard();
+        let ending = Ending::default();
+        let watch = Watch { known: known.clone(), ending: Arc::clone(&ending) };
+        let config = Arc::new(config(idle, known));
+        let greeting = tokio::time::timeout(idle, client::connect_stream(config, line, watch));
+        let handle = match greeting.await {
+            Ok(Ok(handle)) => handle,
+            Ok(Err(error @ Broken::OtherKey { .. })) => return Err(RemoteError::Refused(format!("{at}: {error}"))),
+            Ok(Err(error @ Broken::Ssh(russh::Error::NoCommonAlgo { .. }))) => {
+                return Err(RemoteError::Refused(format!("{at}: {error}")));
+            }
+            Ok(Err(error)) => return Err(later(&at, &format!("no SSH session: {error}"))),
+            Err(_) => return Err(silent(idle, &at, "the greeting")),
+        };
+        let mut login = Self { handle, ending, _end: end };
+        login.prove(settings, &at).await?;
+        Ok(login)
+    }
+
+    /// Opens a channel to the server's SFTP; whether it has one shows later.
+    pub(super) async fn channel(&self, settings: &Settings) -> Result<Channel<client::Msg>, RemoteError> {
+        let at = format!("{}:{}", settings.host, settings.port);
+        let idle = settings.idle_timeout();
+        let channel = in_time(idle, &at, "opening a channel", self.handle.channel_open_session()).await?;
+        in_time(idle, &at, "asking for SFTP", channel.request_subsystem(true, "sftp")).await?;
+        Ok(channel)
+    }
+
+    /// What ended the connection, if anything has.
+    pub(super) fn ending(&self) -> Option<String> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn prove(&mut self, settings: &Settings, at: &str) -> Result<(), RemoteError> {
+        let idle = settings.idle_timeout();
+        // A file with a credential may be missing for a moment while it is renewed.
+        let credentials = settings.credentials().map_err(|error| later("credentials", &error.to_string()))?;
+        let user = settings.username.as_str();
+        let (by, result) = match credentials {
+            SftpCredentials::Password(password) => {
+                let proving = self.handle.authenticate_password(user, password.expose());
+                ("password", in_time(idle, at, "logging in", proving).await?)
+            }
+            SftpCredentials::PrivateKey(..) => {
+                let key = Arc::new(off_thread(move || private_key(&credentials)).await?);
+                let hash = match key.algorithm().is_rsa() {
+                    // A server that does not say what it takes takes this.
+                    true => in_time(idle, at, "asking for hashes", self.handle.best_supported_rsa_hash())
+                        .await?
+                        .flatten()
+                        .or(Some(HashAlg::Sha256)),
+                    false => None,
+                };
+                let proving = self.handle.authenticate_publickey(user, PrivateKeyWithHashAlg::new(key, hash));
+                ("private key", in_time(idle, at, "logging in", proving).await?)
+            }
+        };
+        match result {
+            AuthResult::Success => Ok(()),
+            AuthResult::Failure { remaining_methods, partial_success } => {
+                let more = if partial_success { ", but wants more than that" } else { "" };
+                let takes: Vec<String> = remaining_methods.iter().map(|method| format!("{method:?}")).collect();
+                let took = if partial_success { "took" } else { "did not take" };
+                Err(RemoteError::Refused(format!(
+                    "{at}: the server {took} the {by} of {user:?}{more}; it takes {}",
+                    takes.join(", ")
+                )))
+            }
+        }
+    }
+}
+
+/// Reads a private key; without one there is nothing to read.
+pub(super) fn private_key(credentials: &SftpCredentials) -> Result<PrivateKey, RemoteError> {
+    let wrong = |why: String| RemoteError::Refused(format!("private_key_file: {why}"));
+    let SftpCredentials::PrivateKey(text, passphrase) = credentials else {
+        return Err(wrong("expected one".into()));
+    };
+    // What goes wrong inside may quote what was read, so only its kind is told.
+    russh::keys::decode_secret_key(text.expose(), passphrase.as_ref().map(|passphrase| passphrase.expose())).map_err(
+        |error| match error {
+            russh::keys::Error::KeyIsEncrypted => wrong("the key is encrypted: expected a passphrase_file".into()),
+            _ if passphrase.is_some() => {
+                wrong("expected a private key and its passphrase, found something else".into())
+            }
+            _ => wrong("expected a private key as ssh-keygen writes it, found something else".into()),
+        },
+    )
+}
+
+/// Deriving the key of an encrypted key takes tenths of a second.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
+) -> Result<T, RemoteError> {
+    // It does not panic, so only a runtime that shuts down gives nothing.
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(RemoteError::Stopped))
+}
+
+fn config(idle: Duration, known: &HostKeys) -> client::Config {
+    let all = Preferred::DEFAULT;
+    client::Config {
+        client_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-waybill_", env!("CARGO_PKG_VERSION")))),
+        preferred: Preferred { key: known.prefer(&all.key).into(), cipher: CIPHERS.into(), ..all },
+        // A server that is silent while we have nothing to say is given up after four of these: one idle timeout.
+        keepalive_interval: Some(idle / 4),
+        keepalive_max: 3,
+        // What may have come and was not looked at: of what is asked for at once (`session.rs`) even if it comes in small pieces.
+        channel_buffer_size: 256,
+        ..client::Config::default()
+    }
+}
+
+fn silent(idle: Duration, at: &str, doing: &str) -> RemoteError {
+    later(at, &format!("{doing}: no answer within {} ms", idle.as_millis()))
+}
+
+async fn in_time<T, E: std::fmt::Display>(
+    idle: Duration,
+    at: &str,
+    doing: &str,
+    step: impl Future<Output = Result<T, E>>,
+) -> Result<T, RemoteError> {
+    match tokio::time::timeout(idle, step).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(later(at, &format!("{doing}: {error}"))),
+        Err(_) => Err(silent(idle, at, doing)),
+    }
+}

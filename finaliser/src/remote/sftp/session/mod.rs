@@ -1,0 +1,265 @@
+//! A conversation in SFTP: one request at a time, or many on their way where bytes are moved.
+
+mod read;
+mod write;
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use runtime::settings::SftpRemote as Settings;
+use russh::client::Msg;
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+
+use super::host_key::HostKeys;
+use super::login::Login;
+use super::packet::{self, Attributes, Extension, Malformed, Reply, Request, Status, code};
+use super::{Body, RemoteError};
+
+/// Requests on their way at most, however small they are: their answers fit into the channel's buffer (`login.rs`).
+const REQUESTS: u32 = 64;
+
+/// A session. It ends when it is dropped.
+pub(super) struct Session {
+    replies: Replies,
+    writer: ChannelWriteHalf<Msg>,
+    next_id: u32,
+    has: Extensions,
+    /// Bytes of one write and of one read.
+    write_bytes: u32,
+    read_bytes: u32,
+    /// Nothing more can be asked.
+    is_broken: bool,
+}
+
+/// Extensions that the server has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extensions {
+    pub(super) fsync: bool,
+    pub(super) posix_rename: bool,
+}
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The server says so.
+    Status(Status),
+    /// The session is over; whether the request was done is not known.
+    Broken(String),
+    /// The bytes to be written stopped.
+    Stopped,
+}
+
+impl Fault {
+    /// What it means, for people: `doing` something with `path`.
+    pub(super) fn of(self, doing: &str, path: &str) -> RemoteError {
+        let why = match &self {
+            Self::Stopped => return RemoteError::Stopped,
+            Self::Status(status) => status.to_string(),
+            Self::Broken(why) => why.clone(),
+        };
+        let detail = format!("cannot {doing} {path:?}: {why}");
+        match self {
+            // These stay as they are until somebody changes a setting or a permission. A failure without a name (full, quota,
+            // read only, I/O error) may pass.
+            Self::Status(Status {
+                code: code::PERMISSION_DENIED | code::BAD_MESSAGE | code::OP_UNSUPPORTED | code::WRITE_PROTECT,
+                ..
+            }) => RemoteError::Refused(detail),
+            _ => RemoteError::Later { detail, after: None },
+        }
+    }
+}
+
+/// What comes from the server.
+struct Replies {
+    login: Login,
+    half: ChannelReadHalf,
+    buffer: BytesMut,
+    idle: Duration,
+}
+
+impl Replies {
+    /// The next packet, without its length. Between two signs of life the server has `idle`.
+    async fn packet(&mut self) -> Result<Bytes, Fault> {
+        loop {
+            if let Some(length) = self.buffer.first_chunk::<4>() {
+                let length = u32::from_be_bytes(*length) as usize;
+                if length > packet::PACKET_BYTES {
+                    return Err(Fault::Broken(format!("the server sent a packet of {length} bytes: is it SFTP?")));
+                }
+                if self.buffer.len() >= 4 + length {
+                    self.buffer.advance(4);
+                    return Ok(self.buffer.split_to(length).freeze());
+                }
+            }
+            match tokio::time::timeout(self.idle, self.more()).await {
+                Ok(came) => came?,
+                Err(_) => {
+                    return Err(Fault::Broken(format!("no sign of life for {} ms", self.idle.as_millis())));
+                }
+            }
+        }
+    }
+
+    /// Waits for one sign of life. May be dropped and called again.
+    async fn more(&mut self) -> Result<(), Fault> {
+        match self.half.wait().await {
+            Some(ChannelMsg::Data { data }) if self.buffer.len() <= 2 * packet::PACKET_BYTES => {
+                self.buffer.extend_from_slice(&data);
+                Ok(())
+            }
+            Some(ChannelMsg::Data { .. }) => Err(Fault::Broken("the server sends what nobody asked for".into())),
+            Some(ChannelMsg::Failure) => Err(Fault::Broken("the server has no SFTP".into())),
+            Some(ChannelMsg::Eof | ChannelMsg::Close) => Err(Fault::Broken("the server ended the session".into())),
+            // Room for more bytes, for example.
+            Some(_) => Ok(()),
+            None => {
+                let why = self.login.ending().unwrap_or_else(|| "no reason given".into());
+                Err(Fault::Broken(format!("the connection ended: {why}")))
+            }
+        }
+    }
+
+    /// Waits for the end of the session, while nothing was asked.
+    async fn end(&mut self) -> Fault {
+        loop {
+            if let Err(fault) = self.more().await {
+                return fault;
+            }
+        }
+    }
+
+    async fn reply(&mut self) -> Result<(u32, Reply), Fault> {
+        Ok(packet::parse(self.packet().await?)?)
+    }
+}
+
+impl From<Malformed> for Fault {
+    fn from(_: Malformed) -> Self {
+        Self::Broken("the server's answer cannot be read".into())
+    }
+}
+
+impl Session {
+    /// Logs in and begins a conversation.
+    pub(super) async fn begin(settings: &Settings, known: &HostKeys) -> Result<Self, RemoteError> {
+        let login = Login::new(settings, known).await?;
+        let (half, writer) = login.channel(settings).await?.split();
+        let replies = Replies { login, half, buffer: BytesMut::new(), idle: settings.idle_timeout() };
+        let mut session = Self {
+            replies,
+            writer,
+            next_id: 0,
+            has: Extensions::default(),
+            write_bytes: packet::DATA_BYTES,
+            read_bytes: packet::DATA_BYTES,
+            is_broken: false,
+        };
+        let greeted = session.greet().await;
+        greeted.map_err(|fault| fault.of("speak SFTP with", &format!("{}:{}", settings.host, settings.port)))?;
+        Ok(session)
+    }
+
+    pub(super) const fn has(&self) -> Extensions {
+        self.has
+    }
+
+    /// Asks, and waits for the answer.
+    pub(super) async fn call(&mut self, request: Request) -> Result<Reply, Fault> {
+        if self.is_broken {
+            return Err(Fault::Broken("the connection has ended before".into()));
+        }
+        let answer = self.exchange(request).await;
+        self.is_broken = matches!(answer, Err(Fault::Broken(_)));
+        match answer? {
+            Reply::Status(status) if !status.is_ok() => Err(Fault::Status(status)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// [`Session::call`] for what has no answer but that it was done.
+    pub(super) async fn done(&mut self, request: Request) -> Result<(), Fault> {
+        match self.call(request).await? {
+            Reply::Status(_) => Ok(()),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// [`Session::call`] for what opens something.
+    pub(super) async fn open(&mut self, request: Request) -> Result<Bytes, Fault> {
+        match self.call(request).await? {
+            Reply::Handle(handle) => Ok(handle),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// What is there; `None` if nothing is.
+    pub(super) async fn attributes(&mut self, request: Request) -> Result<Option<Attributes>, Fault> {
+        match self.call(request).await {
+            Ok(Reply::Attributes(found)) => Ok(Some(found)),
+            Ok(_) => Err(self.unexpected()),
+            Err(Fault::Status(status)) if status.is_absent() => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// The next names in a folder; `None` at the end.
+    pub(super) async fn names(&mut self, folder: &[u8]) -> Result<Option<Vec<Bytes>>, Fault> {
+        match self.call(Request::read_folder(folder)).await {
+            Ok(Reply::Names(names)) => Ok(Some(names)),
+            Ok(_) => Err(self.unexpected()),
+            Err(Fault::Status(Status { code: code::EOF, .. })) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Says hello, and asks for the server's limits.
+    async fn greet(&mut self) -> Result<(), Fault> {
+        self.send(Request::hello()).await?;
+        let (version, extensions) = packet::parse_hello(self.replies.packet().await?)?;
+        if version != packet::VERSION {
+            return Err(Fault::Broken(format!("expected version {} of SFTP, found {version}", packet::VERSION)));
+        }
+        let has = |name: &str| extensions.iter().any(|found| found == name.as_bytes());
+        self.has = Extensions { fsync: has(Extension::FSYNC), posix_rename: has(Extension::POSIX_RENAME) };
+        if !has(Extension::LIMITS) {
+            return Ok(());
+        }
+        match self.call(Request::limits()).await {
+            Ok(Reply::Extended(limits)) => {
+                let (read, write) = packet::parse_limits(limits)?;
+                self.read_bytes = read::at_once(read);
+                self.write_bytes = write::at_once(write);
+                Ok(())
+            }
+            Ok(_) => Err(self.unexpected()),
+            // Then those of the draft hold.
+            Err(Fault::Status(_)) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn exchange(&mut self, request: Request) -> Result<Reply, Fault> {
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        self.send(request.with_id(id)).await?;
+        match self.replies.reply().await? {
+            (found, reply) if found == id => Ok(reply),
+            (found, _) => Err(Fault::Broken(format!("expected the answer {id}, found the answer {found}"))),
+        }
+    }
+
+    async fn send(&self, packet: Bytes) -> Result<(), Fault> {
+        let idle = self.replies.idle;
+        match tokio::time::timeout(idle, self.writer.data_bytes(packet)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Fault::Broken(format!("cannot send: {error}"))),
+            Err(_) => Err(Fault::Broken(format!("the server took nothing for {} ms", idle.as_millis()))),
+        }
+    }
+
+    fn unexpected(&mut self) -> Fault {
+        self.is_broken = true;
+        Fault::Broken("the server answered something else than was asked".into())
+    }
+}

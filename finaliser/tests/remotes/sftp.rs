@@ -1,0 +1,445 @@
+//! SFTP, against OpenSSH: what lies aside, what may lie under the name, and who may log in.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use contract::{Epoch, FileId, ObjectPath};
+use finaliser::remote::{Leftover, Look, Onto, Remote, RemoteError};
+use runtime::settings::{RemoteSettings, SftpRemote};
+use servers::{Sshd, SshdOptions};
+use tempfile::TempDir;
+
+use crate::conformance::{Place, suite};
+use crate::parcel::{body, bytes, later, open_body, parcel, refused, send, within};
+
+/// A folder of its own at the server.
+pub(crate) struct Inbox {
+    pub(crate) remote: Box<dyn Remote>,
+    pub(crate) root: TempDir,
+}
+
+pub(crate) async fn sshd() -> &'static Sshd {
+    servers::shared_sshd().await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// How `root` at this server is reached.
+pub(crate) fn settings(sshd: &Sshd, root: &Path) -> SftpRemote {
+    SftpRemote {
+        port: sshd.port(),
+        private_key_file: Some(sshd.private_key().to_owned()),
+        path: root.to_str().unwrap().to_owned(),
+        ..SftpRemote::new(Sshd::HOST, sshd.host_key(), sshd.user())
+    }
+}
+
+pub(crate) fn open(settings: SftpRemote) -> Result<Box<dyn Remote>, RemoteError> {
+    finaliser::remote::open(&RemoteSettings::Sftp(settings))
+}
+
+impl Inbox {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut SftpRemote)) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let mut settings = settings(sshd().await, root.path());
+        change(&mut settings);
+        Self { remote: open(settings).unwrap(), root }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// What lies aside.
+    pub(crate) fn asides(&self) -> BTreeSet<String> {
+        names(&self.path(".waybill"))
+    }
+}
+
+impl Place for Inbox {
+    fn remote(&self) -> &dyn Remote {
+        &*self.remote
+    }
+
+    fn stored(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.path(name)).ok()
+    }
+
+    fn count(&self) -> usize {
+        names(self.root.path()).len() - 1 // .waybill
+    }
+}
+
+fn names(path: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(path).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Waits until something lies aside, or nothing does.
+pub(crate) async fn until_aside(inbox: &Inbox, there: bool) {
+    within(async {
+        while inbox.asides().is_empty() == there {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+/// A server of its own, and a folder there.
+struct Own {
+    inbox: Inbox,
+    _sshd: Sshd,
+    _folder: TempDir,
+}
+
+impl Own {
+    /// Whose sftp-server does not know these requests, and whose sshd has these settings.
+    async fn new(without: &[&str], lines: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = SshdOptions::new(folder.path().join("sshd"));
+        options.die_with_parent = true;
+        options.without = without.iter().map(|&request| request.to_owned()).collect();
+        options.settings = lines.iter().map(|&line| line.to_owned()).collect();
+        let sshd = Sshd::start(options).await.unwrap_or_else(|error| panic!("{error}"));
+        let root = tempfile::tempdir().unwrap();
+        Self {
+            inbox: Inbox { remote: open(settings(&sshd, root.path())).unwrap(), root },
+            _sshd: sshd,
+            _folder: folder,
+        }
+    }
+}
+
+#[tokio::test]
+async fn sftp_conforms() {
+    let inbox = Inbox::new().await;
+    suite(&inbox).await;
+    assert_eq!(inbox.asides(), BTreeSet::new());
+}
+
+#[tokio::test]
+async fn a_server_without_extensions_conforms() {
+    let own = Own::new(&["limits", "fsync", "posix-rename"], &[]).await;
+    let inbox = &own.inbox;
+    suite(inbox).await;
+    assert_eq!(inbox.asides(), BTreeSet::new());
+    let parcel = parcel("unsynced", b"abc");
+    assert_eq!(send(&*inbox.remote, &parcel, b"abc").await.unwrap().proof, "put");
+}
+
+#[tokio::test]
+async fn every_cipher_and_new_keys_on_the_way_give_the_same_bytes() {
+    let content = bytes(9_000_000);
+    for ciphers in [
+        "aes128-gcm@openssh.com",
+        "aes256-gcm@openssh.com",
+        "chacha20-poly1305@openssh.com",
+        "aes128-ctr",
+        "aes256-ctr",
+    ] {
+        let own = Own::new(&[], &[&format!("Ciphers {ciphers}"), "RekeyLimit 1M"]).await;
+        let parcel = parcel("x", &content);
+        send(&*own.inbox.remote, &parcel, &content).await.unwrap_or_else(|error| panic!("{ciphers}: {error}"));
+        assert!(own.inbox.stored("x").as_ref() == Some(&content), "{ciphers}: other bytes");
+        let found = within(own.inbox.remote.look(&parcel)).await;
+        assert!(matches!(found, Ok(Look::Equal(_))), "{ciphers}: {found:?}");
+    }
+    // No cipher in common: the settings of one side must change.
+    let own = Own::new(&[], &["Ciphers aes256-cbc"]).await;
+    let detail = refused(send(&*own.inbox.remote, &parcel("x", b"abc"), b"abc").await);
+    assert!(detail.contains("aes256-cbc") && detail.contains("aes128-gcm"), "{detail}");
+}
+
+#[tokio::test]
+async fn what_it_makes() {
+    let inbox = Inbox::new().await;
+    let parcel = parcel("x y", b"abc");
+    let evidence = send(&*inbox.remote, &parcel, b"abc").await.unwrap();
+    assert_eq!((evidence.status, evidence.etag, evidence.proof, evidence.sent), (None, None, "fsync", 3));
+    match within(inbox.remote.look(&parcel)).await.unwrap() {
+        Look::Equal(evidence) => assert_eq!((evidence.proof, evidence.sent), ("read-back", 0)),
+        other => panic!("{other:?}"),
+    }
+    let port = sshd().await.port();
+    let expected = format!("sftp://127.0.0.1:{port}{}/x%20y", inbox.root.path().display());
+    assert_eq!(inbox.remote.address(&parcel.object), expected);
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(inbox.path("x y")) & 0o600, 0o600);
+    assert_eq!(mode(inbox.path("x y")) & 0o111, 0);
+    assert_eq!(mode(inbox.path(".waybill")), 0o700);
+    assert_eq!(fs::metadata(inbox.path("x y")).unwrap().nlink(), 1);
+}
+
+#[tokio::test]
+async fn large_files_arrive_whole_and_are_read_back() {
+    let inbox = Inbox::new().await;
+    for size in [255 * 1024, 255 * 1024 + 1, 4 * 1024 * 1024 + 1, 40_000_003] {
+        let (name, content) = (format!("size {size}"), bytes(size));
+        let parcel = parcel(&name, &content);
+        send(&*inbox.remote, &parcel, &content).await.unwrap();
+        assert!(inbox.stored(&name).as_ref() == Some(&content), "{name}: other bytes");
+        assert!(matches!(within(inbox.remote.look(&parcel)).await, Ok(Look::Equal(_))), "{name}");
+        let mut damaged = content.clone();
+        damaged[size - 1] ^= 1;
+        fs::write(inbox.path(&name), damaged).unwrap();
+        assert!(matches!(within(inbox.remote.look(&parcel)).await, Ok(Look::Other(_))), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_may_begin_where_a_login_does() {
+    let inbox = Inbox::new().await;
+    let home = within(async { Command::new("sh").arg("-c").arg("cd ~ && pwd").output().unwrap() }).await;
+    let home = PathBuf::from(String::from_utf8(home.stdout).unwrap().trim());
+    let root = tempfile::Builder::new().prefix("waybill-test-").tempdir_in(&home).unwrap();
+    let mut settings = settings(sshd().await, root.path());
+    settings.path = root.path().file_name().unwrap().to_str().unwrap().to_owned();
+    let (remote, parcel) = (open(settings.clone()).unwrap(), parcel("x", b"abc"));
+    send(&*remote, &parcel, b"abc").await.unwrap();
+    assert_eq!(fs::read(root.path().join("x")).unwrap(), b"abc");
+    let address = remote.address(&parcel.object);
+    assert!(address.ends_with(&format!("/~/{}/x", settings.path)), "{address}");
+    drop(inbox);
+}
+
+#[tokio::test]
+async fn nothing_has_the_name_before_the_whole_is_there() {
+    let inbox = Inbox::new().await;
+    let parcel = parcel("x", b"abcdef");
+    let (to, body) = open_body(6);
+    let watch = async {
+        to.send(b"abc".as_slice().into()).await.unwrap();
+        until_aside(&inbox, true).await;
+        assert_eq!(names(inbox.root.path()), [".waybill".to_owned()].into());
+        assert!(inbox.asides().iter().all(|name| name.starts_with(&format!("{}.7.", parcel.file_id))));
+        to.send(b"def".as_slice().into()).await.unwrap();
+        drop(to);
+    };
+    let (sent, ()) = within(async { tokio::join!(inbox.remote.send(&parcel, body), watch) }).await;
+    sent.unwrap();
+    assert_eq!(inbox.stored("x").unwrap(), b"abcdef");
+}
+
+#[tokio::test]
+async fn a_name_taken_before_the_rename_is_a_clash() {
+    let inbox = Inbox::new().await;
+    let mut parcel = parcel("x", b"abc");
+    // Asked twice: before folders are made, and when nothing but the rename is left to do.
+    let (taken, asked) = (inbox.path("x"), std::sync::atomic::AtomicU32::new(0));
+    parcel.still_ours = Box::new(move || {
+        if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+            fs::write(&taken, "first").unwrap();
+        }
+        true
+    });
+    let sent = send(&*inbox.remote, &parcel, b"abc").await;
+    assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+    assert_eq!(inbox.stored("x").unwrap(), b"first");
+    assert_eq!(inbox.asides(), BTreeSet::new());
+}
+
+#[tokio::test]
+async fn a_name_taken_before_costs_nothing() {
+    let inbox = Inbox::new().await;
+    fs::write(inbox.path("x"), "1234").unwrap();
+    let parcel = parcel("x", b"abcdef");
+    let (_to, body) = open_body(6);
+    let sent = within(inbox.remote.send(&parcel, body)).await;
+    assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+    assert_eq!(names(inbox.root.path()), ["x".to_owned()].into());
+    let found = within(inbox.remote.look(&parcel)).await;
+    assert!(matches!(&found, Ok(Look::Other(found)) if found.what == "4 bytes"), "{found:?}");
+}
+
+#[tokio::test]
+async fn the_claim_is_asked_when_all_is_written() {
+    let inbox = Inbox::new().await;
+    let content = bytes(1_000_000);
+    let mut parcel = parcel("x", &content);
+    parcel.epoch = Epoch(i64::MAX);
+    let asides = inbox.path(".waybill");
+    parcel.still_ours = Box::new(move || {
+        let lengths: Vec<_> =
+            names(&asides).iter().map(|name| fs::metadata(asides.join(name)).unwrap().len()).collect();
+        assert_eq!(lengths, [1_000_000]);
+        false
+    });
+    let sent = within(inbox.remote.send(&parcel, body(&content))).await;
+    assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
+    assert_eq!((inbox.stored("x"), inbox.asides()), (None, BTreeSet::new()));
+}
+
+#[tokio::test]
+async fn leftovers_of_older_claims_are_removed() {
+    let inbox = Inbox::new().await;
+    let (first, second) = (parcel("x", b"abc"), parcel("y", b"abc"));
+    for by_look in [false, true] {
+        let (id, other) = (first.file_id, FileId::generate());
+        fs::create_dir_all(inbox.path(".waybill")).unwrap();
+        let kept = [".8.0", ".06.0", ".+6.0", ".6.0x", ".6", ".6.00", "."].map(|rest| format!("{id}{rest}"));
+        let kept: BTreeSet<_> = kept.into_iter().chain([format!("{other}.1.0"), "notes".into()]).collect();
+        // An earlier try of the same claim is over, too.
+        for name in kept.iter().chain(&[format!("{id}.6.0"), format!("{id}.1.77"), format!("{id}.7.4000000000")]) {
+            fs::write(inbox.path(".waybill").join(name), "left").unwrap();
+        }
+        if by_look {
+            assert!(matches!(within(inbox.remote.look(&first)).await, Ok(Look::Equal(_))));
+        } else {
+            send(&*inbox.remote, &first, b"abc").await.unwrap();
+        }
+        assert_eq!(inbox.asides(), kept);
+        fs::remove_dir_all(inbox.path(".waybill")).unwrap();
+    }
+    // Nothing is made by looking.
+    assert!(matches!(within(inbox.remote.look(&second)).await, Ok(Look::Absent)));
+    assert!(within(inbox.remote.leftovers()).await.unwrap().is_empty());
+    assert_eq!(names(inbox.root.path()), ["x".to_owned()].into());
+}
+
+#[tokio::test]
+async fn what_the_dead_left_is_found_and_discarded() {
+    let inbox = Inbox::new().await;
+    fs::create_dir(inbox.path(".waybill")).unwrap();
+    let (dead, alive) = (FileId::generate(), FileId::generate());
+    let of_dead = [format!("{dead}.3.0"), format!("{dead}.3.9")];
+    let others = [format!("{alive}.1.0"), format!("{dead}.4.0"), "notes".to_owned()];
+    for name in of_dead.iter().chain(&others) {
+        fs::write(inbox.path(".waybill").join(name), "left").unwrap();
+    }
+    let found = within(inbox.remote.leftovers()).await.unwrap();
+    let leftover = Leftover { file_id: dead, epoch: Epoch(3) };
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found.contains(&leftover) && found.contains(&Leftover { file_id: alive, epoch: Epoch(1) }), "{found:?}");
+    // Each look is a login, so the next is some time away.
+    assert!(within(inbox.remote.leftovers()).await.unwrap().is_empty());
+    for _ in 0..2 {
+        within(inbox.remote.discard(leftover)).await.unwrap();
+        assert_eq!(inbox.asides(), others.iter().cloned().collect());
+    }
+}
+
+#[tokio::test]
+async fn its_own_folder_is_no_name() {
+    let inbox = Inbox::new().await;
+    let mut parcel = parcel(".waybill", b"abc");
+    assert!(refused(send(&*inbox.remote, &parcel, b"abc").await).contains("expected another name"));
+    assert!(refused(within(inbox.remote.look(&parcel)).await).contains("expected another name"));
+    parcel.object = ObjectPath::try_from(".waybill/x".to_owned()).unwrap();
+    assert!(refused(send(&*inbox.remote, &parcel, b"abc").await).contains("expected another name"));
+    assert!(names(inbox.root.path()).is_empty());
+}
+
+#[tokio::test]
+async fn what_is_in_the_place_of_a_folder_is_refused() {
+    let inbox = Inbox::new().await;
+    let mut parcel = parcel("x", b"abc");
+    parcel.object = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
+    assert!(matches!(within(inbox.remote.look(&parcel)).await, Ok(Look::Absent)));
+    // Folders are made only for what becomes visible.
+    parcel.still_ours = Box::new(|| false);
+    assert!(matches!(send(&*inbox.remote, &parcel, b"abc").await, Err(RemoteError::Stopped)));
+    assert_eq!(names(inbox.root.path()), [".waybill".to_owned()].into());
+    parcel.still_ours = Box::new(|| true);
+    // A file.
+    fs::write(inbox.path("a"), "1").unwrap();
+    assert!(refused(send(&*inbox.remote, &parcel, b"abc").await).contains("expected a folder"));
+    assert!(refused(within(inbox.remote.look(&parcel)).await).contains("expected a folder"));
+    // A link to a folder.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::remove_file(inbox.path("a")).unwrap();
+    symlink(elsewhere.path(), inbox.path("a")).unwrap();
+    assert!(refused(send(&*inbox.remote, &parcel, b"abc").await).contains("expected a folder"));
+    // One in the place of its own folder.
+    fs::remove_file(inbox.path("a")).unwrap();
+    fs::remove_dir_all(inbox.path(".waybill")).unwrap_or_default();
+    symlink(elsewhere.path(), inbox.path(".waybill")).unwrap();
+    assert!(refused(send(&*inbox.remote, &parcel, b"abc").await).contains(".waybill"));
+    assert!(names(elsewhere.path()).is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_never_replaced_or_followed() {
+    let (inbox, elsewhere) = (Inbox::new().await, tempfile::tempdir().unwrap());
+    let target = elsewhere.path().join("target");
+    fs::write(&target, "abc").unwrap();
+    fs::create_dir(inbox.path("folder")).unwrap();
+    symlink(&target, inbox.path("link")).unwrap();
+    symlink(elsewhere.path().join("none"), inbox.path("dangling")).unwrap();
+    for name in ["folder", "link", "dangling"] {
+        let parcel = parcel(name, b"abc");
+        let sent = send(&*inbox.remote, &parcel, b"abc").await;
+        assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+        let found = within(inbox.remote.look(&parcel)).await;
+        assert!(matches!(&found, Ok(Look::Other(found)) if found.what.contains("not a file")), "{found:?}");
+    }
+    let mut onto_folder = parcel("folder", b"abc");
+    onto_folder.onto = Onto::Replacing(None);
+    assert!(refused(send(&*inbox.remote, &onto_folder, b"abc").await).contains("it is a folder"));
+    assert!(names(&inbox.path("folder")).is_empty());
+    // A link is replaced, not what it points to.
+    let mut onto_link = parcel("link", b"new");
+    onto_link.onto = Onto::Replacing(None);
+    send(&*inbox.remote, &onto_link, b"new").await.unwrap();
+    assert!(fs::symlink_metadata(inbox.path("link")).unwrap().is_file());
+    assert_eq!(fs::read(&target).unwrap(), b"abc");
+    assert_eq!(inbox.asides(), BTreeSet::new());
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_may_come_back() {
+    let inbox = Inbox::with(|settings| settings.path.push_str("/gone")).await;
+    let parcel = parcel("x", b"abc");
+    assert!(later(send(&*inbox.remote, &parcel, b"abc").await).0.contains("expected a folder, found nothing"));
+    later(within(inbox.remote.look(&parcel)).await);
+    assert!(names(inbox.root.path()).is_empty());
+    fs::write(inbox.path("gone"), "").unwrap();
+    refused(send(&*inbox.remote, &parcel, b"abc").await);
+}
+
+#[tokio::test]
+async fn what_the_server_does_not_permit_is_refused() {
+    for (request, left) in [("mkdir", None), ("write", Some(0)), ("rename", Some(0))] {
+        let own = Own::new(&[request], &[]).await;
+        let inbox = &own.inbox;
+        let content = bytes(3_000_000);
+        let detail = refused(send(&*inbox.remote, &parcel("x", &content), &content).await);
+        assert!(detail.contains("Permission denied (status 3)"), "{detail}");
+        assert_eq!(inbox.stored("x"), None);
+        assert_eq!(left, inbox.path(".waybill").exists().then(|| inbox.asides().len()), "{request}");
+    }
+    // A folder that is read only, to all but root.
+    let inbox = Inbox::new().await;
+    fs::set_permissions(inbox.root.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    if fs::write(inbox.path("probe"), "").is_err() {
+        let detail = refused(send(&*inbox.remote, &parcel("x", b"abc"), b"abc").await);
+        assert!(detail.contains("Permission denied"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_may_have_room_later() {
+    let inbox = Inbox::new().await;
+    let mount = |args: &[&str]| Command::new("mount").args(args).arg(inbox.root.path()).output().unwrap();
+    let mounted = mount(&["-t", "tmpfs", "-o", "size=4m", "tmpfs"]);
+    if !mounted.status.success() {
+        let why = String::from_utf8_lossy(&mounted.stderr).trim().to_owned();
+        eprintln!("NOT TESTED: a full disk at an SFTP server: a tmpfs cannot be mounted: {why}");
+        assert!(std::env::var_os("CI").is_none(), "a tmpfs cannot be mounted: {why}");
+        return;
+    }
+    let content = bytes(9_000_000);
+    let (small, large) = (parcel("small", &content[..1000]), parcel("large", &content));
+    let sent = send(&*inbox.remote, &large, &content).await;
+    let asides = inbox.asides();
+    let after = send(&*inbox.remote, &small, &content[..1000]).await;
+    let unmounted = Command::new("umount").arg("--lazy").arg(inbox.root.path()).status().unwrap();
+    assert!(later(sent).0.contains("(status 4)"));
+    assert_eq!(asides, BTreeSet::new());
+    after.unwrap();
+    assert!(unmounted.success());
+}

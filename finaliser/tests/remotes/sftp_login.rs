@@ -1,0 +1,187 @@
+//! Who the server is, and who we are.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use finaliser::remote::{Look, Onto, Remote};
+use runtime::settings::{Secret, SftpRemote};
+use russh::keys::{HashAlg, PublicKey};
+use servers::Sshd;
+
+use crate::conformance::suite;
+use crate::parcel::{bytes, later, parcel, refused, send, within};
+use crate::sftp::{Inbox, open, settings, sshd};
+use crate::sftp_server::{PasswordServer, Twist};
+
+/// Makes a key, and lets who has it log in if wanted.
+pub(crate) fn key(folder: &Path, kind: &str, passphrase: &str, authorized: Option<&Sshd>) -> PathBuf {
+    let path = folder.join(format!("key-{kind}-{}", passphrase.len()));
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", kind, "-N", passphrase, "-C", "test", "-f"])
+        .arg(&path)
+        .stdin(Stdio::null())
+        .status();
+    assert!(made.expect("ssh-keygen of the package openssh-client is needed").success());
+    if let Some(sshd) = authorized {
+        let list = sshd.options().data_dir.join("authorized_keys");
+        let public = fs::read(path.with_extension("pub")).unwrap();
+        fs::OpenOptions::new().append(true).open(list).unwrap().write_all(&public).unwrap();
+    }
+    path
+}
+
+async fn refused_login(remote: &dyn Remote) -> String {
+    let parcel = parcel("x", b"abc");
+    let detail = refused(within(remote.look(&parcel)).await);
+    assert_eq!(detail, refused(send(remote, &parcel, b"abc").await));
+    detail
+}
+
+#[tokio::test]
+async fn only_a_server_with_a_known_key_gets_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = fs::read_to_string(key(folder.path(), "ed25519", "", None).with_extension("pub")).unwrap();
+    let rsa = fs::read_to_string(key(folder.path(), "rsa", "", None).with_extension("pub")).unwrap();
+    let fingerprint = |line: &str| PublicKey::from_openssh(line).unwrap().fingerprint(HashAlg::Sha256).to_string();
+    let right = sshd().await.host_key();
+    for known in [
+        right.to_owned(),
+        fingerprint(right),
+        format!("{other}\n  {right}  \n"),
+        format!("{rsa}{}", fingerprint(right)),
+    ] {
+        let inbox = Inbox::with(|settings| settings.host_key = known).await;
+        assert!(matches!(within(inbox.remote.look(&parcel("x", b"abc"))).await, Ok(Look::Absent)));
+    }
+    for known in [other.clone(), fingerprint(&other), rsa.clone()] {
+        let expected = if known.starts_with("SHA256:") { known.clone() } else { fingerprint(&known) };
+        let inbox = Inbox::with(|settings| settings.host_key = known).await;
+        let detail = refused_login(&*inbox.remote).await;
+        assert!(detail.contains(&expected) && detail.contains(&fingerprint(right)), "{detail}");
+        assert!(fs::read_dir(inbox.root.path()).unwrap().next().is_none());
+    }
+    for wrong in ["*", "ssh-ed25519 AAAA", "SHA256:abc"] {
+        let mut settings = settings(sshd().await, folder.path());
+        settings.host_key = format!("{right}\n{wrong}");
+        assert!(refused(open(settings)).contains("host_key"), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_needs_a_key_that_the_server_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let stranger = key(folder.path(), "ed25519", "", None);
+    let inbox = Inbox::with(|settings| settings.private_key_file = Some(stranger)).await;
+    let detail = refused_login(&*inbox.remote).await;
+    assert!(detail.contains("did not take the private key") && detail.contains("PublicKey"), "{detail}");
+    let inbox = Inbox::with(|settings| settings.username = "nobody-of-that-name".into()).await;
+    assert!(refused_login(&*inbox.remote).await.contains("nobody-of-that-name"));
+    let inbox = Inbox::with(|settings| {
+        settings.private_key_file = None;
+        settings.password = Some(Secret::new("hush".into()));
+    })
+    .await;
+    let detail = refused_login(&*inbox.remote).await;
+    assert!(detail.contains("did not take the password") && !detail.contains("hush"), "{detail}");
+    assert!(!format!("{:?}", inbox.remote).contains("hush"));
+}
+
+#[tokio::test]
+async fn keys_of_every_kind_log_in() {
+    let (folder, sshd) = (tempfile::tempdir().unwrap(), sshd().await);
+    let passphrase = folder.path().join("passphrase");
+    fs::write(&passphrase, "hush, hush\n").unwrap();
+    for (kind, secret) in [("rsa", ""), ("ecdsa", ""), ("ed25519", "hush, hush")] {
+        let private = key(folder.path(), kind, secret, Some(sshd));
+        let inbox = Inbox::with(|settings| {
+            settings.private_key_file = Some(private);
+            settings.passphrase_file = (!secret.is_empty()).then(|| passphrase.clone());
+        })
+        .await;
+        send(&*inbox.remote, &parcel("x", b"abc"), b"abc").await.unwrap_or_else(|error| panic!("{kind}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_read_is_said_at_the_start() {
+    let (folder, sshd) = (tempfile::tempdir().unwrap(), sshd().await);
+    let locked = key(folder.path(), "ed25519", "hush, hush", None);
+    let wrong = folder.path().join("passphrase");
+    fs::write(&wrong, "another").unwrap();
+    let garbage = folder.path().join("garbage");
+    fs::write(&garbage, "hush").unwrap();
+    let change = |key: &Path, passphrase: Option<&Path>| SftpRemote {
+        private_key_file: Some(key.to_owned()),
+        passphrase_file: passphrase.map(Path::to_owned),
+        ..settings(sshd, folder.path())
+    };
+    for (settings, expected) in [
+        (change(&locked, None), "passphrase_file"),
+        (change(&locked, Some(&wrong)), "its passphrase"),
+        (change(&garbage, None), "expected a private key"),
+        (change(Path::new("/no/key"), None), "/no/key"),
+        (change(&locked, Some(Path::new("/no/passphrase"))), "/no/passphrase"),
+    ] {
+        let detail = refused(open(settings));
+        assert!(detail.contains(expected) && !detail.contains("hush") && !detail.contains("another"), "{detail}");
+    }
+    // It may be renewed, and be missing for a moment.
+    let inbox =
+        Inbox::with(|settings| settings.private_key_file = Some(key(folder.path(), "ed25519", "", Some(sshd)))).await;
+    let private = folder.path().join("key-ed25519-0");
+    fs::rename(&private, folder.path().join("moved")).unwrap();
+    assert!(later(within(inbox.remote.look(&parcel("x", b"abc"))).await).0.contains("key-ed25519-0"));
+    fs::rename(folder.path().join("moved"), &private).unwrap();
+    within(inbox.remote.look(&parcel("x", b"abc"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_password_logs_in_to_another_server() {
+    let server = PasswordServer::start(Twist::None).await;
+    let inbox = server.inbox("hush 1815");
+    suite(&inbox).await;
+    assert!(inbox.asides().is_empty());
+    let detail = refused_login(&*server.inbox("hush 1816").remote).await;
+    assert!(detail.contains("did not take the password") && !detail.contains("hush"), "{detail}");
+}
+
+/// What OpenSSH never does, and other servers may.
+#[tokio::test]
+async fn packets_that_come_otherwise_are_understood_or_end_the_session() {
+    let content = bytes(1_500_000);
+    for twist in [Twist::ShortReads, Twist::Shuffled] {
+        let server = PasswordServer::start(twist).await;
+        let inbox = server.inbox("hush 1815");
+        let parcel = parcel("x", &content);
+        send(&*inbox.remote, &parcel, &content).await.unwrap();
+        let found = within(inbox.remote.look(&parcel)).await;
+        assert!(matches!(found, Ok(Look::Equal(_))), "{twist:?}: {found:?}");
+    }
+    for (twist, expected) in [
+        (Twist::Garbage, "cannot be read"),
+        (Twist::OtherId, "expected the answer"),
+        (Twist::OtherVersion, "expected version 3 of SFTP, found 6"),
+    ] {
+        let server = PasswordServer::start(twist).await;
+        let inbox = server.inbox("hush 1815");
+        let (detail, _) = later(send(&*inbox.remote, &parcel("x", &content), &content).await);
+        assert!(detail.contains(expected), "{twist:?}: {detail}");
+    }
+    // A rename to where a file is in the place of a folder fails without a name, or with one of a later version.
+    let server = PasswordServer::start(Twist::LaterCodes).await;
+    let inbox = server.inbox("hush 1815");
+    let mut claimed = parcel("x", &content);
+    let (folder, asked) = (inbox.path("x"), AtomicU32::new(0));
+    claimed.onto = Onto::Replacing(None);
+    claimed.still_ours = Box::new(move || {
+        if asked.fetch_add(1, Ordering::Relaxed) == 1 {
+            fs::create_dir(&folder).unwrap();
+        }
+        true
+    });
+    assert!(refused(send(&*inbox.remote, &claimed, &content).await).contains("it is a folder"));
+    assert!(inbox.asides().is_empty());
+}
