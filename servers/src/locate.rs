@@ -155,11 +155,7 @@ pub fn locate(server: Server) -> Result<Located, Error> {
     if let Some(located) = known(&lock()) {
         return Ok(located);
     }
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
-    if server == Server::Nginx {
-        // Debian keeps it where only root looks.
-        path.push(":/usr/sbin");
-    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let located = locate_in(server, &path, &cache_dir()?)?;
     lock().push((server, located.clone()));
     Ok(located)
@@ -241,11 +237,11 @@ pub(crate) fn on_path(name: &str, path: &OsStr) -> impl Iterator<Item = PathBuf>
         .into_iter()
 }
 
-/// sshd is not for users to run, so their `PATH` often lacks its folder.
+/// Neither nginx nor sshd is for users to run, so their `PATH` often lacks its folder.
 fn beside_path(server: Server) -> Vec<PathBuf> {
     let folders: &[&str] = match server {
         Server::Nats | Server::Mongo | Server::Seaweed => &[],
-        Server::Sshd => &["/usr/sbin", "/usr/local/sbin"],
+        Server::Nginx | Server::Sshd => &["/usr/sbin", "/usr/local/sbin"],
     };
     folders.iter().map(|folder| Path::new(folder).join(server.binary())).filter(|file| file.is_file()).collect()
 }

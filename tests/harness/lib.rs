@@ -7,6 +7,7 @@ mod api;
 mod binaries;
 pub mod checker;
 mod history;
+pub mod plain_http;
 mod proxy;
 pub mod run;
 mod sink;

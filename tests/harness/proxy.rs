@@ -75,6 +75,7 @@ pub struct Proxy {
 struct Seen {
     armed: AtomicBool,
     flipped: AtomicU64,
+    there: AtomicU64,
 }
 
 impl Proxy {
@@ -122,6 +123,11 @@ impl Proxy {
     /// Makes connections carry only so many bytes a second each way, faults or not: so that work takes time.
     pub fn pace(&self, bytes_a_second: Option<u64>) {
         self.mode.send_modify(|mode| mode.pace = bytes_a_second);
+    }
+
+    /// How many bytes were carried to the one that listens so far.
+    pub fn carried(&self) -> u64 {
+        self.seen.there.load(Ordering::SeqCst)
     }
 
     /// How many bytes were flipped so far.
@@ -240,6 +246,9 @@ async fn pump(
         }
         to.write_all(bytes).await?;
         passed += count as u64;
+        if way == Way::There {
+            seen.there.fetch_add(count as u64, Ordering::SeqCst);
+        }
     }
 }
 

@@ -29,6 +29,9 @@ enum Command {
     Demo {
         /// The file to send; 64 MiB of random bytes if none is named
         file: Option<PathBuf>,
+        /// Where to deliver to: a server of that kind is started for it
+        #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+        to: demo::Kind,
     },
     /// The users who may call the gateway
     #[command(subcommand)]
@@ -133,7 +136,7 @@ async fn main() -> ExitCode {
                 up::Options { data_dir: args.data_dir, listen: args.listen, config: args.config, scale: args.scale };
             up::command(options, args.json).await
         }
-        Command::Demo { file } => demo::command(file).await,
+        Command::Demo { file, to } => demo::command(file, to).await,
         Command::User(UserCommand::Add { name, place }) => users::add(&name, &place).await,
         Command::User(UserCommand::Import { file, place }) => users::import(&file, &place).await,
         Command::Files(FilesCommand::Ls { args, place }) => files::list(&args, &place).await,

@@ -1,8 +1,10 @@
 //! One suite for every kind of remote, on servers that others wrote: what holds for one holds for all.
 
 mod folder;
+mod nginx;
 mod place;
 mod seaweed;
+mod sshd;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,8 +17,10 @@ use serde_json::{Value, json};
 use crate::operator::waybill;
 use crate::remotes::{assert_error, damage};
 use folder::Folder;
+use nginx::Web;
 pub(crate) use place::{Place, Trouble};
 pub(crate) use seaweed::Bucket;
+use sshd::Inbox;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -188,4 +192,22 @@ async fn directory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s3() {
     suite(&Bucket::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http() {
+    let Some(web) = Web::mount("http", 256).await else { return };
+    suite(&web).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webdav() {
+    let Some(web) = Web::mount("webdav", 256).await else { return };
+    suite(&web).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sftp() {
+    let Some(inbox) = Inbox::mount(256).await else { return };
+    suite(&inbox).await;
 }

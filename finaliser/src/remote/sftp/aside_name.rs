@@ -73,6 +73,7 @@ mod tests {
             sha256: Digest::of_nothing(),
             still_ours: Box::new(|| true),
             upload: UploadLog::unkept(None),
+            sent_on: Vec::new(),
         };
         let (first, second) = (AsideName::of(&parcel), AsideName::of(&parcel));
         assert_ne!(first, second);

@@ -1,5 +1,7 @@
 //! `waybill demo`: everything in a fresh directory, one file all the way, and the proof.
 
+mod there;
+
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::net::SocketAddr;
@@ -13,10 +15,13 @@ use runtime::settings::Settings;
 use runtime::{Lifecycle, telemetry};
 use serde_json::Value;
 
+pub use there::Kind;
+
 use crate::client::Client;
 use crate::progress::Progress;
 use crate::scale::Scale;
 use crate::up;
+use there::There;
 
 /// The size of the file that is made where none is named.
 const SIZE: u64 = 64 * 1024 * 1024;
@@ -28,7 +33,7 @@ const PIECE: usize = 1024 * 1024;
 const POLL: Duration = Duration::from_millis(50);
 
 /// The command.
-pub async fn command(file: Option<PathBuf>) -> Result<()> {
+pub async fn command(file: Option<PathBuf>, to: Kind) -> Result<()> {
     let begun = Instant::now();
     let directory = tempfile::Builder::new().prefix("waybill-demo-").tempdir().context("no fresh directory")?;
     let file = match file {
@@ -43,6 +48,8 @@ pub async fn command(file: Option<PathBuf>) -> Result<()> {
     life.stop_on_signals().context("signals cannot be listened for")?;
 
     eprintln!("Starting NATS, MongoDB and the four services in {} ...", directory.path().display());
+    let there = There::start(to, directory.path()).await?;
+    there.configure(&mut settings);
     let options = up::Options {
         data_dir: directory.path().join("data"),
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
@@ -58,12 +65,12 @@ pub async fn command(file: Option<PathBuf>) -> Result<()> {
         () = life.stopping() => Err(anyhow::anyhow!("stopped")),
     };
     let shown = match sent {
-        Ok(shown) => show(&shown, &ready, &file, begun),
+        Ok(shown) => show(&shown, &there, &ready, &file, begun).await,
         Err(error) => Err(error),
     };
     life.stop();
     let ended = running.await?;
-    shown.and(ended)
+    shown.and(ended).and(there.stop().await)
 }
 
 /// Has the file prepared, finalised and delivered, showing how far it is.
@@ -94,16 +101,18 @@ async fn send(ready: &up::Ready, file: &Path) -> Result<Value> {
 }
 
 #[allow(clippy::print_stdout, reason = "this is the result of the command")]
-fn show(shown: &Value, ready: &up::Ready, file: &Path, begun: Instant) -> Result<()> {
+async fn show(shown: &Value, there: &There, ready: &up::Ready, file: &Path, begun: Instant) -> Result<()> {
     let seconds = begun.elapsed().as_secs_f64();
+    let remote = &shown["receipt"]["remote"];
     println!("{}", serde_json::to_string_pretty(&shown["receipt"])?);
-    let Some(folder) = &ready.remote_dir else {
-        eprintln!("Delivered after {seconds:.1} s, to {}", shown["receipt"]["remote"]["address"]);
+    let object = remote["object"].as_str().context("the receipt names no object")?;
+    let address = remote["address"].as_str().context("the receipt has no address")?;
+    let Some(arrived) = there.arrived(object, address, ready.remote_dir.as_deref()).await? else {
+        eprintln!("Delivered after {seconds:.1} s, to {address}");
         return Ok(());
     };
-    let object = shown["receipt"]["remote"]["object"].as_str().context("the receipt names no object")?;
-    compare(file, &folder.join(object))?;
-    eprintln!("Delivered after {seconds:.1} s, and identical, byte by byte: {}", folder.join(object).display());
+    compare(file, &arrived)?;
+    eprintln!("Delivered after {seconds:.1} s, and identical, byte by byte: {address}");
     Ok(())
 }
 
