@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use contract::{Digest, Hasher};
+use contract::Verdict;
 use rand::Rng;
 use runtime::settings::Settings;
 use runtime::{Lifecycle, telemetry};
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::client::Client;
 use crate::progress::Progress;
 use crate::scale::Scale;
-use crate::up;
+use crate::{receipt, up};
 
 /// The size of the file that is made where none is named.
 const SIZE: u64 = 64 * 1024 * 1024;
@@ -75,7 +75,7 @@ async fn send(ready: &up::Ready, file: &Path) -> Result<Value> {
     let size = file.metadata()?.len();
     let id = client.prepare(file).await?;
     let path = file.to_owned();
-    let sha256 = tokio::task::spawn_blocking(move || hash(&path)).await??;
+    let (_, sha256) = tokio::task::spawn_blocking(move || receipt::size_and_hash(&path)).await??;
     client.finalise(id, sha256).await?;
     let mut progress = Progress::new(size);
     loop {
@@ -97,6 +97,7 @@ async fn send(ready: &up::Ready, file: &Path) -> Result<Value> {
 fn show(shown: &Value, ready: &up::Ready, file: &Path, begun: Instant) -> Result<()> {
     let seconds = begun.elapsed().as_secs_f64();
     println!("{}", serde_json::to_string_pretty(&shown["receipt"])?);
+    verify(&shown["receipt"], ready, file)?;
     let Some(folder) = &ready.remote_dir else {
         eprintln!("Delivered after {seconds:.1} s, to {}", shown["receipt"]["remote"]["address"]);
         return Ok(());
@@ -104,6 +105,16 @@ fn show(shown: &Value, ready: &up::Ready, file: &Path, begun: Instant) -> Result
     let object = shown["receipt"]["remote"]["object"].as_str().context("the receipt names no object")?;
     compare(file, &folder.join(object))?;
     eprintln!("Delivered after {seconds:.1} s, and identical, byte by byte: {}", folder.join(object).display());
+    Ok(())
+}
+
+/// As `waybill receipt verify` does it, with the key of this very start.
+fn verify(receipt: &Value, ready: &up::Ready, file: &Path) -> Result<()> {
+    let key = ready.receipt_key.context("receipts are not signed")?;
+    let checks = receipt::checks(receipt, &[key], Some(file))?;
+    let bad: Vec<_> = checks.iter().filter(|check| check.verdict != Verdict::Holds).collect();
+    ensure!(bad.is_empty(), "the receipt does not hold: {bad:?}");
+    eprintln!("The receipt holds, as signed with the key {}, and for the file that was sent.", key.id());
     Ok(())
 }
 
@@ -120,17 +131,6 @@ fn make_file(directory: &Path) -> Result<PathBuf> {
     }
     file.flush()?;
     Ok(path)
-}
-
-fn hash(path: &Path) -> Result<Digest> {
-    let mut file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let (mut whole, mut piece) = (Hasher::new(), vec![0; PIECE]);
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(whole.finish()),
-            read => whole.update(&piece[..read]),
-        }
-    }
 }
 
 fn compare(sent: &Path, arrived: &Path) -> Result<()> {
