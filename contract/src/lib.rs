@@ -25,7 +25,10 @@ pub use message::{
 pub use name_template::{NameTemplate, NameTemplateError, Named, NamingError};
 pub use object_name::{ObjectName, ObjectNameError};
 pub use object_path::{ObjectPath, ObjectPathError};
-pub use receipt::{Receipt, ReceiptRemote, ReceiptSource};
+pub use receipt::{
+    CanonicalError, Check, FailedAttempt, KeyError, PublicKey, Receipt, ReceiptRemote, ReceiptSignature, ReceiptSource,
+    RemoteChecksum, SigningKey, Verdict, canonical_json, check_data, check_receipt, private_key_pem, proves, read_json,
+};
 pub use split::{CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, PAYLOAD_HEADROOM, Split, WIRE_CHUNK_SIZE};
 pub use state::{EventKind, State};
 pub use stream::{ConsumerSpec, Retention, StreamSpec};

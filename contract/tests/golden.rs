@@ -2,8 +2,9 @@
 //! written again to make this test pass. A message that must change gets a new version and a new file.
 
 use contract::{
-    Cause, ChunkAnswer, ChunkHeader, ChunkNumber, ChunkReply, DeadLetter, Digest, Epoch, Event, EventKind, FileId,
-    Generation, Hint, ObjectName, Receipt, ReceiptRemote, ReceiptSource, Role, State, Timestamp,
+    Cause, ChunkAnswer, ChunkHeader, ChunkNumber, ChunkReply, DeadLetter, Digest, Epoch, Event, EventKind,
+    FailedAttempt, FileId, Generation, Hint, ObjectName, Receipt, ReceiptRemote, ReceiptSource, RemoteChecksum, Role,
+    SigningKey, State, Timestamp, Verdict, canonical_json, check_receipt, proves, read_json,
 };
 use serde_json::{Value, json};
 
@@ -82,10 +83,8 @@ fn chunk_header() {
     }
 }
 
-#[test]
-fn receipt() {
-    let golden = include_str!("golden/receipt.v1.json");
-    let receipt = Receipt {
+fn plain() -> Receipt {
+    Receipt {
         file_id: file(),
         source: ReceiptSource { path: "in/größe.bin".into(), name: "größe.bin".into(), generation: Generation(1) },
         sha256: Digest::of(b"abc"),
@@ -99,16 +98,73 @@ fn receipt() {
             object: ObjectName::new("a").unwrap().into(),
             status: Some(201),
             etag: Some("\"1\"".into()),
+            version: None,
+            checksum: None,
             proof: "put".into(),
+            proves: None,
         },
         bytes_sent: 3,
         attempts: 1,
+        failures: Vec::new(),
         guarantee: "exactly-once".into(),
         begun_at: Timestamp::from_millis(1_700_000_000_000),
         delivered_at: Timestamp::from_millis(1_700_000_000_123),
-    };
+        signature: None,
+    }
+}
+
+#[test]
+fn receipt_as_it_was_before_signatures() {
+    let golden = include_str!("golden/receipt.v1.json");
+    same(&serde_json::to_vec(&plain()).unwrap(), golden);
+    assert_eq!(serde_json::from_str::<Receipt>(golden).unwrap(), plain());
+}
+
+/// With everything that may be there, and names that are not easy to write down.
+fn full() -> Receipt {
+    let name = "größe \u{1f600}\u{fb33} \"\\\u{1}\n\u{7f}.bin";
+    let receipt = plain();
+    Receipt {
+        source: ReceiptSource { path: format!("in/{name}"), name: name.into(), generation: Generation(2) },
+        remote: ReceiptRemote {
+            kind: "s3".into(),
+            version: Some("3/L4kqtJlcpXroDTDmJ".into()),
+            checksum: Some(RemoteChecksum {
+                field: "x-amz-checksum-sha256".into(),
+                value: "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=".into(),
+            }),
+            proof: "checksum".into(),
+            proves: proves("checksum").map(str::to_owned),
+            ..receipt.remote
+        },
+        attempts: 3,
+        failures: vec![FailedAttempt {
+            attempt: 1,
+            at: Timestamp::from_millis(1_700_000_000_100),
+            kind: "/problems/remote-unavailable".into(),
+            detail: "PUT https://archive.example/in/a: answered 503 Service Unavailable".into(),
+        }],
+        ..receipt
+    }
+}
+
+/// The signature was made by OpenSSL over the canonical form that Python's `json` wrote; neither is of this crate.
+#[test]
+fn signed_receipt() {
+    let golden = include_str!("golden/receipt_signed.v1.json");
+    let key: SigningKey = include_str!("golden/receipt_key.pem").parse().unwrap();
+    let mut receipt = full();
+    let canonical = canonical_json(&serde_json::to_value(&receipt).unwrap()).unwrap();
+    assert_eq!(canonical, include_str!("golden/receipt_signed.v1.canonical.json"));
+    receipt.sign(&key).unwrap();
     same(&serde_json::to_vec(&receipt).unwrap(), golden);
     assert_eq!(serde_json::from_str::<Receipt>(golden).unwrap(), receipt);
+    let checks = check_receipt(&read_json(golden.as_bytes()).unwrap(), &[key.public()]);
+    assert!(checks.iter().all(|check| check.verdict == Verdict::Holds), "{checks:#?}");
+    // Signed again it is the same.
+    let before = receipt.clone();
+    receipt.sign(&key).unwrap();
+    assert_eq!(receipt, before);
 }
 
 #[test]

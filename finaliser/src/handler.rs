@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{Expectation, Named, Receipt, ReceiptRemote, ReceiptSource};
+use contract::{Expectation, Named};
 use ledger::{Claim, ClaimRequest, Held, LedgerError, Problem};
 use runtime::hold::{self, Ended, Holding};
 use runtime::{Job, Outcome, retry};
@@ -11,7 +11,7 @@ use runtime::{Job, Outcome, retry};
 use crate::deliver::{Delivered, Delivery, DeliveryError};
 use crate::prove::{Content, ProofError};
 use crate::remote::{Onto, Parcel, UploadLog};
-use crate::{Finaliser, places};
+use crate::{Finaliser, places, receipt};
 
 /// Claims the file and delivers it.
 pub(crate) async fn handle(finaliser: Arc<Finaliser>, job: Job) -> Outcome {
@@ -159,36 +159,8 @@ async fn delivered(
     content: &Content,
     done: Delivered,
 ) -> Result<Outcome, LedgerError> {
-    let (service, file, proven) = (&finaliser.service, &held.file, content.proven());
-    let settings = service.settings.remotes.get(&expectation.remote);
-    let address = finaliser.remotes.get(&expectation.remote).map(|remote| remote.address(&done.object));
-    let delivered_at = held.lease.now();
-    let receipt = Receipt {
-        file_id: file.id,
-        source: ReceiptSource {
-            path: file.source.path.clone(),
-            name: file.name.clone(),
-            generation: content.generation(),
-        },
-        sha256: proven.sha256,
-        size: proven.split.size(),
-        chunks: proven.split.count(),
-        chunk_size: proven.split.chunk_size(),
-        remote: ReceiptRemote {
-            name: expectation.remote.clone(),
-            kind: settings.map(|settings| settings.kind().to_owned()).unwrap_or_default(),
-            address: address.unwrap_or_default(),
-            object: done.object,
-            status: done.evidence.status,
-            etag: done.evidence.etag,
-            proof: done.evidence.proof.to_owned(),
-        },
-        bytes_sent: done.evidence.sent,
-        attempts: file.attempts.delivering,
-        guarantee: if done.at_least_once { "at-least-once" } else { "exactly-once" }.to_owned(),
-        begun_at: file.delivery.as_ref().map_or(delivered_at, |delivery| delivery.begun_at),
-        delivered_at,
-    };
+    let service = &finaliser.service;
+    let receipt = receipt::written(finaliser, held, expectation, content, done);
     let Some(record) = service.ledger.delivered(&held.lease, &receipt).await? else { return Ok(Outcome::Lost) };
     fail::fail_point!("finaliser-after-delivered", |_| std::process::abort());
     service.announcer.announce(&record, None);

@@ -1,19 +1,21 @@
 //! Proves stored files whole and streams them to a remote.
 //!
 //! `handler` says what is done with one hint; `deliver` asks the remote and sends; `prove` reads the chunks in order and hashes
-//! the whole; `remote` knows the kinds of remotes; `places` bounds what runs to each of them; `tidy` removes what was left there.
+//! the whole; `remote` knows the kinds of remotes; `receipt` writes down what was done; `places` bounds what runs to each remote;
+//! `tidy` removes what was left there.
 
 mod deliver;
 mod handler;
 mod places;
 mod prove;
+mod receipt;
 pub mod remote;
 mod tidy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use contract::Step;
+use contract::{SigningKey, Step};
 use runtime::Service;
 use runtime::consume::consume;
 use runtime::service::StartError;
@@ -27,6 +29,8 @@ pub(crate) struct Finaliser {
     pub(crate) service: Service,
     pub(crate) remotes: BTreeMap<String, Box<dyn Remote>>,
     pub(crate) places: Places,
+    /// What receipts are signed with, if anything.
+    pub(crate) signing_key: Option<SigningKey>,
 }
 
 /// Starts the finaliser's tasks: up to `concurrency` files at once, or as many as the settings say.
@@ -37,8 +41,13 @@ pub async fn run(service: Service, concurrency: Option<usize>) -> Result<(), Sta
     };
     let remotes: BTreeMap<_, _> = service.settings.remotes.iter().map(open).collect::<Result<_, _>>()?;
     let places = Places::new(remotes.keys(), service.settings.finaliser.per_remote);
+    let signing_key = service.settings.receipts.signing_key()?;
+    match &signing_key {
+        Some(key) => tracing::info!(key_id = key.public().id(), "receipts are signed"),
+        None => tracing::info!("receipts are not signed: no receipts.signing_key is set"),
+    }
     service.register().await?;
-    let finaliser = Arc::new(Finaliser { service: service.clone(), remotes, places });
+    let finaliser = Arc::new(Finaliser { service: service.clone(), remotes, places, signing_key });
     service.life.spawn("tidying", tidy::run(finaliser.clone()));
     let concurrency = concurrency.unwrap_or(service.settings.finaliser.concurrency);
     let handle = move |job| handler::handle(finaliser.clone(), job);

@@ -5,6 +5,7 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReturnDocument;
 
 use crate::bson_form::{id, now_plus};
+use crate::failure::appended;
 use crate::transition::Transition;
 use crate::{FileRecord, Lease, Ledger, LedgerError, Problem, Progress};
 
@@ -53,6 +54,7 @@ impl Ledger {
     ) -> Result<Option<FileRecord>, LedgerError> {
         let transition = Transition::default()
             .set_literal("error", to_bson(problem)?)
+            .set("failures", appended(problem))
             .set("not_before", now_plus(delay))
             .set("due_at", now_plus(delay))
             .unset(&["lease", "hint_refusals"]);
@@ -96,12 +98,11 @@ impl Ledger {
 
     /// Gives the file up for good, with the reason. `None`: the lease was lost.
     pub async fn fail(&self, lease: &Lease, problem: &Problem) -> Result<Option<FileRecord>, LedgerError> {
-        let problem = to_bson(problem)?;
-        let transition = Transition::end(State::Failed, self.retention).set_literal("error", problem.clone()).event(
-            EventKind::Failed,
-            State::Failed,
-            Some(doc! { "error": problem }.into()),
-        );
+        let error = to_bson(problem)?;
+        let transition = Transition::end(State::Failed, self.retention)
+            .set_literal("error", error.clone())
+            .set("failures", appended(problem))
+            .event(EventKind::Failed, State::Failed, Some(doc! { "error": error }.into()));
         self.settle("giving a file up", lease.filter(), transition).await
     }
 

@@ -1,13 +1,12 @@
 use std::collections::BTreeMap;
 
-use contract::{Digest, Epoch, Expectation, FileId, Generation, Proven, Receipt, Split, State, Timestamp};
+use contract::{Digest, Epoch, Expectation, FileId, Generation, Proven, Split, State, Timestamp};
 use mongodb::bson::{self, Document};
 use serde::{Deserialize, Serialize};
 
-use crate::LedgerError;
-use crate::Upload;
 use crate::bson_form::{id_field, moment, moment_option};
 use crate::outbox::OutboxEntry;
+use crate::{Failure, LedgerError, Upload};
 
 /// The record of a file: the truth about it at one version.
 #[derive(Debug, Clone, Deserialize)]
@@ -56,8 +55,11 @@ pub struct FileRecord {
     pub attempts: Attempts,
     /// What went wrong last.
     pub error: Option<Problem>,
-    /// The proof of delivery.
-    pub receipt: Option<Receipt>,
+    /// The attempts that failed, oldest first; of many the last 20. A requeue keeps them.
+    #[serde(default)]
+    pub failures: Vec<Failure>,
+    /// The proof of delivery, as it was written: what a later release added is signed too.
+    pub receipt: Option<serde_json::Value>,
     /// Progress of the phase that is under way; may lag behind.
     #[serde(default)]
     pub progress: Progress,

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// A data directory. Servers that a killed `waybill up` left there end with it.
-struct DataDir(tempfile::TempDir);
+pub(crate) struct DataDir(tempfile::TempDir);
 
 impl DataDir {
     fn new() -> Self {
@@ -142,6 +142,8 @@ async fn up_runs_everything_and_goes_on_where_it_was() {
     api.until_state(&first, "delivered").await;
     up.assert_arrived("first");
     assert!(!up.process.log().contains(&password), "the password is nowhere but in the line");
+    let key = String::from_utf8(waybill(&["receipt", "key"], Some(&data), "").stdout).unwrap();
+    assert!(key.starts_with("-----BEGIN PUBLIC KEY-----\n"), "{key}");
     up.stop(&data);
 
     // The same again, with another file in work when it is killed.
@@ -163,11 +165,20 @@ async fn up_runs_everything_and_goes_on_where_it_was() {
     let file = api.until_state(&second, "delivered").await;
     assert_eq!(file["receipt"]["guarantee"], "exactly-once");
     up.assert_arrived("second");
+    // One key for all receipts of the directory.
+    let pem = data.0.path().join("key.pem");
+    std::fs::write(&pem, key).unwrap();
+    for (name, file) in [("first", &first), ("second", &second)] {
+        let (shown, source) = (api.file(file).await.to_string(), Path::new(up.text("root")).join(name));
+        let verify = ["receipt", "verify", "-", "--key", pem.to_str().unwrap(), "--data", source.to_str().unwrap()];
+        let verified = waybill(&verify, None, &shown);
+        assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+    }
     up.stop(&data);
 }
 
 /// Runs `waybill` to its end, or to the deadline.
-fn waybill(arguments: &[&str], data: Option<&DataDir>, input: &str) -> Output {
+pub(crate) fn waybill(arguments: &[&str], data: Option<&DataDir>, input: &str) -> Output {
     let mut command = Command::new(binary("waybill"));
     command.args(arguments);
     if let Some(data) = data {
@@ -271,6 +282,8 @@ async fn the_demonstration_ends_with_a_receipt() {
     assert_eq!((receipt.sha256, receipt.size), (content.sha256, content.size));
     assert_eq!(receipt.source.name, "of mine.bin");
     assert!(said.contains("identical, byte by byte"), "{said}");
+    let key_id = receipt.signature.unwrap().key_id;
+    assert!(said.contains(&format!("The receipt holds, as signed with the key {key_id}")), "{said}");
     // No terminal: plain lines, no control characters of a progress bar.
     assert!(!said.contains(['\u{1b}', '\r']), "{said:?}");
     until("its directory is gone", async || {
@@ -297,6 +310,10 @@ async fn up_refuses_what_it_cannot_run() {
     let output = waybill(&up, Some(&data), "");
     refused(&output, "line 2");
     assert!(!String::from_utf8_lossy(&output.stderr).contains(secret), "{output:?}");
+    std::fs::write(&settings, "[receipts]\nsigning_key = \"hush\"\n").unwrap();
+    let output = waybill(&up, Some(&data), "");
+    refused(&output, "receipts.signing_key");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("hush"), "{output:?}");
     assert!(!data.path().exists(), "nothing was made");
 
     // A port that is taken: the servers that were started end again.

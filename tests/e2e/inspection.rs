@@ -44,7 +44,7 @@ async fn messages(nats: &Client, stream: &str) -> Vec<StreamMessage> {
 }
 
 /// Waits until the events of a file end with `last`, and reads them.
-async fn events_until(system: &System, nats: &Client, file: &str, last: EventKind) -> Vec<Event> {
+pub(crate) async fn events_until(system: &System, nats: &Client, file: &str, last: EventKind) -> Vec<Event> {
     let file: FileId = file.parse().unwrap();
     let found = until(&format!("{last} of {file} is published"), async || {
         let all = messages(nats, &system.names.events_stream()).await;

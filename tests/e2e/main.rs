@@ -8,6 +8,7 @@ mod inspection;
 mod kinds;
 mod operator;
 mod pressure;
+mod receipts;
 mod remotes;
 mod s3;
 mod sftp;

@@ -9,6 +9,7 @@ mod line;
 pub mod local;
 pub mod place;
 mod progress;
+pub mod receipt;
 pub mod scale;
 pub mod up;
 pub mod users;

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use contract::PAYLOAD_HEADROOM;
+use contract::{PAYLOAD_HEADROOM, private_key_pem};
 use runtime::settings::{DirectoryRemote, RemoteSettings, Secret, Settings};
 use serde::{Deserialize, Serialize};
 use servers::{Mongo, MongoOptions, Nats, NatsOptions};
@@ -101,6 +101,23 @@ impl DataDir {
         Ok(Secret::new(secret))
     }
 
+    /// The key that signs receipts: made once, kept for the next start, so that all receipts can be checked by one key.
+    fn receipt_key(&self) -> Result<PathBuf> {
+        let path = receipt_key_of(&self.path);
+        if path.exists() {
+            return Ok(path);
+        }
+        let unmade = || format!("{} cannot be made", path.display());
+        // Whole or not there at all, and only for its owner.
+        let mut file = tempfile::NamedTempFile::new_in(&self.path).with_context(unmade)?;
+        let written = file.write_all(private_key_pem(&rand::random()).as_bytes());
+        written.and_then(|()| file.as_file().sync_all()).with_context(unmade)?;
+        match file.persist_noclobber(&path) {
+            Err(failed) if failed.error.kind() != ErrorKind::AlreadyExists => Err(failed.error).with_context(unmade),
+            _ => Ok(path),
+        }
+    }
+
     /// Fills in what the settings leave open.
     pub fn complete(&self, settings: &mut Settings) -> Result<()> {
         if settings.files.roots.is_empty() {
@@ -114,6 +131,9 @@ impl DataDir {
         }
         if settings.auth.jwt_secret.is_none() && settings.auth.jwt_secret_file.is_none() {
             settings.auth.jwt_secret = Some(self.jwt_secret()?);
+        }
+        if !settings.receipts.is_configured() {
+            settings.receipts.signing_key_file = Some(self.receipt_key()?);
         }
         Ok(())
     }
@@ -189,6 +209,11 @@ impl LocalServers {
         }
         Ok(())
     }
+}
+
+/// Where a data directory keeps the key that signs receipts.
+pub fn receipt_key_of(directory: &Path) -> PathBuf {
+    directory.join("receipt-key.pem")
 }
 
 /// Random letters and digits, for secrets.

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use contract::FileId;
 use waybill::place::Place;
 use waybill::scale::Scale;
-use waybill::{dead, demo, doctor, files, up, users};
+use waybill::{dead, demo, doctor, files, receipt, up, users};
 
 /// As in the finaliser, which runs in here too.
 #[global_allocator]
@@ -42,6 +42,9 @@ enum Command {
     /// The messages that no worker could read
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// The proofs of delivery
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
     /// Read everything, say what is not as it should be, and mend what can be mended without loss
     ///
     /// Exit status: 0 if nothing was found or all of it was mended, 1 if something is left, 2 if it could not run.
@@ -128,6 +131,20 @@ enum DeadCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum ReceiptCommand {
+    /// Check a receipt, its signature, and the file that was delivered; needs no servers and no settings
+    ///
+    /// Exit status: 0 if all holds and a key that was named vouches for it, 1 if something does not hold, 2 if it cannot be
+    /// checked, 3 if all holds but no key was named (--key) or nobody signed it.
+    Verify(receipt::VerifyArgs),
+    /// Print the public key that receipts are checked by, as PEM
+    Key {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let ended = match Args::parse().command {
@@ -143,6 +160,8 @@ async fn main() -> ExitCode {
         Command::Files(FilesCommand::Requeue { ids, place }) => return status(files::requeue(&ids, &place).await),
         Command::Files(FilesCommand::Cancel { ids, place }) => return status(files::cancel(&ids, &place).await),
         Command::Dead(DeadCommand::Ls { args, place }) => dead::list(&args, &place).await,
+        Command::Receipt(ReceiptCommand::Verify(args)) => return receipt::verify(&args),
+        Command::Receipt(ReceiptCommand::Key { place }) => receipt::key(&place),
         Command::Doctor { args, place } => return doctor::command(args, &place).await,
     };
     status(ended.map(|()| ExitCode::SUCCESS))

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use contract::Names;
+use contract::{Names, SigningKey};
 use ledger::Ledger;
 use runtime::nats::Nats;
 use runtime::settings::{Secret, Settings};
 
-use crate::local::DataDir;
+use crate::local::{DataDir, receipt_key_of};
 
 /// How long NATS has to be there. A command is run by somebody who waits for it.
 const NATS_WITHIN: Duration = Duration::from_secs(10);
@@ -35,6 +35,15 @@ impl Place {
             settings.nats.url = noted.nats;
         }
         Ok(settings)
+    }
+
+    /// The key that receipts are signed with: that of the settings, else that of the data directory if one is named.
+    pub fn signing_key(&self) -> Result<Option<SigningKey>> {
+        let mut receipts = Settings::load(self.config.as_deref())?.receipts;
+        if !receipts.is_configured() {
+            receipts.signing_key_file = self.data_dir.as_deref().map(receipt_key_of);
+        }
+        Ok(receipts.signing_key()?)
     }
 
     /// MongoDB alone; `command` is what it shows in its log.

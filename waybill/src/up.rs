@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use contract::Role;
+use contract::{PublicKey, Role};
 use ledger::NewUser;
 use runtime::settings::{RemoteSettings, Settings};
 use runtime::{Lifecycle, Service, telemetry};
@@ -57,6 +57,9 @@ pub struct Ready {
     pub root: PathBuf,
     /// The folder of the default remote, if that is a directory.
     pub remote_dir: Option<PathBuf>,
+    /// What receipts are checked by. Not in the line: `waybill receipt key` prints it.
+    #[serde(skip)]
+    pub receipt_key: Option<PublicKey>,
 }
 
 /// The command: up until a signal.
@@ -72,12 +75,15 @@ pub async fn command(options: Options, json: bool) -> Result<()> {
 
 /// Starts everything and waits until it is ready. `None`: it was asked to stop before.
 pub async fn start(mut settings: Settings, options: &Options, life: Lifecycle) -> Result<Option<Up>> {
+    // A key that is none is said before anything is made.
+    settings.receipts.signing_key()?;
     let directory = DataDir::open(&options.data_dir)?;
     if let Some(listen) = options.listen {
         settings.gateway.listen = listen;
     }
     directory.complete(&mut settings)?;
     settings.check()?;
+    let receipt_key = settings.receipts.signing_key()?.map(|key| key.public());
     let servers = tokio::select! {
         servers = directory.start_servers(&mut settings) => servers?,
         () = life.stopping() => return Ok(None),
@@ -116,6 +122,7 @@ pub async fn start(mut settings: Settings, options: &Options, life: Lifecycle) -
         password,
         root: settings.files.roots.first().cloned().unwrap_or_default(),
         remote_dir: default_folder(&settings),
+        receipt_key,
     };
     Ok(Some(Up { ready, life, servers }))
 }
@@ -195,6 +202,9 @@ fn say(ready: &Ready, json: bool) -> Result<()> {
     println!("  sources   {}", ready.root.display());
     if let Some(folder) = &ready.remote_dir {
         println!("  remote    {}", folder.display());
+    }
+    if let Some(key) = &ready.receipt_key {
+        println!("  receipts  signed with the key {} (`waybill receipt key` prints it)", key.id());
     }
     match (&ready.username, &ready.password) {
         (Some(username), Some(password)) => {

@@ -12,7 +12,7 @@ mod wire;
 use std::fmt;
 use std::time::Duration;
 
-use contract::{Digest, Epoch, FileId, ObjectPath};
+use contract::{Digest, Epoch, FileId, ObjectPath, RemoteChecksum};
 use futures_util::future::BoxFuture;
 use ledger::LedgerError;
 use runtime::settings::RemoteSettings;
@@ -155,7 +155,11 @@ pub struct Evidence {
     pub status: Option<u16>,
     /// The entity tag, where there was one.
     pub etag: Option<String>,
-    /// What it proves: `put`, `parts`, `checksum`, `metadata`, `digest`, `read-back` or `fsync` (see the receipt).
+    /// The version that the remote made of it, where it keeps versions.
+    pub version: Option<String>,
+    /// The checksum that the remote named of what it has, as it wrote it.
+    pub checksum: Option<RemoteChecksum>,
+    /// What it proves, in a word that [`contract::proves`] knows.
     pub proof: &'static str,
     /// Bytes that were sent for it under this claim: less than the whole where an upload went on.
     pub sent: u64,
@@ -164,7 +168,7 @@ pub struct Evidence {
 impl Evidence {
     /// That `proof`, after so many bytes were sent, and nothing else.
     pub const fn new(proof: &'static str, sent: u64) -> Self {
-        Self { status: None, etag: None, proof, sent }
+        Self { status: None, etag: None, version: None, checksum: None, proof, sent }
     }
 }
 

@@ -26,6 +26,11 @@ fn equal(found: (Result<Look, RemoteError>, Vec<Method>), proof: &str, calls: &[
                 (evidence.status, evidence.etag.as_deref(), evidence.proof),
                 (Some(200), Some("\"two\""), proof)
             );
+            // What was named is in the receipt as it was written.
+            let named = evidence.checksum.map(|checksum| (checksum.field, checksum.value));
+            let digest = contract::Digest::of(b"abc").to_repr_digest();
+            let digest = ("repr-digest".to_owned(), format!("sha-512=:AAAA:, {digest}"));
+            assert_eq!(named, (proof == "digest").then_some(digest));
         }
         other => panic!("{other:?}"),
     }

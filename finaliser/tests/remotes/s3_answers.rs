@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use finaliser::remote::{KeptUpload, Look, RemoteError};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use contract::{Digest, RemoteChecksum};
+use finaliser::remote::{Evidence, KeptUpload, Look, RemoteError};
 use ledger::Upload;
 use servers::Seaweed;
 
@@ -124,6 +127,65 @@ async fn a_part_that_breaks_off_is_sent_again() {
     assert!(evidence.sent < content.len() as u64 || done == 0, "{evidence:?} after {done} parts");
     assert!(count(&proxy, PART) <= 3 + 3 - done);
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
+}
+
+/// A success that names all that a server may name.
+fn named(status: &str, version: &str, checksum: &str, text: &str) -> Action {
+    let length = text.len();
+    Action::Answer(format!(
+        "HTTP/1.1 {status}\r\nETag: \"e\"\r\nx-amz-version-id: {version}\r\nx-amz-checksum-sha256: {checksum}\r\n\
+         Content-Type: application/xml\r\nContent-Length: {length}\r\n\r\n{text}"
+    ))
+}
+
+fn base64(digest: Digest) -> String {
+    BASE64_STANDARD.encode(digest.as_bytes())
+}
+
+#[tokio::test]
+async fn versions_and_checksums_are_kept_as_they_were_named() {
+    let content = bytes(100);
+    for (found, proof) in [(base64(Digest::of(&content)), "checksum"), (base64(Digest::of(b"other")), "put")] {
+        let answer = found.clone();
+        let (bucket, _proxy) = behind(&["PUT "], 1, move || named("200 OK", "v.1/x", &answer, "")).await;
+        let evidence = send(&*bucket.remote, &parcel("x", &content), &content).await.unwrap();
+        let checksum = RemoteChecksum { field: "x-amz-checksum-sha256".into(), value: found };
+        let expected = Evidence {
+            status: Some(200),
+            etag: Some("\"e\"".into()),
+            version: Some("v.1/x".into()),
+            checksum: Some(checksum),
+            ..Evidence::new(proof, 100)
+        };
+        assert_eq!(evidence, expected);
+    }
+    // In parts: the checksum of the parts' checksums, in the text.
+    let content = bytes(9 * MIB);
+    let (one, two) = content.split_at(8 * MIB);
+    let both = [Digest::of(one), Digest::of(two)].map(|digest| *digest.as_bytes()).concat();
+    let composite = format!("{}-2", base64(Digest::of(&both)));
+    let text = format!("<R><ETag>&quot;e-2&quot;</ETag><ChecksumSHA256>{composite}</ChecksumSHA256></R>");
+    let (bucket, _proxy) = behind(COMPLETE, 1, move || named("200 OK", "v.2", "-", &text)).await;
+    let evidence = send(&*bucket.remote, &parcel("x", &content), &content).await.unwrap();
+    assert_eq!(
+        (evidence.proof, evidence.version.as_deref(), evidence.etag.as_deref()),
+        ("checksum", Some("v.2"), Some("\"e-2\""))
+    );
+    assert_eq!(evidence.checksum.map(|checksum| checksum.value), Some(composite));
+}
+
+#[tokio::test]
+async fn what_is_too_long_for_a_receipt_is_not_kept() {
+    let content = bytes(100);
+    let long = "v".repeat(1025);
+    let (bucket, _proxy) = behind(&["PUT "], 1, move || named("200 OK", &long, &long, "")).await;
+    let evidence = send(&*bucket.remote, &parcel("x", &content), &content).await.unwrap();
+    assert_eq!((evidence.version, evidence.checksum, evidence.proof), (None, None, "put"));
+    let content = bytes(9 * MIB);
+    let text = format!("<R><ETag>{0}</ETag><ChecksumSHA256>{0}</ChecksumSHA256></R>", "e".repeat(1025));
+    let (bucket, _proxy) = behind(COMPLETE, 1, move || named("200 OK", "v", "-", &text)).await;
+    let evidence = send(&*bucket.remote, &parcel("x", &content), &content).await.unwrap();
+    assert_eq!((evidence.etag, evidence.checksum, evidence.proof), (None, None, "parts"));
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
-use contract::{Digest, FileId, Generation, Receipt, Split, State, Timestamp};
-use ledger::{FileRecord, Problem};
+use contract::{Digest, FileId, Generation, Split, State, Timestamp};
+use ledger::{Failure, FileRecord, Problem};
 use serde::Serialize;
+use serde_json::Value;
 
 /// A file as callers see it.
 #[derive(Debug, Serialize)]
@@ -25,7 +26,9 @@ pub struct File {
     holder: Option<String>,
     not_before: Option<Timestamp>,
     error: Option<Problem>,
-    receipt: Option<Receipt>,
+    /// The attempts that failed, at either phase.
+    failures: Vec<Failure>,
+    receipt: Option<Value>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -69,6 +72,7 @@ impl File {
             generation: record.generation,
             not_before: record.not_before,
             error: record.error,
+            failures: record.failures,
             receipt: record.receipt,
             created_at: record.created_at,
             updated_at: record.updated_at,

@@ -32,7 +32,7 @@ async fn a_file_is_shown_with_all_that_is_known() {
             "file_path": "in/a.txt", "state": "prepared", "phase": "queued", "size": (1 << 20) + 1,
             "chunks": { "total": 2, "stored": 0 }, "bytes": { "stored": 0, "delivered": 0 }, "sha256": null,
             "remote": "archive", "attempts": 0, "generation": 1, "holder": null, "not_before": null, "error": null,
-            "receipt": null, "created_at": null, "updated_at": null,
+            "failures": [], "receipt": null, "created_at": null, "updated_at": null,
         })
     );
 }
@@ -59,6 +59,12 @@ async fn its_phase_tells_who_is_at_it() {
     assert_eq!((&shown["state"], &shown["phase"]), (&json!("chunking"), &json!("waiting")));
     assert_eq!((&shown["holder"], &shown["error"]["type"]), (&Value::Null, &json!("/problems/store-silent")));
     assert!(shown["not_before"].is_string());
+    let mut failure = shown["failures"][0].clone();
+    assert_eq!(failure["at"].take(), shown["updated_at"]);
+    let expected = json!({
+        "phase": "chunking", "attempt": 1, "at": null, "type": "/problems/store-silent", "detail": "no answer within 10 s",
+    });
+    assert_eq!(failure, expected);
 
     stage.store(&id, content).await;
     let sha256 = Digest::of(content).to_string();

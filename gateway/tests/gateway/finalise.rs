@@ -155,13 +155,18 @@ pub(crate) fn receipt(id: &str) -> Receipt {
             object: contract::ObjectName::new("a").unwrap().into(),
             status: None,
             etag: None,
+            version: None,
+            checksum: None,
             proof: "fsync".into(),
+            proves: None,
         },
         bytes_sent: 3,
         attempts: 1,
+        failures: Vec::new(),
         guarantee: "exactly-once".into(),
         begun_at: moment,
         delivered_at: moment,
+        signature: None,
     }
 }
 

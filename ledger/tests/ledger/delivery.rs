@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::{EventKind, State};
+use contract::{EventKind, SigningKey, State, Verdict, check_receipt};
 use ledger::Progress;
 use serde_json::json;
 
@@ -65,13 +65,18 @@ async fn a_receipt_reads_back_as_written() {
     let held = stage.delivering(b"abc").await;
     stage.ledger.retry_later(&held.lease, &problem(), Duration::ZERO).await.unwrap().unwrap();
     let held = stage.claim_delivering(held.lease.file).await;
-    let written = receipt(&held);
+    let mut written = receipt(&held);
+    written.sign(&SigningKey::from_seed(&[1; 32])).unwrap();
     let record = stage.ledger.delivered(&held.lease, &written).await.unwrap().unwrap();
 
     assert_eq!((record.state, record.version), (State::Delivered, held.file.version + 1));
     assert_eq!((record.holder(), record.error.as_ref(), record.not_before), (None, None, None));
     assert_eq!(record.progress.bytes_delivered, 3);
-    assert_eq!(stage.record(record.id).await.receipt.as_ref(), Some(&written));
+    let read_back = stage.record(record.id).await.receipt.unwrap();
+    assert_eq!(read_back, json!(written));
+    // What was signed is what is read back.
+    let checks = check_receipt(&read_back, &[SigningKey::from_seed(&[1; 32]).public()]);
+    assert!(checks.iter().all(|check| check.verdict == Verdict::Holds), "{checks:#?}");
     stage.assert_set_to(record.id, "due_at", RETENTION.delivered).await;
     let mut events = stage.record(record.id).await.outbox().events;
     let last = events.pop().unwrap();
@@ -85,9 +90,10 @@ async fn a_receipt_without_what_the_remote_did_not_say_reads_back_too() {
     let held = stage.delivering(b"").await;
     let mut written = receipt(&held);
     (written.remote.status, written.remote.etag) = (None, None);
+    (written.remote.version, written.remote.checksum) = (None, None);
     assert_eq!((written.size, written.chunks), (0, 0));
     stage.ledger.delivered(&held.lease, &written).await.unwrap().unwrap();
-    assert_eq!(stage.record(held.lease.file).await.receipt, Some(written));
+    assert_eq!(stage.record(held.lease.file).await.receipt, Some(json!(written)));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod create;
 mod delivery;
 mod dump;
 mod expect;
+mod failures;
 mod generation;
 mod hold;
 mod laws;

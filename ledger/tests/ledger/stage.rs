@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use contract::{Digest, Expectation, FileId, ObjectName, Receipt, ReceiptRemote, ReceiptSource};
+use contract::{Digest, Expectation, FileId, ObjectName, Receipt, ReceiptRemote, ReceiptSource, RemoteChecksum};
 use ledger::{
     BlockCompressor, Claim, ClaimRequest, Expected, FileRecord, Held, Ledger, LedgerOptions, NewFile, Opening, Problem,
     Retention, Source, Stored, StoredOutcome,
@@ -254,13 +254,18 @@ pub(crate) fn receipt(held: &Held) -> Receipt {
             object: ObjectName::new("b.bin").unwrap().into(),
             status: Some(201),
             etag: Some("\"$version.1\"".into()),
-            proof: "repr-digest".into(),
+            version: Some("$1".into()),
+            checksum: Some(RemoteChecksum { field: "repr-digest".into(), value: "$2".into() }),
+            proof: "digest".into(),
+            proves: contract::proves("digest").map(str::to_owned),
         },
         bytes_sent: proven.split.size(),
         attempts: file.attempts.delivering,
+        failures: Vec::new(),
         guarantee: "exactly-once".into(),
         begun_at: file.delivery.as_ref().unwrap().begun_at,
         delivered_at: held.lease.now(),
+        signature: None,
     }
 }
 

@@ -19,17 +19,19 @@ pub use remotes::{
 pub use secret::Secret;
 pub use sections::{
     AuthSettings, ChunkerSettings, FilesSettings, FinaliserSettings, GatewaySettings, HealthSettings, LogFormat,
-    MongodbSettings, NatsSettings, RetentionSettings, RetrySettings, StoreSettings, TelemetrySettings, WorkSettings,
+    MongodbSettings, NatsSettings, ReceiptSettings, RetentionSettings, RetrySettings, StoreSettings, TelemetrySettings,
+    WorkSettings,
 };
 
 /// Variables that are text whatever they look like. The others are parsed: `007` would become 7, and that is no longer the password.
-const TEXT: [&str; 7] = [
+const TEXT: [&str; 8] = [
     "WAYBILL__NATS__PREFIX",
     "WAYBILL__NATS__USERNAME",
     "WAYBILL__NATS__PASSWORD",
     "WAYBILL__MONGODB__URI",
     "WAYBILL__MONGODB__DATABASE",
     "WAYBILL__AUTH__JWT_SECRET",
+    "WAYBILL__RECEIPTS__SIGNING_KEY",
     "WAYBILL__DEFAULT_REMOTE",
 ];
 
@@ -67,6 +69,8 @@ pub struct Settings {
     pub retention: RetentionSettings,
     /// Who may call.
     pub auth: AuthSettings,
+    /// What vouches for deliveries.
+    pub receipts: ReceiptSettings,
     /// The gateway alone.
     pub gateway: GatewaySettings,
     /// The chunker alone.

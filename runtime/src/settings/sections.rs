@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use contract::SigningKey;
 use ledger::{BlockCompressor, Retention};
 use serde::Deserialize;
 
@@ -247,6 +248,41 @@ impl AuthSettings {
             }),
             _ => Ok(secret),
         }
+    }
+}
+
+/// `[receipts]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReceiptSettings {
+    /// The private key (Ed25519) that receipts are signed with. Unset or empty: they are not signed.
+    pub signing_key: Option<Secret>,
+    /// A file that holds it.
+    pub signing_key_file: Option<PathBuf>,
+}
+
+impl ReceiptSettings {
+    /// Whether it is said anywhere where the key is.
+    pub fn is_configured(&self) -> bool {
+        self.clear().is_some() || self.signing_key_file.is_some()
+    }
+
+    /// The key, from wherever it is kept; `None` where receipts are not signed.
+    pub fn signing_key(&self) -> Result<Option<SigningKey>, SettingsError> {
+        let Some(text) = secret_of("receipts.signing_key_file", self.clear(), self.signing_key_file.as_ref())? else {
+            return Ok(None);
+        };
+        let read = text.expose().parse::<SigningKey>();
+        let wrong = |error: contract::KeyError| SettingsError::Value {
+            key: if self.clear().is_some() { "receipts.signing_key" } else { "receipts.signing_key_file" }.into(),
+            why: error.to_string(),
+        };
+        read.map(Some).map_err(wrong)
+    }
+
+    /// Empty is as good as unset: a compose file hands on a variable that nobody has set.
+    fn clear(&self) -> Option<&Secret> {
+        self.signing_key.as_ref().filter(|key| !key.expose().is_empty())
     }
 }
 

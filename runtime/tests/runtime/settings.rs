@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use contract::NameTemplate;
+use contract::{NameTemplate, SigningKey, private_key_pem};
 use ledger::BlockCompressor;
 use runtime::settings::{
     HttpRemote, HttpVersion, LogFormat, OnClash, RemoteSettings, S3Remote, Secret, Settings, SettingsError,
@@ -524,4 +524,38 @@ fn secrets_are_never_shown() {
     assert!(!why.contains("hush"), "{why}");
     let why = refused(load_file(&text.replace("\"hush-nats\"", "[\"hush-nats\"]")));
     assert!(!why.contains("hush"), "{why}");
+}
+
+#[test]
+fn receipts_are_signed_with_what_is_configured() {
+    let key = SigningKey::from_seed(&[7; 32]).public();
+    let hex = "07".repeat(32);
+    let pem = file(&private_key_pem(&[7; 32]));
+    let of_file = load_file(&format!("[receipts]\nsigning_key_file = {:?}", pem.path())).unwrap();
+    for settings in [
+        load_environment(&[("WAYBILL__RECEIPTS__SIGNING_KEY", &hex)]).unwrap(),
+        load_file(&format!("[receipts]\nsigning_key = {hex:?}")).unwrap(),
+        load("[receipts]\nsigning_key = \"x\"", &[("WAYBILL__RECEIPTS__SIGNING_KEY", &private_key_pem(&[7; 32]))])
+            .unwrap(),
+        of_file,
+    ] {
+        assert!(settings.receipts.is_configured());
+        assert_eq!(settings.receipts.signing_key().unwrap().unwrap().public(), key);
+        assert!(!format!("{settings:?}").contains(&hex));
+    }
+    // Nothing, and a variable that a compose file hands on though nobody has set it.
+    for settings in
+        [load_environment(&[]).unwrap(), load_environment(&[("WAYBILL__RECEIPTS__SIGNING_KEY", "")]).unwrap()]
+    {
+        assert!(!settings.receipts.is_configured());
+        assert!(settings.receipts.signing_key().unwrap().is_none());
+    }
+    let hush = load_file("[receipts]\nsigning_key = \"hush\"").unwrap().receipts.signing_key().unwrap_err().to_string();
+    assert!(hush.contains("receipts.signing_key is wrong") && !hush.contains("hush"), "{hush}");
+    let other = file("-----BEGIN PUBLIC KEY-----\n");
+    let other = load_file(&format!("[receipts]\nsigning_key_file = {:?}", other.path())).unwrap();
+    let refused = other.receipts.signing_key().unwrap_err().to_string();
+    assert!(refused.contains("receipts.signing_key_file is wrong"), "{refused}");
+    let absent = load_file("[receipts]\nsigning_key_file = \"/no/key\"").unwrap().receipts.signing_key().unwrap_err();
+    assert!(absent.to_string().contains("/no/key"), "{absent}");
 }

@@ -216,6 +216,9 @@ fn secrets_come_from_outside() {
                 assert!(value.starts_with("${") && rest.starts_with(":?"), "{name}: {key} has a value in the file");
                 found += 1;
             }
+            if key.contains("KEY") {
+                assert!(matches!(variables(value)[..], [(_, ":-")]), "{name}: {key} has a value in the file");
+            }
         }
     }
     assert_eq!(found, 1, "expected the secret of the tokens");
@@ -223,6 +226,7 @@ fn secrets_come_from_outside() {
     for name in ["chunker", "store", "finaliser"] {
         assert!(settings(name).auth.jwt_secret.is_none(), "{name} signs no tokens");
     }
+    assert!(!settings("finaliser").receipts.is_configured(), "a key that nobody has set is none");
 }
 
 #[test]

@@ -8,13 +8,14 @@ use contract::State;
 use super::sample::keys;
 use super::{file, text};
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/operations.md",
     "docs/performance.md",
+    "docs/receipts.md",
     "docs/reliability.md",
     "docs/remotes.md",
 ];

@@ -35,8 +35,17 @@ const SECTIONS: [&str; 5] =
     ["remotes.archive", "remotes.delivered", "remotes.bucket", "remotes.share", "remotes.inbox"];
 
 /// Defaults of remotes that are shown in a comment.
-const SHOWN: [&str; 8] =
-    ["http_version", "idle_timeout_ms", "region", "part_size", "in_flight_bytes", "conditional", "checksums", "port"];
+const SHOWN: [&str; 9] = [
+    "http_version",
+    "idle_timeout_ms",
+    "bucket_in_host",
+    "region",
+    "part_size",
+    "in_flight_bytes",
+    "conditional",
+    "checksums",
+    "port",
+];
 
 /// A key of the sample.
 pub(super) struct Key {

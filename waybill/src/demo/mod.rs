@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use contract::{Digest, Hasher};
+use contract::Verdict;
 use rand::Rng;
 use runtime::settings::Settings;
 use runtime::{Lifecycle, telemetry};
@@ -20,7 +20,7 @@ pub use there::Kind;
 use crate::client::Client;
 use crate::progress::Progress;
 use crate::scale::Scale;
-use crate::up;
+use crate::{receipt, up};
 use there::There;
 
 /// The size of the file that is made where none is named.
@@ -82,7 +82,7 @@ async fn send(ready: &up::Ready, file: &Path) -> Result<Value> {
     let size = file.metadata()?.len();
     let id = client.prepare(file).await?;
     let path = file.to_owned();
-    let sha256 = tokio::task::spawn_blocking(move || hash(&path)).await??;
+    let (_, sha256) = tokio::task::spawn_blocking(move || receipt::size_and_hash(&path)).await??;
     client.finalise(id, sha256).await?;
     let mut progress = Progress::new(size);
     loop {
@@ -105,6 +105,7 @@ async fn show(shown: &Value, there: &There, ready: &up::Ready, file: &Path, begu
     let seconds = begun.elapsed().as_secs_f64();
     let remote = &shown["receipt"]["remote"];
     println!("{}", serde_json::to_string_pretty(&shown["receipt"])?);
+    verify(&shown["receipt"], ready, file)?;
     let object = remote["object"].as_str().context("the receipt names no object")?;
     let address = remote["address"].as_str().context("the receipt has no address")?;
     let Some(arrived) = there.arrived(object, address, ready.remote_dir.as_deref()).await? else {
@@ -113,6 +114,16 @@ async fn show(shown: &Value, there: &There, ready: &up::Ready, file: &Path, begu
     };
     compare(file, &arrived)?;
     eprintln!("Delivered after {seconds:.1} s, and identical, byte by byte: {address}");
+    Ok(())
+}
+
+/// As `waybill receipt verify` does it, with the key of this very start.
+fn verify(receipt: &Value, ready: &up::Ready, file: &Path) -> Result<()> {
+    let key = ready.receipt_key.context("receipts are not signed")?;
+    let checks = receipt::checks(receipt, &[key], Some(file))?;
+    let bad: Vec<_> = checks.iter().filter(|check| check.verdict != Verdict::Holds).collect();
+    ensure!(bad.is_empty(), "the receipt does not hold: {bad:?}");
+    eprintln!("The receipt holds, as signed with the key {}, and for the file that was sent.", key.id());
     Ok(())
 }
 
@@ -129,17 +140,6 @@ fn make_file(directory: &Path) -> Result<PathBuf> {
     }
     file.flush()?;
     Ok(path)
-}
-
-fn hash(path: &Path) -> Result<Digest> {
-    let mut file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let (mut whole, mut piece) = (Hasher::new(), vec![0; PIECE]);
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(whole.finish()),
-            read => whole.update(&piece[..read]),
-        }
-    }
 }
 
 fn compare(sent: &Path, arrived: &Path) -> Result<()> {

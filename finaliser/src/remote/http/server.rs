@@ -10,7 +10,7 @@ use url::Origin;
 
 use super::target::Target;
 use crate::remote::wire::{self, Connection, Connector, USER_AGENT, Uploaded, answer, encoded, evidence, later, other};
-use crate::remote::{Body, Look, Parcel, RemoteError};
+use crate::remote::{Body, Evidence, Look, Parcel, RemoteError};
 
 /// RFC 9530; the `http` crate has no name for it.
 const REPR_DIGEST: &str = "repr-digest";
@@ -259,8 +259,13 @@ fn judge(parcel: &Parcel, head: &response::Parts) -> Option<Look> {
         _ => {}
     }
     let fields: Vec<_> = head.headers.get_all(REPR_DIGEST).iter().filter_map(|field| field.to_str().ok()).collect();
-    match Digest::from_repr_digest(&fields.join(",")).ok().flatten()? {
-        found if found == parcel.sha256 => Some(Look::Equal(evidence(head, "digest", 0))),
+    // Fields of one name are one list.
+    let named = fields.join(", ");
+    match Digest::from_repr_digest(&named).ok().flatten()? {
+        found if found == parcel.sha256 => {
+            let checksum = answer::checksum_of(REPR_DIGEST, &named);
+            Some(Look::Equal(Evidence { checksum, ..evidence(head, "digest", 0) }))
+        }
         found => Some(other(head, format!("the SHA-256 {found}"))),
     }
 }

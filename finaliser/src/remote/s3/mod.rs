@@ -143,7 +143,8 @@ impl S3Remote {
         match head.status {
             status if status.is_success() => {
                 let checked = head.headers.get(CHECKSUM).is_some_and(|found| found == &checksum(&parcel.sha256));
-                Ok(evidence(&head, if checked { "checksum" } else { "put" }, parcel.size))
+                let proof = if checked { "checksum" } else { "put" };
+                Ok(Evidence { checksum: answer::checksum(&head, CHECKSUM), ..evidence(&head, proof, parcel.size) })
             }
             StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(describe(&what, &head, &text))),
             _ => Err(failure(&what, &head, &text)),

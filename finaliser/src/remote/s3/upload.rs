@@ -148,7 +148,12 @@ impl S3Remote {
                 Some(etag) if !text.contains("<Error>") => {
                     parcel.upload.complete();
                     let proof = if checked(&text, &parts) { "checksum" } else { "parts" };
-                    Ok(Evidence { etag: Some(etag), ..evidence(&head, proof, parcel.upload.sent()) })
+                    let named = xml::element(&text, "ChecksumSHA256");
+                    Ok(Evidence {
+                        etag: answer::kept(&etag),
+                        checksum: named.and_then(|value| answer::checksum_of(CHECKSUM, &value)),
+                        ..evidence(&head, proof, parcel.upload.sent())
+                    })
                 }
                 _ => match refused(&what, &head, &text) {
                     UploadError::Remote(RemoteError::Refused(detail)) => {

@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use contract::Timestamp;
+use contract::{RemoteChecksum, Timestamp};
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::http::response;
 
@@ -12,8 +12,8 @@ pub(in crate::remote) const TEXT_BYTES: usize = 1024;
 /// How much of it is shown.
 const TEXT_CHARS: usize = 200;
 
-/// A longer entity tag is not kept: it goes into the receipt.
-const ETAG_BYTES: usize = 1024;
+/// What is longer is not kept: it goes into the receipt.
+const KEPT_BYTES: usize = 1024;
 
 /// No remote puts a file off for longer than that without being asked again.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -44,8 +44,27 @@ pub(in crate::remote) fn length(head: &response::Parts) -> Option<u64> {
 
 /// `ETag`, as it was written.
 pub(in crate::remote) fn etag(head: &response::Parts) -> Option<String> {
-    let tag = head.headers.get(header::ETAG)?.to_str().ok()?;
-    (tag.len() <= ETAG_BYTES).then(|| tag.to_owned())
+    kept(head.headers.get(header::ETAG)?.to_str().ok()?)
+}
+
+/// `x-amz-version-id`, as it was written.
+pub(in crate::remote) fn version(head: &response::Parts) -> Option<String> {
+    kept(head.headers.get("x-amz-version-id")?.to_str().ok()?)
+}
+
+/// The checksum in a field, as it was written.
+pub(in crate::remote) fn checksum(head: &response::Parts, field: &'static str) -> Option<RemoteChecksum> {
+    checksum_of(field, head.headers.get(field)?.to_str().ok()?)
+}
+
+/// The checksum that an answer names, in a field or by another name in its text.
+pub(in crate::remote) fn checksum_of(field: &str, value: &str) -> Option<RemoteChecksum> {
+    Some(RemoteChecksum { field: field.to_owned(), value: kept(value)? })
+}
+
+/// Whatever a remote says of a file, unless it is too long for the receipt.
+pub(in crate::remote) fn kept(value: &str) -> Option<String> {
+    (value.len() <= KEPT_BYTES).then(|| value.to_owned())
 }
 
 /// `Date`: when the server answered, by its own clock, in milliseconds since 1970.

@@ -125,7 +125,12 @@ where
 
 /// What an answer shows of a file that the remote has, after so many bytes were sent.
 pub(super) fn evidence(head: &response::Parts, proof: &'static str, sent: u64) -> Evidence {
-    Evidence { status: Some(head.status.as_u16()), etag: answer::etag(head), ..Evidence::new(proof, sent) }
+    Evidence {
+        status: Some(head.status.as_u16()),
+        etag: answer::etag(head),
+        version: answer::version(head),
+        ..Evidence::new(proof, sent)
+    }
 }
 
 pub(super) fn other(head: &response::Parts, what: String) -> Look {

@@ -1,0 +1,82 @@
+use contract::{State, Timestamp};
+use mongodb::bson::{Document, doc};
+use serde::{Deserialize, Serialize};
+
+use crate::Problem;
+use crate::bson_form::{literal, moment};
+
+/// How many failed attempts of a file are kept, the last ones. All of them go into the receipt, and that into an event.
+const KEPT: i32 = 20;
+
+/// Bytes of a detail, as JSON, that are kept. The whole of the last one is in the record's error.
+const DETAIL_BYTES: usize = 512;
+
+/// An attempt at a phase that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// `chunking` or `delivering`.
+    pub phase: State,
+    /// Its number in the phase. The numbers begin again where the file was requeued.
+    pub attempt: u32,
+    /// When it had failed.
+    #[serde(deserialize_with = "moment::deserialize")]
+    pub at: Timestamp,
+    /// `/problems/...`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What happened, for people; cut where it was long.
+    pub detail: String,
+}
+
+/// The failures of a record with this one after them, as an expression over the record before the change.
+pub(crate) fn appended(problem: &Problem) -> Document {
+    let of_phase = doc! { "$cond": [{ "$eq": ["$state", State::Delivering.as_str()] }, "$attempts.delivering", "$attempts.chunking"] };
+    let failure = doc! {
+        "phase": "$state",
+        "attempt": { "$ifNull": [of_phase, 0] },
+        "at": "$$NOW",
+        "type": literal(&problem.kind),
+        "detail": literal(shortened(&problem.detail)),
+    };
+    let all = doc! { "$concatArrays": [{ "$ifNull": ["$failures", []] }, [failure]] };
+    doc! { "$slice": [all, -KEPT] }
+}
+
+/// The beginning of a text that takes at most so many bytes in JSON, with `…` where something is missing.
+fn shortened(text: &str) -> String {
+    let as_json = |c: char| match c {
+        '"' | '\\' => 2,
+        // At most: a line end takes two.
+        '\0'..'\u{20}' => 6,
+        _ => c.len_utf8(),
+    };
+    let (mut bytes, mut end) = (0, 0);
+    for (at, character) in text.char_indices() {
+        bytes += as_json(character);
+        if bytes > DETAIL_BYTES {
+            return format!("{}…", &text[..end]);
+        }
+        if bytes + '…'.len_utf8() <= DETAIL_BYTES {
+            end = at + character.len_utf8();
+        }
+    }
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_details_are_cut_between_two_characters() {
+        let whole = "x".repeat(DETAIL_BYTES);
+        assert_eq!(shortened(&whole), whole);
+        assert_eq!(shortened(&format!("{whole}x")), format!("{}…", "x".repeat(DETAIL_BYTES - 3)));
+        for text in ["ä".repeat(1000), "\u{1}".repeat(1000), "\"".repeat(1000), "😀\n".repeat(1000)] {
+            let short = shortened(&text);
+            let json = serde_json::to_string(&short).unwrap().len() - 2;
+            assert!(short.ends_with('…') && json <= DETAIL_BYTES, "{json}: {short}");
+        }
+        assert_eq!(shortened(""), "");
+    }
+}

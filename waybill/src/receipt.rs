@@ -1,0 +1,178 @@
+//! `waybill receipt`: checks what a delivery left behind, without servers and settings.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use contract::{Check, Digest, Hasher, PublicKey, Verdict, check_data, check_receipt, read_json};
+use serde_json::Value;
+
+use crate::line::one_line;
+use crate::place::Place;
+
+/// The largest file with a receipt in it, in bytes, and the largest with a key. The services write far smaller ones.
+const RECEIPT_MAX: u64 = 1024 * 1024;
+const KEY_MAX: u64 = 64 * 1024;
+
+/// Bytes of a file read at once.
+const PIECE: usize = 1024 * 1024;
+
+/// Characters of what a check says, in a line.
+const SAID: usize = 1000;
+
+/// Exit status: nothing is wrong, but nobody that was named vouches for the receipt.
+const OPEN: u8 = 3;
+
+/// Exit status: it could not be checked.
+const UNREADABLE: u8 = 2;
+
+/// What `waybill receipt verify` is asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub struct VerifyArgs {
+    /// The receipt, alone or within an answer of GET /files/{id} or an event; - reads standard input
+    file: PathBuf,
+    /// The file that was delivered: its size and SHA-256 are compared
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// A public key that you trust, in base64, or a file that holds it (PEM); may be repeated
+    #[arg(long = "key", value_name = "KEY|FILE")]
+    keys: Vec<String>,
+}
+
+/// Checks a receipt and prints what was looked at, a line each.
+pub fn verify(args: &VerifyArgs) -> ExitCode {
+    let verified = read(args).and_then(|(receipt, keys)| {
+        let checks = checks(&receipt, &keys, args.data.as_deref())?;
+        print(&checks).context("standard output cannot be written to")?;
+        Ok(worst(&checks))
+    });
+    match verified {
+        Ok(Verdict::Holds) => ExitCode::SUCCESS,
+        Ok(Verdict::Fails) => ExitCode::FAILURE,
+        Ok(Verdict::Open) => ExitCode::from(OPEN),
+        Err(error) => {
+            eprintln!("waybill: {}", one_line(&format!("{error:#}"), SAID));
+            ExitCode::from(UNREADABLE)
+        }
+    }
+}
+
+/// Prints the public key of the services' settings or of a data directory, as PEM.
+#[allow(clippy::print_stdout, reason = "this is the result of the command")]
+pub fn key(place: &Place) -> Result<()> {
+    let key = place.signing_key()?.context(
+        "receipts are not signed: set receipts.signing_key or receipts.signing_key_file, or name the --data-dir of a \
+         `waybill up`",
+    )?;
+    print!("{}", key.public().to_pem());
+    Ok(())
+}
+
+/// All checks of a receipt, and of the file that was delivered if it is at hand.
+pub(crate) fn checks(receipt: &Value, keys: &[PublicKey], data: Option<&Path>) -> Result<Vec<Check>> {
+    let mut checks = check_receipt(receipt, keys);
+    if let Some(data) = data {
+        let (size, sha256) = size_and_hash(data)?;
+        checks.extend(check_data(receipt, size, sha256));
+    }
+    Ok(checks)
+}
+
+/// The worst of all verdicts.
+pub(crate) fn worst(checks: &[Check]) -> Verdict {
+    let any = |verdict| checks.iter().any(|check| check.verdict == verdict);
+    match (any(Verdict::Fails), any(Verdict::Open)) {
+        (true, _) => Verdict::Fails,
+        (false, true) => Verdict::Open,
+        (false, false) => Verdict::Holds,
+    }
+}
+
+/// Reads a file to its end.
+pub(crate) fn size_and_hash(path: &Path) -> Result<(u64, Digest)> {
+    let unreadable = || format!("{} cannot be read", path.display());
+    let mut file = File::open(path).with_context(unreadable)?;
+    let (mut size, mut hasher, mut piece) = (0, Hasher::new(), vec![0; PIECE]);
+    loop {
+        match file.read(&mut piece).with_context(unreadable)? {
+            0 => return Ok((size, hasher.finish())),
+            read => {
+                size += read as u64;
+                hasher.update(&piece[..read]);
+            }
+        }
+    }
+}
+
+fn read(args: &VerifyArgs) -> Result<(Value, Vec<PublicKey>)> {
+    let keys = args.keys.iter().map(|key| public_key(key)).collect::<Result<_>>()?;
+    let (name, bytes) = match args.file.as_os_str().to_str() {
+        Some("-") => ("standard input".to_owned(), bounded(std::io::stdin().lock(), RECEIPT_MAX)),
+        _ => (
+            args.file.display().to_string(),
+            File::open(&args.file).map_err(Into::into).and_then(|file| bounded(file, RECEIPT_MAX)),
+        ),
+    };
+    let bytes = bytes.with_context(|| format!("{name} cannot be read"))?;
+    let document = read_json(&bytes).with_context(|| format!("{name} holds no receipt"))?;
+    let receipt = receipt_in(document).with_context(|| format!("{name} holds no receipt"))?;
+    Ok((receipt, keys))
+}
+
+fn bounded(from: impl Read, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(most + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= most, "expected {most} bytes at most, found more");
+    Ok(bytes)
+}
+
+/// A key as it was named: itself, or the file that holds it.
+fn public_key(named: &str) -> Result<PublicKey> {
+    if let Ok(key) = named.parse() {
+        return Ok(key);
+    }
+    let bytes = File::open(named).map_err(Into::into).and_then(|file| bounded(file, KEY_MAX));
+    let bytes = bytes.with_context(|| format!("{named:?} is no public key, and as a file it cannot be read"))?;
+    let text = String::from_utf8(bytes).map_err(|_| anyhow!("expected a public key in {named:?}, found no text"))?;
+    text.parse().with_context(|| format!("{named:?} holds no public key"))
+}
+
+/// The receipt in what GET /files/{id} answers, in an event, or alone.
+fn receipt_in(document: Value) -> Result<Value> {
+    let Value::Object(mut members) = document else { bail!("expected an object of JSON, found something else") };
+    if let Some(event) = members.get("event").cloned() {
+        let within = members.get_mut("detail").and_then(|detail| detail.get_mut("receipt"));
+        return within.map(Value::take).with_context(|| format!("expected the event delivered, found {event}"));
+    }
+    match members.remove("receipt") {
+        Some(Value::Null) => {
+            let state = members.get("state").and_then(Value::as_str).unwrap_or("in no state");
+            bail!("expected a file that is delivered, found one that is {state}")
+        }
+        Some(receipt) => Ok(receipt),
+        None => Ok(Value::Object(members)),
+    }
+}
+
+fn print(checks: &[Check]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for Check { what, verdict, said } in checks {
+        let verdict = match verdict {
+            Verdict::Holds => "holds",
+            Verdict::Fails => "FAILS",
+            Verdict::Open => "open",
+        };
+        writeln!(out, "{verdict:5}  {what:9}  {}", one_line(said, SAID))?;
+    }
+    writeln!(
+        out,
+        "{}",
+        match worst(checks) {
+            Verdict::Holds => "verified: all of the above holds",
+            Verdict::Fails => "NOT verified: something is not as it must be",
+            Verdict::Open => "not verified: nothing is wrong, but no key that you named vouches for it (--key)",
+        }
+    )
+}
