@@ -27,7 +27,9 @@ impl Web {
         let folder = Folder::mount(mib)?;
         let own = tempfile::Builder::new().prefix("waybill-place-").tempdir().unwrap();
         let user = Some((USER.to_owned(), PASSWORD.to_owned()));
-        let options = NginxOptions { user, ..NginxOptions::new(own.path().join("nginx"), folder.path()) };
+        // On the disk that can be full: where nginx must copy a body to its place, it leaves half a copy on a full disk.
+        let directives = format!("client_body_temp_path {:?};", folder.path().join(".bodies"));
+        let options = NginxOptions { user, directives, ..NginxOptions::new(own.path().join("nginx"), folder.path()) };
         let server = Nginx::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         let web = Self { kind, server, folder, own };
         web.log_in(PASSWORD);
