@@ -135,6 +135,14 @@ async fn a_server_that_falls_silent_while_nothing_is_sent_is_noticed() {
     let feed = async {
         to.send(bytes(100)[..50].to_vec().into()).await.unwrap();
         until_aside(&inbox, true).await;
+        // What was sent is written, so no answer is waited for.
+        let aside = inbox.path(".waybill").join(inbox.asides().first().unwrap());
+        within(async {
+            while std::fs::metadata(&aside).unwrap().len() < 50 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
         line.break_after(1);
         // Nobody sends the rest before the session has ended.
         to.closed().await;

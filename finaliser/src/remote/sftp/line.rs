@@ -63,3 +63,32 @@ impl AsyncWrite for Line {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn neither_a_peer_that_takes_nothing_nor_an_ended_line_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (stream, peer) = tokio::join!(connecting, listener.accept());
+        let end = CancellationToken::new();
+        let mut line = Line::new(stream.unwrap(), Duration::from_millis(50), &end);
+        // More than the buffers of both ends hold.
+        let taken = tokio::time::timeout(Duration::from_secs(60), line.write_all(&vec![0; 256 << 20])).await;
+        assert_eq!(taken.expect("it waits for ever").unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let ending = async {
+            tokio::task::yield_now().await;
+            end.cancel();
+        };
+        let reading = tokio::time::timeout(Duration::from_secs(60), line.read_u8());
+        let (read, ()) = tokio::join!(reading, ending);
+        assert_eq!(read.expect("it waits for ever").unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(line.write_u8(0).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        drop(peer);
+    }
+}
