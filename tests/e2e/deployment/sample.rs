@@ -225,7 +225,7 @@ fn an_unknown_key_is_an_error() {
     ] {
         let sample = text(SAMPLE);
         assert!(sample.contains(right), "{right}");
-        let changed = written(&sample.replace(right, wrong));
+        let changed = written(&sample.replacen(right, wrong, 1));
         let refused = load(Some(changed.path()), &[]).expect_err(wrong).to_string();
         assert!(refused.contains("unknown field"), "{wrong}: {refused}");
     }
