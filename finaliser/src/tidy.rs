@@ -3,7 +3,7 @@
 use runtime::{Service, retry};
 
 use crate::Finaliser;
-use crate::remote::{KeptUpload, Leftover, Remote, RemoteError};
+use crate::remote::{AsideName, KeptUpload, Remote, RemoteError};
 
 /// Leftovers of a remote, of each kind, looked at between two pauses at most.
 const AT_MOST: u16 = 256;
@@ -58,7 +58,7 @@ async fn abort_left(service: &Service, name: &str, remote: &dyn Remote) -> Resul
 
 /// Whether nobody writes it any more: a later claim has the file, or it has ended. The record is read after the leftover was
 /// seen, so a claim that began since is not met. A file that is not known here belongs to another system on the same remote.
-async fn is_dead(service: &Service, leftover: Leftover) -> bool {
+async fn is_dead(service: &Service, leftover: AsideName) -> bool {
     match service.ledger.file(leftover.file_id).await {
         Ok(Some(record)) => record.state.is_terminal() || record.epoch > leftover.epoch,
         Ok(None) | Err(_) => false,

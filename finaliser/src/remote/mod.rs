@@ -1,5 +1,6 @@
 //! Where files go. Each kind of remote is one file here and one line in [`open`].
 
+mod aside_name;
 mod body;
 mod directory;
 mod http;
@@ -17,6 +18,7 @@ use futures_util::future::BoxFuture;
 use ledger::LedgerError;
 use runtime::settings::RemoteSettings;
 
+pub use aside_name::{AsideName, NoAsideName};
 pub use body::{Body, BodyStopped};
 pub use http::Target;
 pub use upload_log::UploadLog;
@@ -38,12 +40,12 @@ pub trait Remote: Send + Sync + fmt::Debug {
     }
 
     /// What was written there aside and neither placed nor removed, whoever wrote it. Nothing, where nothing is written aside.
-    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, RemoteError>> {
+    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<AsideName>, RemoteError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     /// Removes what was written aside. Harmless if it is gone.
-    fn discard(&self, leftover: Leftover) -> BoxFuture<'_, Result<(), RemoteError>> {
+    fn discard(&self, leftover: AsideName) -> BoxFuture<'_, Result<(), RemoteError>> {
         let _nothing_is_written_aside = leftover;
         Box::pin(std::future::ready(Ok(())))
     }
@@ -67,15 +69,6 @@ pub struct KeptUpload {
     pub id: String,
     /// The address of its file there, without secrets.
     pub address: String,
-}
-
-/// What a claim has written aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leftover {
-    /// The file.
-    pub file_id: FileId,
-    /// The claim.
-    pub epoch: Epoch,
 }
 
 /// Opens the remote that is configured.

@@ -26,6 +26,11 @@ async fn goes_red(failpoint: &str, faults: &[Fault], rule: Rule) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_dies_by_itself_is_found() {
+    goes_red("finaliser-after-claim", &[], Rule::Alive).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_that_are_never_hinted_are_found_stuck() {
     goes_red("break-hints", &[], Rule::Moving).await;
 }

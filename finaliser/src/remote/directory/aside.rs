@@ -1,86 +1,45 @@
-use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::str::FromStr;
 
-use contract::{Epoch, FileId, ObjectName, ObjectPath};
+use contract::{ObjectName, ObjectPath};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::folder::{ASIDE, Folder};
-use super::{Body, Leftover, Parcel, RemoteError};
+use super::folder::Folder;
+use super::{Body, RemoteError};
+use crate::remote::aside_name::{ASIDE, AsideName};
 
 /// Written bytes are synced this often, so that the last sync of a large file has a bounded amount to do.
 const SYNC_BYTES: u64 = 256 * 1024 * 1024;
 
-/// The name of what is written aside: `FILE_ID.EPOCH`. No claim uses the name of another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AsideName {
-    file_id: FileId,
-    epoch: Epoch,
-}
-
-impl AsideName {
-    pub(super) const fn of(parcel: &Parcel) -> Self {
-        Self { file_id: parcel.file_id, epoch: parcel.epoch }
-    }
-
-    /// Removes what older claims of the same file left. Best effort: the next claim tries again.
-    pub(super) fn remove_older(self, folder: &Folder) {
-        if let Ok(asides) = folder.asides(false) {
-            self.remove_older_in(&asides);
+impl Folder {
+    /// What lies aside, whoever wrote it.
+    pub(super) fn leftovers(&self) -> Result<Vec<AsideName>, RemoteError> {
+        if !self.has_asides() {
+            return Ok(Vec::new());
         }
+        let list = |error| self.fault(ASIDE, "list", error);
+        let names = Dir::read_from(self.asides(false)?).map_err(list)?.flatten();
+        Ok(names.filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok()).collect())
     }
 
-    fn remove_older_in(self, asides: &OwnedFd) {
-        for found in Self::all_in(asides).unwrap_or_default() {
-            if found.file_id == self.file_id && found.epoch < self.epoch {
-                let _ = rustix::fs::unlinkat(asides, found.to_string(), AtFlags::empty());
+    /// Removes what older claims of the same file left, and earlier tries of the same claim. Best effort: the next one tries again.
+    pub(super) fn remove_older(&self, next: AsideName) {
+        for found in self.leftovers().unwrap_or_default() {
+            if found.is_older_than(next) {
+                let _left_for_the_next = self.discard(found);
             }
         }
     }
 
-    fn all_in(asides: &OwnedFd) -> Result<Vec<Self>, Errno> {
-        let names = Dir::read_from(asides)?.flatten();
-        Ok(names.filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok()).collect())
-    }
-}
-
-impl Folder {
-    /// What lies aside, whoever wrote it.
-    pub(super) fn leftovers(&self) -> Result<Vec<Leftover>, RemoteError> {
-        if !self.has_asides() {
-            return Ok(Vec::new());
-        }
-        let names = AsideName::all_in(&self.asides(false)?).map_err(|error| self.fault(ASIDE, "list", error))?;
-        Ok(names.into_iter().map(|AsideName { file_id, epoch }| Leftover { file_id, epoch }).collect())
-    }
-
     /// Removes what lies aside under this name.
-    pub(super) fn discard(&self, Leftover { file_id, epoch }: Leftover) -> Result<(), RemoteError> {
-        let name = AsideName { file_id, epoch }.to_string();
+    pub(super) fn discard(&self, name: AsideName) -> Result<(), RemoteError> {
+        let name = name.to_string();
         match rustix::fs::unlinkat(self.asides(false)?, name.as_str(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.fault(&name, "remove aside", error)),
         }
-    }
-}
-
-impl fmt::Display for AsideName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.file_id, self.epoch)
-    }
-}
-
-impl FromStr for AsideName {
-    type Err = ();
-
-    /// Takes only what [`AsideName`] writes: nothing else in that folder is ours to remove.
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (file_id, epoch) = text.split_once('.').ok_or(())?;
-        let name = Self { file_id: file_id.parse().map_err(|_| ())?, epoch: epoch.parse().map_err(|_| ())? };
-        if name.to_string() == text { Ok(name) } else { Err(()) }
     }
 }
 
@@ -97,7 +56,7 @@ impl Aside {
     /// Writes the whole body and makes it durable. Blocks for as long as the body takes to come.
     pub(super) fn write(folder: Folder, name: AsideName, mut body: Body) -> Result<Self, RemoteError> {
         let asides = folder.asides(true)?;
-        name.remove_older_in(&asides);
+        folder.remove_older(name);
         let name = name.to_string();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&asides, name.as_str(), flags, Mode::from_raw_mode(0o666));
@@ -177,7 +136,7 @@ mod tests {
         let (to, pieces) = mpsc::channel(1);
         to.try_send(content.into()).unwrap();
         drop(to);
-        let name = AsideName { file_id: FileId::generate(), epoch: Epoch(1) };
+        let name = format!("{}.1.0", contract::FileId::generate()).parse().unwrap();
         Aside::write(Folder::open(root).unwrap(), name, Body::new(content.len() as u64, pieces)).unwrap()
     }
 

@@ -9,9 +9,7 @@ use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::RemoteError;
-
-/// The folder in the folder that holds what is being written.
-pub(super) const ASIDE: &str = ".waybill";
+use crate::remote::aside_name::ASIDE;
 
 /// How much of a file is read at once to hash it.
 const READ_BYTES: usize = 1024 * 1024;

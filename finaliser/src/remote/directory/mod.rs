@@ -10,9 +10,10 @@ use futures_util::future::BoxFuture;
 use runtime::settings::DirectoryRemote as Settings;
 use tokio_util::sync::CancellationToken;
 
-use super::{Body, Evidence, Leftover, Look, Onto, Parcel, Remote, RemoteError};
-use aside::{Aside, AsideName};
-use folder::{ASIDE, Folder};
+use super::aside_name::{AsideName, plain_name};
+use super::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
+use aside::Aside;
+use folder::Folder;
 
 /// A folder. What is being written lies in `.waybill/` in it, where it has a name of its own; the whole is renamed.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ impl DirectoryRemote {
                 }
             };
             folder.make_durable(&found)?;
-            name.remove_older(&root);
+            root.remove_older(name);
             Ok(Look::Equal(evidence(0)))
         })
         .await
@@ -94,12 +95,12 @@ impl Remote for DirectoryRemote {
         Box::pin(self.write(parcel, body))
     }
 
-    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, RemoteError>> {
+    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<AsideName>, RemoteError>> {
         let path = self.path.clone();
         Box::pin(blocking(move || Folder::open(&path)?.leftovers()))
     }
 
-    fn discard(&self, leftover: Leftover) -> BoxFuture<'_, Result<(), RemoteError>> {
+    fn discard(&self, leftover: AsideName) -> BoxFuture<'_, Result<(), RemoteError>> {
         let path = self.path.clone();
         Box::pin(blocking(move || Folder::open(&path)?.discard(leftover)))
     }
@@ -107,15 +108,6 @@ impl Remote for DirectoryRemote {
 
 const fn evidence(sent: u64) -> Evidence {
     Evidence::new("fsync", sent)
-}
-
-fn plain_name(object: &ObjectPath) -> Result<(), RemoteError> {
-    if object.segments().next().is_some_and(|outermost| outermost.as_str() == ASIDE) {
-        return Err(RemoteError::Refused(format!(
-            "expected another name than {ASIDE:?}, which holds what is being written"
-        )));
-    }
-    Ok(())
 }
 
 /// Runs file I/O where it may block. A result that nobody waits for any more is dropped there.

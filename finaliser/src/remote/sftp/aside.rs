@@ -1,8 +1,7 @@
-use super::aside_name::AsideName;
 use super::folder::Folder;
 use super::packet::{Attributes, Request, WRITE_NEW};
 use super::session::Fault;
-use super::{Body, Onto, Parcel, RemoteError};
+use super::{AsideName, Body, Onto, Parcel, RemoteError};
 
 /// Writes the body aside and gives it the parcel's name. Returns what is proved.
 ///
@@ -15,8 +14,9 @@ pub(super) async fn deliver(folder: &mut Folder, parcel: &Parcel, body: Body) ->
         judge(&target, found, &parcel.onto)?;
     }
     folder.make_asides().await?;
-    folder.remove_older(parcel).await;
-    let aside = folder.aside(AsideName::of(parcel));
+    let name = AsideName::of(parcel);
+    folder.remove_older(name).await;
+    let aside = folder.aside(name);
     let made = folder.session.open(Request::open(&aside, WRITE_NEW)).await;
     let handle = made.map_err(|fault| fault.of("make aside", &aside))?;
     let delivered = match write(folder, &aside, &handle, body).await {

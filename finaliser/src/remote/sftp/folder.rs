@@ -1,14 +1,11 @@
 use contract::{ObjectName, ObjectPath};
 use runtime::settings::SftpRemote as Settings;
 
-use super::aside_name::AsideName;
 use super::host_key::HostKeys;
 use super::packet::{Attributes, READ, Request};
 use super::session::{Fault, Session};
-use super::{Digest, Parcel, RemoteError};
-
-/// The folder in the folder that holds what is being written.
-pub(super) const ASIDE: &str = ".waybill";
+use super::{Digest, RemoteError};
+use crate::remote::aside_name::{ASIDE, AsideName};
 
 /// Permissions of a folder before the server's own mask, and of the one that holds what is being written.
 const FOLDER_MODE: u32 = 0o777;
@@ -36,7 +33,7 @@ impl Folder {
 
     /// The path of what is written aside, at the server.
     pub(super) fn aside(&self, name: AsideName) -> String {
-        format!("{}/{ASIDE}/{name}", self.root)
+        format!("{}/{}", self.root, name.path())
     }
 
     /// What is at a path; a link is not followed.
@@ -94,9 +91,9 @@ impl Folder {
     }
 
     /// Removes what older claims of the same file, and earlier tries of the same claim, left. Best effort: the next one tries again.
-    pub(super) async fn remove_older(&mut self, parcel: &Parcel) {
+    pub(super) async fn remove_older(&mut self, next: AsideName) {
         for name in self.asides().await.unwrap_or_default() {
-            if name.is_older_than(parcel) {
+            if name.is_older_than(next) {
                 let _left_for_the_next = self.remove(&self.aside(name)).await;
             }
         }

@@ -1,7 +1,6 @@
 //! A server that is reached by SSH, and takes files by SFTP.
 
 mod aside;
-mod aside_name;
 mod folder;
 mod host_key;
 mod line;
@@ -18,9 +17,10 @@ use futures_util::future::BoxFuture;
 use percent_encoding::utf8_percent_encode;
 use runtime::settings::{SftpCredentials, SftpRemote as Settings};
 
+use super::aside_name::{AsideName, plain_name};
 use super::wire::{SEGMENT, encoded};
-use super::{Body, Evidence, Leftover, Look, Onto, Parcel, Remote, RemoteError};
-use folder::{ASIDE, Folder};
+use super::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
+use folder::Folder;
 use host_key::HostKeys;
 
 /// What lies aside is looked for this often: each look is a login, and what a file left goes with its next try anyway.
@@ -82,7 +82,7 @@ impl SftpRemote {
         }
         match folder.read_back(&path, parcel.size).await? {
             Some(found) if found == parcel.sha256 => {
-                folder.remove_older(parcel).await;
+                folder.remove_older(AsideName::of(parcel)).await;
                 Ok(Look::Equal(Evidence::new("read-back", 0)))
             }
             Some(found) => Ok(Look::Other(format!("{} bytes with the SHA-256 {found}", parcel.size).into())),
@@ -90,7 +90,7 @@ impl SftpRemote {
         }
     }
 
-    async fn left(&self) -> Result<Vec<Leftover>, RemoteError> {
+    async fn left(&self) -> Result<Vec<AsideName>, RemoteError> {
         {
             let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
             if looked_at.is_some_and(|at| at.elapsed() < LEFTOVERS_EVERY) {
@@ -98,25 +98,13 @@ impl SftpRemote {
             }
             *looked_at = Some(Instant::now());
         }
-        let mut left = Vec::new();
-        for leftover in self.folder().await?.asides().await?.into_iter().map(|name| name.leftover()) {
-            // Several tries of one claim are one leftover.
-            if !left.contains(&leftover) {
-                left.push(leftover);
-            }
-        }
-        Ok(left)
+        self.folder().await?.asides().await
     }
 
-    async fn remove(&self, leftover: Leftover) -> Result<(), RemoteError> {
+    async fn remove(&self, leftover: AsideName) -> Result<(), RemoteError> {
         let mut folder = self.folder().await?;
-        for name in folder.asides().await? {
-            if name.leftover() == leftover {
-                let path = folder.aside(name);
-                folder.remove(&path).await?;
-            }
-        }
-        Ok(())
+        let path = folder.aside(leftover);
+        folder.remove(&path).await
     }
 }
 
@@ -139,20 +127,11 @@ impl Remote for SftpRemote {
         Box::pin(self.write(parcel, body))
     }
 
-    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, RemoteError>> {
+    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<AsideName>, RemoteError>> {
         Box::pin(self.left())
     }
 
-    fn discard(&self, leftover: Leftover) -> BoxFuture<'_, Result<(), RemoteError>> {
+    fn discard(&self, leftover: AsideName) -> BoxFuture<'_, Result<(), RemoteError>> {
         Box::pin(self.remove(leftover))
     }
-}
-
-fn plain_name(object: &ObjectPath) -> Result<(), RemoteError> {
-    if object.segments().next().is_some_and(|outermost| outermost.as_str() == ASIDE) {
-        return Err(RemoteError::Refused(format!(
-            "expected another name than {ASIDE:?}, which holds what is being written"
-        )));
-    }
-    Ok(())
 }

@@ -5,9 +5,9 @@ use hyper::body::Bytes;
 use hyper::http::response;
 use hyper::{StatusCode, Uri, header};
 
-use super::aside::{ASIDE, AsideName};
 use super::multistatus::{self, Member, PROPFIND};
 use crate::remote::RemoteError;
+use crate::remote::aside_name::{ASIDE, AsideName};
 use crate::remote::http::Server;
 use crate::remote::wire::{answer, encoded_segments, later};
 

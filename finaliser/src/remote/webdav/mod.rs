@@ -1,10 +1,7 @@
 //! A collection of a server that speaks WebDAV (RFC 4918).
 
-mod aside;
 mod collections;
 mod multistatus;
-
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use contract::ObjectPath;
 use futures_util::future::BoxFuture;
@@ -12,18 +9,16 @@ use hyper::body::Bytes;
 use hyper::{StatusCode, header};
 use runtime::settings::WebdavRemote as Settings;
 
+use super::aside_name::{AsideName, plain_name};
 use super::http::Server;
 use super::wire::{Uploaded, answer, encoded, evidence, later};
-use super::{Body, Evidence, Leftover, Look, Onto, Parcel, Remote, RemoteError};
-use aside::{AsideName, plain_name};
+use super::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
 use collections::Kind;
 
 /// A collection. What is being written lies in `.waybill/` in it, where it has a name of its own; the whole is moved.
 #[derive(Debug)]
 pub(super) struct WebdavRemote {
     server: Server,
-    /// How many files were written aside: every one has another number.
-    tried: AtomicU64,
 }
 
 /// What a file that was written aside and not moved is then.
@@ -37,13 +32,13 @@ enum NotPlaced {
 impl WebdavRemote {
     /// Checks the address and reads the certificates; connects to nothing.
     pub(super) fn open(settings: &Settings) -> Result<Self, RemoteError> {
-        Ok(Self { server: Server::open(&settings.server)?, tried: AtomicU64::new(0) })
+        Ok(Self { server: Server::open(&settings.server)? })
     }
 
     async fn write(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
         plain_name(&parcel.object)?;
         collections::make_aside(&self.server).await?;
-        let name = AsideName::of(parcel, self.tried.fetch_add(1, Ordering::Relaxed));
+        let name = AsideName::of(parcel);
         if let Err(error) = self.put_aside(name, parcel, body).await {
             self.clean_up(name).await;
             return Err(error);
@@ -195,23 +190,6 @@ impl WebdavRemote {
             _ => Err(answer::refusal(&what, &head, &connection.text(&head, content).await)),
         }
     }
-
-    async fn left(&self) -> Result<Vec<Leftover>, RemoteError> {
-        let mut left: Vec<_> = collections::asides(&self.server).await?.into_iter().map(AsideName::leftover).collect();
-        // A claim may have tried more than once.
-        left.sort_by_key(|leftover| (leftover.file_id, leftover.epoch));
-        left.dedup();
-        Ok(left)
-    }
-
-    async fn remove_all(&self, leftover: Leftover) -> Result<(), RemoteError> {
-        for name in collections::asides(&self.server).await? {
-            if name.leftover() == leftover {
-                self.remove(name).await?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Remote for WebdavRemote {
@@ -227,11 +205,11 @@ impl Remote for WebdavRemote {
         Box::pin(self.write(parcel, body))
     }
 
-    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<Leftover>, RemoteError>> {
-        Box::pin(self.left())
+    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<AsideName>, RemoteError>> {
+        Box::pin(collections::asides(&self.server))
     }
 
-    fn discard(&self, leftover: Leftover) -> BoxFuture<'_, Result<(), RemoteError>> {
-        Box::pin(self.remove_all(leftover))
+    fn discard(&self, leftover: AsideName) -> BoxFuture<'_, Result<(), RemoteError>> {
+        Box::pin(self.remove(leftover))
     }
 }
