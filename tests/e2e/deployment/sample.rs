@@ -221,7 +221,7 @@ fn an_unknown_key_is_an_error() {
     for (right, wrong) in [
         ("lease_ms = ", "leese_ms = "),
         ("[chunker]", "[chunkre]"),
-        ("path = ", "folder = \"/\"\npath = "),
+        ("\npath = ", "\nfolder = \"/\"\npath = "),
         ("default_remote = ", "remote = "),
     ] {
         let sample = text(SAMPLE);
