@@ -35,8 +35,9 @@ const SECTIONS: [&str; 5] =
     ["remotes.archive", "remotes.delivered", "remotes.bucket", "remotes.share", "remotes.inbox"];
 
 /// Defaults of remotes that are shown in a comment.
-const SHOWN: [&str; 9] = [
+const SHOWN: [&str; 10] = [
     "http_version",
+    "redirects",
     "idle_timeout_ms",
     "bucket_in_host",
     "region",
@@ -220,7 +221,7 @@ fn an_unknown_key_is_an_error() {
     for (right, wrong) in [
         ("lease_ms = ", "leese_ms = "),
         ("[chunker]", "[chunkre]"),
-        ("path = ", "folder = \"/\"\npath = "),
+        ("\npath = ", "\nfolder = \"/\"\npath = "),
         ("default_remote = ", "remote = "),
     ] {
         let sample = text(SAMPLE);
