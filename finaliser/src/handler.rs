@@ -103,7 +103,7 @@ fn accepted<'a>(
         let problem = Problem::new("too-many-attempts", "Every attempt broke off", detail);
         return Err(NotBegun::GivenUp(problem.into()));
     }
-    let content = Content::of(&service.ledger, file, service.settings.finaliser.prefetch);
+    let content = Content::of(&service.ledger, file, service.settings.finaliser.prefetch, &finaliser.wide);
     let (Some(expectation), Some(content)) = (file.expectation.clone(), content) else {
         let detail = format!("the record of {} has no expectation or no stored content", file.id);
         let problem = Problem::new("record-incomplete", "The record is incomplete", detail);

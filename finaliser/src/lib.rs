@@ -19,6 +19,7 @@ use contract::{SigningKey, Step};
 use runtime::Service;
 use runtime::consume::consume;
 use runtime::service::StartError;
+use tokio::sync::Semaphore;
 
 use crate::places::Places;
 use crate::remote::Remote;
@@ -29,6 +30,8 @@ pub(crate) struct Finaliser {
     pub(crate) service: Service,
     pub(crate) remotes: BTreeMap<String, Box<dyn Remote>>,
     pub(crate) places: Places,
+    /// Places for large files that are read ahead further.
+    pub(crate) wide: Arc<Semaphore>,
     /// What receipts are signed with, if anything.
     pub(crate) signing_key: Option<SigningKey>,
 }
@@ -47,7 +50,8 @@ pub async fn run(service: Service, concurrency: Option<usize>) -> Result<(), Sta
         None => tracing::info!("receipts are not signed: no receipts.signing_key is set"),
     }
     service.register().await?;
-    let finaliser = Arc::new(Finaliser { service: service.clone(), remotes, places, signing_key });
+    let wide = Arc::new(Semaphore::new(prove::WIDE));
+    let finaliser = Arc::new(Finaliser { service: service.clone(), remotes, places, wide, signing_key });
     service.life.spawn("tidying", tidy::run(finaliser.clone()));
     let concurrency = concurrency.unwrap_or(service.settings.finaliser.concurrency);
     let handle = move |job| handler::handle(finaliser.clone(), job);

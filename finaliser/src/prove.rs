@@ -1,12 +1,14 @@
 //! Reads the chunks of a stored file in order, hashes the whole, and lets the last bytes go only when it is right.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use contract::{ChunkNumber, Digest, Generation, Hasher, Proven};
 use futures_util::{StreamExt, stream};
 use ledger::{FileRecord, Layout, Ledger, LedgerError, StoredChunk};
 use runtime::hold::{Fence, LeaseLost};
 use runtime::sabotage;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Bytes of a file that are read ahead of the remote at most, whatever `finaliser.prefetch` says.
 const AHEAD_BYTES: u32 = 16 * 1024 * 1024;
@@ -16,6 +18,10 @@ const READS: usize = 2;
 
 /// Ranges of a file in memory: those on their way from MongoDB, one that is hashed, one on its way to the remote.
 const RANGES: u32 = 4;
+
+/// Large files that may be read ahead by twice `finaliser.prefetch` at the same time. One that has the finaliser to itself gets
+/// through faster by longer ranges; of many the memory would be too much, and none would be faster.
+pub(crate) const WIDE: usize = 2;
 
 /// Why a file was not proved.
 #[derive(Debug, thiserror::Error)]
@@ -46,15 +52,26 @@ pub(crate) struct Content {
     proven: Proven,
     /// Chunks that one query reads.
     range: u32,
+    /// Kept as long as ranges are twice as long.
+    _wide: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Content {
-    /// The content of a record; `None` if it is not stored.
-    pub(crate) fn of(ledger: &Ledger, record: &FileRecord, prefetch: u32) -> Option<Self> {
+    /// The content of a record; `None` if it is not stored. `wide` has [`WIDE`] places.
+    pub(crate) fn of(ledger: &Ledger, record: &FileRecord, prefetch: u32, wide: &Arc<Semaphore>) -> Option<Self> {
         let proven = record.proven()?;
-        let most = prefetch.min(AHEAD_BYTES / proven.split.chunk_size().max(1));
-        let range = (most / RANGES).max(1);
-        Some(Self { ledger: ledger.clone(), record: record.clone(), layout: record.layout?, proven, range })
+        let most = AHEAD_BYTES / proven.split.chunk_size().max(1);
+        let range = |prefetch: u32| (prefetch.min(most) / RANGES).max(1);
+        let is_small = proven.split.count() <= range(prefetch) * RANGES;
+        let wide = if is_small { None } else { wide.clone().try_acquire_owned().ok() };
+        Some(Self {
+            ledger: ledger.clone(),
+            record: record.clone(),
+            layout: record.layout?,
+            proven,
+            range: range(if wide.is_some() { prefetch * 2 } else { prefetch }),
+            _wide: wide.map(Arc::new),
+        })
     }
 
     pub(crate) const fn proven(&self) -> &Proven {
