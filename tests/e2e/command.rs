@@ -322,3 +322,28 @@ async fn up_refuses_what_it_cannot_run() {
     refused(&waybill(&["up", "--json", "--listen", &address], Some(&data), ""), &address);
     assert_eq!(data.servers(), [0; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demonstration_delivers_to_every_kind() {
+    let folder = DataDir::new();
+    let source = folder.0.path().join("small.bin");
+    write_source(&source, 200_000, 1);
+    for kind in ["http", "s3", "webdav", "sftp"] {
+        let mut command = Command::new(binary("waybill"));
+        command.arg("demo").arg(&source).args(["--to", kind]).env("TMPDIR", folder.0.path()).stdout(Stdio::piped());
+        let mut process = Process::start("demo", command, folder.0.path());
+        let mut stdout = process.stdout();
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).map(|_| text)
+        });
+        let (status, said) = (process.wait(), process.log());
+        assert_eq!(status.code(), Some(0), "{kind}: {said}");
+        assert!(said.contains("identical, byte by byte"), "{kind}: {said}");
+        let receipt: contract::Receipt = serde_json::from_str(&reading.await.unwrap().unwrap()).unwrap();
+        assert_eq!(receipt.remote.kind, kind);
+    }
+    let output = waybill(&["demo", "--to", "nowhere"], None, "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("webdav, sftp"));
+}

@@ -106,7 +106,8 @@ impl There {
     pub(super) async fn stop(self) -> Result<()> {
         match self {
             Self::Folder => {}
-            Self::Seaweed(_, seaweed, _) => drop(seaweed.stop().await?),
+            // In good order it takes 10 s and more, for data that nobody wants.
+            Self::Seaweed(_, seaweed, _) => drop(seaweed.kill().await?),
             Self::Sshd(sshd, _) => drop(sshd.stop().await?),
         }
         Ok(())
