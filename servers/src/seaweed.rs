@@ -29,8 +29,17 @@ const TRIES: u32 = 5;
 pub struct SeaweedOptions {
     /// Where everything of this server is kept; made if need be.
     pub data_dir: PathBuf,
+    /// The size of a volume in MiB. It fills its disk with as many as fit, and a bucket begins with seven.
+    pub volume_mib: u32,
     /// Kill the server when this process dies, even by SIGKILL.
     pub die_with_parent: bool,
+}
+
+impl SeaweedOptions {
+    /// A server that ends with this process.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into(), volume_mib: 1024, die_with_parent: true }
+    }
 }
 
 /// A running SeaweedFS with one bucket. Dropping it kills the server.
@@ -113,7 +122,8 @@ fn launch(home: &Arc<Home>, located: &Located, options: &SeaweedOptions) -> Resu
     // Nothing is reported to anybody, and nothing listens but on loopback.
     command.args(["-logtostderr", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]);
     command.args(["-s3", "-webdav", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
-    command.args(["-master.volumeSizeLimitMB=1024", "-volume.max=0", "-volume.minFreeSpacePercent=0"]);
+    command.arg(format!("-master.volumeSizeLimitMB={}", options.volume_mib));
+    command.args(["-volume.max=0", "-volume.minFreeSpacePercent=0"]);
     let keys = [
         "master.port",
         "master.port.grpc",

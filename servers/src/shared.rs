@@ -112,8 +112,7 @@ pub async fn shared_seaweed() -> Result<&'static Seaweed, &'static Error> {
     static SHARED: OnceLock<Result<(Seaweed, Folder), Error>> = OnceLock::new();
     let start = || {
         let folder = Folder::make(&base()?)?;
-        let options = SeaweedOptions { data_dir: folder.path.join("seaweed"), die_with_parent: true };
-        Ok((Seaweed::start_blocking(options)?, folder))
+        Ok((Seaweed::start_blocking(SeaweedOptions::new(folder.path.join("seaweed")))?, folder))
     };
     let shared = match SHARED.get() {
         Some(shared) => shared,

@@ -5,7 +5,7 @@ use servers::{Seaweed, SeaweedOptions};
 #[tokio::test]
 async fn it_starts_and_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let options = SeaweedOptions { data_dir: folder.path().join("seaweed"), die_with_parent: true };
+    let options = SeaweedOptions::new(folder.path().join("seaweed"));
     let seaweed = Seaweed::start(options.clone()).await.unwrap();
     assert!(seaweed.try_wait().is_none() && !seaweed.adopted());
     assert!(seaweed.s3_url().ends_with(&format!(":{}/", seaweed.port())));

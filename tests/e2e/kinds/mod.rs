@@ -191,7 +191,8 @@ async fn directory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s3() {
-    suite(&Bucket::new().await).await;
+    let Some(bucket) = Bucket::mount(512).await else { return };
+    suite(&bucket).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,28 +5,56 @@ use std::path::PathBuf;
 
 use contract::Digest;
 use harness::plain_http;
-use servers::Seaweed;
+use servers::{Seaweed, SeaweedOptions};
 use tempfile::TempDir;
 
+use super::folder::Folder;
 use super::place::{Place, Trouble};
+
+/// Small, so that a small disk has room for the seven that a bucket begins with.
+const VOLUME_MIB: u32 = 32;
 
 /// A folder of its own in the bucket. What it has is looked at by WebDAV.
 pub(crate) struct Bucket {
-    seaweed: &'static Seaweed,
+    server: Server,
     folder: String,
     credentials: TempDir,
 }
 
+/// The server of all tests, or one of its own on a disk that can be full.
+enum Server {
+    Shared(&'static Seaweed),
+    Own(Seaweed, Folder),
+}
+
 impl Bucket {
     pub(crate) async fn new() -> Self {
-        let seaweed = servers::shared_seaweed().await.unwrap_or_else(|error| panic!("{error}"));
+        Self::at(Server::Shared(servers::shared_seaweed().await.unwrap_or_else(|error| panic!("{error}"))))
+    }
+
+    /// On a disk of so many MiB.
+    pub(crate) async fn mount(mib: u32) -> Option<Self> {
+        let disk = Folder::mount(mib)?;
+        let options = SeaweedOptions { volume_mib: VOLUME_MIB, ..SeaweedOptions::new(disk.path().join("seaweed")) };
+        let seaweed = Seaweed::start(options).await.unwrap_or_else(|error| panic!("{error}"));
+        Some(Self::at(Server::Own(seaweed, disk)))
+    }
+
+    fn at(server: Server) -> Self {
         let bucket = Self {
-            seaweed,
+            server,
             folder: contract::FileId::generate().to_string(),
             credentials: tempfile::Builder::new().prefix("waybill-place-").tempdir().unwrap(),
         };
         bucket.log_in(Seaweed::ACCESS_KEY, Seaweed::SECRET_KEY);
         bucket
+    }
+
+    fn seaweed(&self) -> &Seaweed {
+        match &self.server {
+            Server::Shared(seaweed) => seaweed,
+            Server::Own(seaweed, _) => seaweed,
+        }
     }
 
     fn key_file(&self, name: &str) -> PathBuf {
@@ -47,13 +75,13 @@ impl Bucket {
     }
 
     fn webdav(&self) -> String {
-        self.seaweed.webdav_url().replace("http://", "").replace('/', "")
+        self.seaweed().webdav_url().replace("http://", "").replace('/', "")
     }
 }
 
 impl Place for Bucket {
     fn server(&self) -> Option<SocketAddr> {
-        self.seaweed.s3_url().trim_start_matches("http://").trim_end_matches('/').parse().ok()
+        self.seaweed().s3_url().trim_start_matches("http://").trim_end_matches('/').parse().ok()
     }
 
     fn section(&self, address: Option<SocketAddr>) -> String {
@@ -81,7 +109,10 @@ impl Place for Bucket {
 
     fn trouble(&self, trouble: Trouble, on: bool) -> Result<(), &'static str> {
         match (trouble, on) {
-            (Trouble::Full, _) => return Err("its disk is shared with other tests"),
+            (Trouble::Full, _) => match &self.server {
+                Server::Own(_, disk) => disk.fill(on),
+                Server::Shared(_) => return Err("its disk is that of all tests"),
+            },
             (Trouble::Closed, true) => self.log_in(Seaweed::READER_ACCESS_KEY, Seaweed::READER_SECRET_KEY),
             (Trouble::Expired, true) => self.log_in(Seaweed::ACCESS_KEY, "a secret of yesterday"),
             (_, false) => self.log_in(Seaweed::ACCESS_KEY, Seaweed::SECRET_KEY),

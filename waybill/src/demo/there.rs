@@ -48,8 +48,7 @@ impl There {
         Ok(match kind {
             Kind::Directory => Self::Folder,
             Kind::Http | Kind::S3 | Kind::Webdav => {
-                let options = SeaweedOptions { data_dir: directory.join("seaweedfs"), die_with_parent: true };
-                let seaweed = Seaweed::start(options).await?;
+                let seaweed = Seaweed::start(SeaweedOptions::new(directory.join("seaweedfs"))).await?;
                 let url = match kind {
                     Kind::S3 => format!("{}{}/", seaweed.s3_url(), Seaweed::BUCKET),
                     _ => bucket_by_webdav(&seaweed),
