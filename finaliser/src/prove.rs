@@ -96,7 +96,8 @@ impl Content {
     pub(crate) async fn read_small(&self, fence: &Fence) -> Result<Vec<Bytes>, ProofError> {
         let count = self.proven.split.count();
         let (pieces, mut proved) = mpsc::channel(count.max(1) as usize);
-        self.stream(fence, &pieces, true).await?;
+        // Whether it is cancelled is decided when the remote was asked: it may have it already.
+        self.stream(fence, &pieces, false).await?;
         drop(pieces);
         let mut all = Vec::with_capacity(count as usize);
         while let Some(piece) = proved.recv().await {

@@ -5,7 +5,7 @@ use runtime::{Service, retry};
 use crate::Finaliser;
 use crate::remote::{AsideName, KeptUpload, Remote, RemoteError};
 
-/// Leftovers of a remote, of each kind, looked at between two pauses at most.
+/// Leftovers of a remote, of each kind, removed between two pauses at most.
 const AT_MOST: u16 = 256;
 
 /// Tidies up, with pauses as long as a lease, until the process stops.
@@ -22,38 +22,59 @@ pub(crate) async fn run(finaliser: std::sync::Arc<Finaliser>) {
                 tidied = tidy(service, name, remote.as_ref()) => tidied,
                 () = service.life.stopping() => return,
             };
-            if let Err(error) = tidied {
-                tracing::debug!("what is left at the remote {name} was not removed; later again: {error}");
+            match tidied {
+                Ok(()) => {}
+                Err(error @ RemoteError::Refused(_)) => {
+                    tracing::warn!("what is left at the remote {name} was not all removed: {error}");
+                }
+                // It is down, and every delivery says so.
+                Err(error) => tracing::debug!("what is left at the remote {name} was not all removed: {error}"),
             }
         }
     }
 }
 
+/// Tidies as far as it can: what cannot be removed stops nothing else. Returns the first failure.
 async fn tidy(service: &Service, name: &str, remote: &dyn Remote) -> Result<(), RemoteError> {
-    abort_left(service, name, remote).await?;
-    for leftover in remote.leftovers().await?.into_iter().take(AT_MOST.into()) {
+    let mut tidied = abort_left(service, name, remote).await;
+    let mut removed = 0;
+    for leftover in remote.leftovers().await? {
+        if removed == AT_MOST {
+            break;
+        }
         if is_dead(service, leftover).await {
-            remote.discard(leftover).await?;
-            tracing::info!(file = %leftover.file_id, epoch = %leftover.epoch, "removed what a delivery had left");
+            let done = remote.discard(leftover).await;
+            if done.is_ok() {
+                tracing::info!(file = %leftover.file_id, epoch = %leftover.epoch, "removed what a delivery had left");
+            }
+            removed += 1;
+            tidied = tidied.and(done);
         }
     }
-    for upload in remote.old_uploads().await?.into_iter().take(AT_MOST.into()) {
-        if !service.ledger.has_upload(name, &upload.id).await? {
-            remote.abort(&upload).await?;
-            tracing::info!(address = upload.address, "aborted an upload that no file has");
+    for upload in remote.old_uploads().await? {
+        if !service.ledger.has_upload(&upload.id).await? {
+            let done = remote.abort(&upload).await;
+            if done.is_ok() {
+                tracing::info!(address = upload.address, "aborted an upload that no file has");
+            }
+            tidied = tidied.and(done);
         }
     }
-    Ok(())
+    tidied
 }
 
 /// Aborts the uploads of files that have ended. Aborted first, then forgotten: dying between the two only repeats the first.
 async fn abort_left(service: &Service, name: &str, remote: &dyn Remote) -> Result<(), RemoteError> {
+    let mut aborted = Ok(());
     for left in service.ledger.left_uploads(name, AT_MOST).await? {
-        remote.abort(&KeptUpload { id: left.id.clone(), address: left.address.clone() }).await?;
-        service.ledger.forget_left_upload(&left).await?;
-        tracing::info!(file = %left.file, "aborted the upload of a file that has ended");
+        let done = remote.abort(&KeptUpload { id: left.id.clone(), address: left.address.clone() }).await;
+        if done.is_ok() {
+            service.ledger.forget_left_upload(&left).await?;
+            tracing::info!(file = %left.file, address = left.address, "aborted the upload of a file that has ended");
+        }
+        aborted = aborted.and(done);
     }
-    Ok(())
+    aborted
 }
 
 /// Whether nobody writes it any more: a later claim has the file, or it has ended. The record is read after the leftover was

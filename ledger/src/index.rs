@@ -44,14 +44,15 @@ impl Ledger {
         let unique = || IndexOptions::builder().unique(true);
         let only_with_key = doc! { "idempotency.key": { "$exists": true } };
         let under_way = doc! { "delivery.upload.id": { "$exists": true } };
-        let with_upload = IndexOptions::builder().partial_filter_expression(under_way).build();
+        let with_upload = || IndexOptions::builder().partial_filter_expression(under_way.clone()).build();
         let files = [
             index(doc! { "due_at": 1 }, sparse()),
             index(doc! { "outbox_at": 1 }, sparse()),
             index(doc! { "state": 1, "_id": -1 }, IndexOptions::default()),
             index(doc! { "remote": 1, "_id": -1 }, sparse()),
             index(doc! { "user": 1, "idempotency.key": 1 }, unique().partial_filter_expression(only_with_key).build()),
-            index(doc! { "expectation.remote": 1, "delivery.upload.id": 1 }, with_upload),
+            index(doc! { "expectation.remote": 1, "delivery.upload.id": 1 }, with_upload()),
+            index(doc! { "delivery.upload.id": 1 }, with_upload()),
         ];
         self.ensure_indexes("files", files.into()).await?;
         let proof = IndexOptions::builder().name(PROOF_INDEX.to_owned()).build();

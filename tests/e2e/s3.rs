@@ -101,8 +101,11 @@ async fn an_upload_that_could_not_be_aborted_is_aborted_later() {
 
     bucket.trouble(Trouble::Expired, false).unwrap();
     until("the upload is aborted", async || parts(&system, "large").await.is_none().then_some(())).await;
-    let log = system.process("finaliser-0").log();
-    assert!(log.contains("aborted the upload of a file that has ended"), "{log}");
+    until("it is told", async || {
+        let log = system.process("finaliser-0").log();
+        log.contains("aborted the upload of a file that has ended").then_some(())
+    })
+    .await;
     // All of it is sent again.
     waybill(&system, &["files", "requeue", &file]).await.expect(0);
     let receipt = &system.api.until_state(&file, "delivered").await["receipt"];

@@ -1,4 +1,4 @@
-//! Where files go. Each kind of remote is one file here and one line in [`open`].
+//! Where files go. Each kind of remote is one folder here and one line in [`open`].
 
 mod aside_name;
 mod body;
@@ -86,7 +86,7 @@ pub fn open(settings: &RemoteSettings) -> Result<Box<dyn Remote>, RemoteError> {
 pub struct Parcel {
     /// The file.
     pub file_id: FileId,
-    /// The claim that delivers it. Together with the id it names what is written aside: no name is ever used twice.
+    /// The claim that delivers it. With the id and the number of the try it names what is written aside: no name is ever used twice.
     pub epoch: Epoch,
     /// Its name there, with its folders.
     pub object: ObjectPath,

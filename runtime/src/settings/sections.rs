@@ -356,7 +356,7 @@ impl Default for StoreSettings {
 pub struct FinaliserSettings {
     /// Files at once (1 to 64).
     pub concurrency: usize,
-    /// Chunks of a file in memory at most: on their way from MongoDB, hashed, on their way to the remote (4 to 16); at most 16 MiB whatever it says.
+    /// Chunks of a file in memory at most: on their way from MongoDB, hashed, on their way to the remote (4 to 16); at most 16 MiB whatever it says. Two large files at once have twice as many.
     pub prefetch: u32,
     /// Files at once to one remote (1 to 64), so that one that is slow or dead leaves slots for the others.
     pub per_remote: usize,

@@ -9,6 +9,8 @@ use mongodb::bson::{Document, doc};
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::operator::waybill;
+
 const MIB: u64 = 1024 * 1024;
 
 /// A lease of 2 s, and a remote that is given up after 6 s of silence.
@@ -129,6 +131,27 @@ async fn with_the_default_settings_a_file_goes_on_after_a_kill() {
     // How long it takes is measured by the benchmark `recovery`, not asserted here.
     system.api.until_state(&chunking, "stored").await;
     system.api.until_state(&delivering, "delivered").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_remote_has_ends_as_delivered_whoever_cancels_it() {
+    let sink = Sink::start().await;
+    for (name, size) in [("small", 1000), ("large", 20 * MIB)] {
+        let options = options(&sink);
+        let mut system = System::prepare(&options).await;
+        // It dies when the remote has the file, and before that is recorded.
+        system.environment.push(Variable::new("finaliser-0", "FAILPOINTS", "finaliser-after-send=return"));
+        system.start_services(&options).await;
+        let (file, content) = system.send(name, size, "sink").await;
+        system.process("finaliser-0").wait();
+        assert_eq!(sink.object(&format!("/in/{name}")), Some((content.size, content.sha256)));
+        waybill(&system, &["files", "cancel", &file]).await;
+        let files = system.database().await.collection::<Document>("files");
+        let wishes = files.count_documents(doc! { "cancel_requested": true }).await.unwrap();
+        assert_eq!(wishes, 1, "it is to be cancelled");
+        system.start_service(Role::Finaliser, 1);
+        system.api.until_state(&file, "delivered").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

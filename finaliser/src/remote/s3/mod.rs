@@ -118,7 +118,7 @@ impl S3Remote {
         Ok((head, String::from_utf8_lossy(&content).into_owned()))
     }
 
-    /// The fields that an object keeps: its SHA-256, and what the server is to check of a body.
+    /// The fields that an object keeps: its SHA-256.
     fn fields(&self, parcel: &Parcel) -> Vec<(&'static str, String)> {
         vec![(META_SHA256, parcel.sha256.to_string())]
     }
@@ -235,7 +235,7 @@ fn failure(what: &str, head: &response::Parts, text: &str) -> RemoteError {
             | "InternalError"
             | "SlowDown"
             | "ServiceUnavailable",
-        ) => RemoteError::Later { detail, after: None },
+        ) => RemoteError::Later { detail, after: answer::retry_after(&head.headers, SystemTime::now()) },
         Some("NotImplemented") => {
             RemoteError::Refused(format!("{detail}; without `conditional` or `checksums` it may take the file"))
         }

@@ -97,7 +97,7 @@ pub(in crate::remote) fn plain(bytes: &[u8]) -> String {
 
 /// `Retry-After` as a span: seconds, or a date. A date counts from the answer's own `Date`, where it has one, so that the
 /// two clocks need not agree.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(in crate::remote) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     let wanted = text(header::RETRY_AFTER)?;
     let span = match wanted.parse() {

@@ -12,7 +12,7 @@ use std::error::Error;
 use contract::{Hasher, ObjectName, ObjectPath};
 use hyper::body::{self, Incoming};
 use hyper::http::{request, response};
-use hyper::{Request, Response, header};
+use hyper::{Request, Response, Version, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use runtime::sabotage;
 
@@ -113,7 +113,8 @@ where
         }
         hasher.update(&bytes);
     }
-    if seen < parcel.size && !head.headers.contains_key(header::TRANSFER_ENCODING) {
+    let ended = head.version == Version::HTTP_2 || head.headers.contains_key(header::TRANSFER_ENCODING);
+    if seen < parcel.size && !ended {
         // Only the end of the connection ended it, which does not tell a short file from a broken line.
         return Err(later(what, &format!("ended after {seen} of {} bytes", parcel.size)));
     }

@@ -135,7 +135,10 @@ impl HttpRemote {
         bounded("redirects", self.redirects.into(), 0..=5)?;
         for origin in &self.redirect_origins {
             let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).unwrap_or_default();
-            if host.is_empty() || host.contains(['/', '@', '?', '#']) {
+            if origin.contains(['@', '?', '#']) {
+                return Err("redirect_origins: expected no user, password, query or fragment".into());
+            }
+            if host.is_empty() || host.contains('/') {
                 return Err(format!("redirect_origins: expected http:// or https:// and a host, found {origin:?}"));
             }
             if self.url.starts_with("https:") && !origin.starts_with("https:") {
