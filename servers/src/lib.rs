@@ -34,7 +34,7 @@ pub use nats::{Nats, NatsOptions};
 pub use nginx::{Nginx, NginxOptions, NginxTls};
 pub use process::Exit;
 pub use seaweed::{Seaweed, SeaweedOptions};
-pub use shared::{MONGODB_URI, NATS_URL, Shared, shared, shared_seaweed, shared_sshd};
+pub use shared::{MONGODB_URI, NATS_URL, Shared, can_test, shared, shared_seaweed, shared_sshd};
 pub use sshd::{Sshd, SshdOptions};
 pub use wheel::verify;
 

@@ -21,6 +21,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The port is chosen before it takes it, and others may be faster.
 const TRIES: u32 = 5;
 
+/// What its own DAV module cannot.
+const PROPFIND_MODULE: &str = "ngx_http_dav_ext_module.so";
+
 /// How to run nginx.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NginxOptions {
@@ -118,6 +121,20 @@ impl Nginx {
         }
     }
 
+    /// Whether it can be started on this machine, with its module for PROPFIND.
+    ///
+    /// # Errors
+    ///
+    /// It cannot: the error names the package that is missing.
+    pub fn is_here() -> Result<(), Error> {
+        let modules = modules(&locate(Server::Nginx)?)?;
+        if modules.join(PROPFIND_MODULE).exists() {
+            return Ok(());
+        }
+        let (module, at) = (PROPFIND_MODULE, modules.display());
+        Err(Error::Absent(format!("no {module} in {at}: install Debian's package libnginx-mod-http-dav-ext")))
+    }
+
     /// The address of what it serves.
     pub fn url(&self) -> String {
         let scheme = if self.options.tls.is_some() { "https" } else { "http" };
@@ -177,7 +194,7 @@ fn configuration(home: &Path, modules: &Path, port: u16, options: &NginxOptions)
         let _ = writeln!(text, "{line}");
     };
     if options.propfind {
-        line(&format!("load_module \"{}\";", modules.join("ngx_http_dav_ext_module.so").display()));
+        line(&format!("load_module \"{}\";", modules.join(PROPFIND_MODULE).display()));
     }
     line("events {}\nhttp {\naccess_log off;");
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {

@@ -149,6 +149,24 @@ pub async fn shared_sshd() -> Result<&'static Sshd, &'static Error> {
     shared.as_ref().map(|(sshd, _)| sshd)
 }
 
+/// Whether a test can run that needs what does not come with this project, as [`Nginx::is_here`](crate::Nginx::is_here) tells. If it
+/// cannot, that is said aloud.
+///
+/// # Panics
+///
+/// It cannot, and the variable `CI` is set: there nothing is left out.
+#[allow(clippy::print_stderr, reason = "it is for whoever runs the tests")]
+pub fn can_test(needed: Result<(), Error>) -> bool {
+    match needed {
+        Ok(()) => true,
+        Err(error) if std::env::var_os("CI").is_none() => {
+            eprintln!("NOT TESTED on this machine: {error}");
+            false
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// A folder in the base that is locked as long as its process lives.
 #[derive(Debug)]
 struct Folder {

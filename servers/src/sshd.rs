@@ -120,6 +120,17 @@ impl Sshd {
         })
     }
 
+    /// Whether it can be started on this machine.
+    ///
+    /// # Errors
+    ///
+    /// It cannot: the error names the package that is missing.
+    pub fn is_here() -> Result<(), Error> {
+        locate(Server::Sshd)?;
+        Self::sftp_server()?;
+        tool("ssh-keygen", "openssh-client").map(drop)
+    }
+
     /// Who logs in: the user of this process.
     pub fn user(&self) -> &str {
         &self.user

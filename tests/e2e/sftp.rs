@@ -57,6 +57,9 @@ impl Inbox {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn small_and_large_files_arrive_at_an_sftp_server() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     let system = System::start(inbox.options()).await;
     for (name, size) in [("empty", 0), ("small", 70_000), ("large", 20 * MIB + 3)] {
@@ -74,6 +77,9 @@ async fn small_and_large_files_arrive_at_an_sftp_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_finaliser_sends_again_and_removes_what_was_left() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     const SIZE: u64 = 96 * MIB + 11;
     let inbox = Inbox::new().await;
     let mut system = System::start(Options { work: "lease_ms = 2000".into(), ..inbox.options() }).await;

@@ -55,6 +55,9 @@ fn names(path: &Path) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_arrive_by_webdav() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     let user = ("ada".to_owned(), "hush-pass".to_owned());
     let dav = Dav::start(|options| options.user = Some(user)).await;
     let more = "username = \"ada\"\npassword = \"hush-pass\"\nname = \"{yyyy}/{name}\"";
@@ -76,6 +79,9 @@ async fn files_arrive_by_webdav() {
 /// Whoever dies before or after the move: the file is there once, and in the end nothing lies aside.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_finaliser_that_dies_at_the_move_is_followed_by_another() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     for (point, sent) in [("aside-before-rename", 20 * MIB), ("aside-after-rename", 0)] {
         let dav = Dav::start(|_| {}).await;
         let dying = Variable::new("finaliser-0", "FAILPOINTS", format!("{point}=return"));
@@ -97,6 +103,9 @@ async fn a_finaliser_that_dies_at_the_move_is_followed_by_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_sent_on_arrives_whole() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     let sends_on = "if ($uri ~ ^/in/) { return 307 /kept$uri; }";
     let dav = Dav::start(|options| options.directives = sends_on.into()).await;
     fs::create_dir_all(dav.path("kept/in")).unwrap();

@@ -231,6 +231,9 @@ async fn a_connection_that_ends_is_later() {
 /// nginx over TLS, HTTP/2 and nothing else.
 #[tokio::test]
 async fn webdav_conforms_at_nginx_over_http_2() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     let (certificate, key) = tls::pem(&["127.0.0.1"]);
     let mut served = Served::new(|options| {
         (options.tls, options.http2) = (Some(NginxTls { certificate: certificate.clone(), key }), true);

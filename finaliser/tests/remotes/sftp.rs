@@ -117,6 +117,9 @@ impl Own {
 
 #[tokio::test]
 async fn sftp_conforms() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     suite(&inbox).await;
     assert_eq!(inbox.asides(), BTreeSet::new());
@@ -124,6 +127,9 @@ async fn sftp_conforms() {
 
 #[tokio::test]
 async fn a_server_without_extensions_conforms() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let own = Own::new(&["limits", "fsync", "posix-rename"], &[]).await;
     let inbox = &own.inbox;
     suite(inbox).await;
@@ -134,6 +140,9 @@ async fn a_server_without_extensions_conforms() {
 
 #[tokio::test]
 async fn every_cipher_and_new_keys_on_the_way_give_the_same_bytes() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let content = bytes(9_000_000);
     for ciphers in [
         "aes128-gcm@openssh.com",
@@ -157,6 +166,9 @@ async fn every_cipher_and_new_keys_on_the_way_give_the_same_bytes() {
 
 #[tokio::test]
 async fn what_it_makes() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     let parcel = parcel("x y", b"abc");
     let evidence = send(&*inbox.remote, &parcel, b"abc").await.unwrap();
@@ -177,6 +189,9 @@ async fn what_it_makes() {
 
 #[tokio::test]
 async fn large_files_arrive_whole_and_are_read_back() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     for size in [255 * 1024, 255 * 1024 + 1, 4 * 1024 * 1024 + 1, 40_000_003] {
         let (name, content) = (format!("size {size}"), bytes(size));
@@ -193,6 +208,9 @@ async fn large_files_arrive_whole_and_are_read_back() {
 
 #[tokio::test]
 async fn a_path_may_begin_where_a_login_does() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     let home = within(async { Command::new("sh").arg("-c").arg("cd ~ && pwd").output().unwrap() }).await;
     let home = PathBuf::from(String::from_utf8(home.stdout).unwrap().trim());
@@ -209,6 +227,9 @@ async fn a_path_may_begin_where_a_login_does() {
 
 #[tokio::test]
 async fn nothing_has_the_name_before_the_whole_is_there() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     let parcel = parcel("x", b"abcdef");
     let (to, body) = open_body(6);
@@ -227,6 +248,9 @@ async fn nothing_has_the_name_before_the_whole_is_there() {
 
 #[tokio::test]
 async fn a_name_taken_before_the_rename_is_a_clash() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     let mut parcel = parcel("x", b"abc");
     // Asked twice: before folders are made, and when nothing but the rename is left to do.
@@ -245,6 +269,9 @@ async fn a_name_taken_before_the_rename_is_a_clash() {
 
 #[tokio::test]
 async fn a_name_taken_before_costs_nothing() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     fs::write(inbox.path("x"), "1234").unwrap();
     let parcel = parcel("x", b"abcdef");
@@ -258,6 +285,9 @@ async fn a_name_taken_before_costs_nothing() {
 
 #[tokio::test]
 async fn the_claim_is_asked_when_all_is_written() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     let content = bytes(1_000_000);
     let mut parcel = parcel("x", &content);
@@ -276,6 +306,9 @@ async fn the_claim_is_asked_when_all_is_written() {
 
 #[tokio::test]
 async fn leftovers_of_older_claims_are_removed() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     let (first, second) = (parcel("x", b"abc"), parcel("y", b"abc"));
     for by_look in [false, true] {
@@ -302,6 +335,9 @@ async fn leftovers_of_older_claims_are_removed() {
 
 #[tokio::test]
 async fn what_the_dead_left_is_found_and_discarded() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     fs::create_dir(inbox.path(".waybill")).unwrap();
     let (dead, alive) = (FileId::generate(), FileId::generate());
@@ -323,6 +359,9 @@ async fn what_the_dead_left_is_found_and_discarded() {
 
 #[tokio::test]
 async fn its_own_folder_is_no_name() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     let mut parcel = parcel(".waybill", b"abc");
     assert!(refused(send(&*inbox.remote, &parcel, b"abc").await).contains("expected another name"));
@@ -334,6 +373,9 @@ async fn its_own_folder_is_no_name() {
 
 #[tokio::test]
 async fn what_is_in_the_place_of_a_folder_is_refused() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     let mut parcel = parcel("x", b"abc");
     parcel.object = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
@@ -362,6 +404,9 @@ async fn what_is_in_the_place_of_a_folder_is_refused() {
 
 #[tokio::test]
 async fn what_is_no_file_is_never_replaced_or_followed() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let (inbox, elsewhere) = (Inbox::new().await, tempfile::tempdir().unwrap());
     let target = elsewhere.path().join("target");
     fs::write(&target, "abc").unwrap();
@@ -390,6 +435,9 @@ async fn what_is_no_file_is_never_replaced_or_followed() {
 
 #[tokio::test]
 async fn a_folder_that_is_not_there_may_come_back() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::with(|settings| settings.path.push_str("/gone")).await;
     let parcel = parcel("x", b"abc");
     assert!(later(send(&*inbox.remote, &parcel, b"abc").await).0.contains("expected a folder, found nothing"));
@@ -401,6 +449,9 @@ async fn a_folder_that_is_not_there_may_come_back() {
 
 #[tokio::test]
 async fn what_the_server_does_not_permit_is_refused() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     for (request, left) in [("mkdir", None), ("write", Some(0)), ("rename", Some(0))] {
         let own = Own::new(&[request], &[]).await;
         let inbox = &own.inbox;
@@ -421,6 +472,9 @@ async fn what_the_server_does_not_permit_is_refused() {
 
 #[tokio::test]
 async fn a_full_disk_may_have_room_later() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let inbox = Inbox::new().await;
     let mount = |args: &[&str]| Command::new("mount").args(args).arg(inbox.root.path()).output().unwrap();
     let mounted = mount(&["-t", "tmpfs", "-o", "size=4m", "tmpfs"]);

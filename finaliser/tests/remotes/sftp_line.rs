@@ -98,6 +98,9 @@ async fn pass(client: TcpStream, server: TcpStream, then: Then, budget: Arc<Atom
 
 #[tokio::test]
 async fn a_line_that_breaks_half_way_leaves_nothing_visible_and_the_next_try_delivers() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     for then in [Then::Cut, Then::Freeze] {
         let line = BreakingLine::start(sshd().await.port(), then).await;
         let (inbox, content) = (line.inbox().await, bytes(9_000_000));
@@ -128,6 +131,9 @@ async fn a_line_that_breaks_half_way_leaves_nothing_visible_and_the_next_try_del
 
 #[tokio::test]
 async fn a_server_that_falls_silent_while_nothing_is_sent_is_noticed() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let line = BreakingLine::start(sshd().await.port(), Then::Freeze).await;
     let inbox = line.inbox().await;
     let parcel = parcel("x", &bytes(100));
@@ -156,6 +162,9 @@ async fn a_server_that_falls_silent_while_nothing_is_sent_is_noticed() {
 
 #[tokio::test]
 async fn a_break_before_there_is_a_session_may_pass() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     // At the greeting, in the exchange of keys, in the login or behind it: wherever it comes.
     for (then, all) in [(Then::Cut, &[1, 700, 2_000, 2_500, 3_000][..]), (Then::Freeze, &[1, 2_000])] {
         let line = BreakingLine::start(sshd().await.port(), then).await;
@@ -173,6 +182,9 @@ async fn a_break_before_there_is_a_session_may_pass() {
 
 #[tokio::test]
 async fn where_nobody_listens_somebody_may_later() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = settings(sshd().await, &std::env::temp_dir());
     settings.port = listener.local_addr().unwrap().port();

@@ -42,6 +42,9 @@ async fn refused_login(remote: &dyn Remote) -> String {
 
 #[tokio::test]
 async fn only_a_server_with_a_known_key_gets_anything() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let other = fs::read_to_string(key(folder.path(), "ed25519", "", None).with_extension("pub")).unwrap();
     let rsa = fs::read_to_string(key(folder.path(), "rsa", "", None).with_extension("pub")).unwrap();
@@ -72,6 +75,9 @@ async fn only_a_server_with_a_known_key_gets_anything() {
 
 #[tokio::test]
 async fn a_login_needs_a_key_that_the_server_knows() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let stranger = key(folder.path(), "ed25519", "", None);
     let inbox = Inbox::with(|settings| settings.private_key_file = Some(stranger)).await;
@@ -91,6 +97,9 @@ async fn a_login_needs_a_key_that_the_server_knows() {
 
 #[tokio::test]
 async fn keys_of_every_kind_log_in() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let (folder, sshd) = (tempfile::tempdir().unwrap(), sshd().await);
     let passphrase = folder.path().join("passphrase");
     fs::write(&passphrase, "hush, hush\n").unwrap();
@@ -107,6 +116,9 @@ async fn keys_of_every_kind_log_in() {
 
 #[tokio::test]
 async fn a_key_that_cannot_be_read_is_said_at_the_start() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let (folder, sshd) = (tempfile::tempdir().unwrap(), sshd().await);
     let locked = key(folder.path(), "ed25519", "hush, hush", None);
     let wrong = folder.path().join("passphrase");
@@ -140,6 +152,9 @@ async fn a_key_that_cannot_be_read_is_said_at_the_start() {
 
 #[tokio::test]
 async fn a_password_logs_in_to_another_server() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let server = PasswordServer::start(Twist::None).await;
     let inbox = server.inbox("hush 1815");
     suite(&inbox).await;
@@ -151,6 +166,9 @@ async fn a_password_logs_in_to_another_server() {
 /// What OpenSSH never does, and other servers may.
 #[tokio::test]
 async fn packets_that_come_otherwise_are_understood_or_end_the_session() {
+    if !servers::can_test(servers::Sshd::is_here()) {
+        return;
+    }
     let content = bytes(1_500_000);
     for twist in [Twist::ShortReads, Twist::Shuffled] {
         let server = PasswordServer::start(twist).await;

@@ -117,6 +117,9 @@ impl Place for Collection {
 
 #[tokio::test]
 async fn webdav_conforms_at_nginx() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     for propfind in [true, false] {
         let served = Served::new(|options| options.propfind = propfind).await;
         suite(&served).await;
@@ -145,6 +148,9 @@ async fn webdav_conforms_at_seaweedfs() {
 
 #[tokio::test]
 async fn what_a_dead_attempt_left_is_found_and_removed() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     let (served, collection) = (Served::new(|_| {}).await, Collection::new().await);
     assert_eq!(within(served.remote.leftovers()).await.unwrap(), []);
     assert_eq!(within(collection.remote.leftovers()).await.unwrap(), []);
@@ -181,6 +187,9 @@ async fn what_a_dead_attempt_left_is_found_and_removed() {
 
 #[tokio::test]
 async fn without_propfind_nothing_is_known_of_what_was_left() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     let served = Served::new(|options| options.propfind = false).await;
     let name = format!("{}.6.0", FileId::generate());
     fs::create_dir(served.path(".waybill")).unwrap();
@@ -193,6 +202,9 @@ async fn without_propfind_nothing_is_known_of_what_was_left() {
 
 #[tokio::test]
 async fn a_name_taken_meanwhile_is_a_clash() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     for propfind in [true, false] {
         let served = Served::new(|options| options.propfind = propfind).await;
         for onto in [Onto::Nothing, Onto::Replacing(Some("\"another\"".into()))] {
@@ -216,6 +228,9 @@ async fn a_name_taken_meanwhile_is_a_clash() {
 /// To replace it would be to delete all that is in it.
 #[tokio::test]
 async fn a_collection_in_the_way_stays() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     async fn stays(remote: &dyn Remote) {
         let mut parcel = parcel("x y", b"abc");
         let found = within(remote.look(&parcel)).await;
@@ -244,6 +259,9 @@ async fn a_collection_in_the_way_stays() {
 
 #[tokio::test]
 async fn a_file_in_the_place_of_a_collection_is_refused() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     async fn is_refused(remote: &dyn Remote) {
         for path in ["a/x", "a/b/x", "a/b/c/x"] {
             let mut parcel = parcel("x", b"abc");
@@ -267,6 +285,9 @@ async fn a_file_in_the_place_of_a_collection_is_refused() {
 
 #[tokio::test]
 async fn collections_are_made_only_for_what_becomes_visible() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     let served = Served::new(|_| {}).await;
     let mut parcel = parcel("x", b"abc");
     parcel.object = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
@@ -285,6 +306,9 @@ async fn collections_are_made_only_for_what_becomes_visible() {
 
 #[tokio::test]
 async fn the_folder_must_be_there() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     let served = Served::new(|_| {}).await;
     fs::remove_dir(served.path("")).unwrap();
     let detail = refused(send(&*served.remote, &parcel("x", b"abc"), b"abc").await);
@@ -293,6 +317,9 @@ async fn the_folder_must_be_there() {
 
 #[tokio::test]
 async fn who_may_not_is_refused() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     let locked = Served::new(|options| options.user = Some(("ada".into(), "hush-pass".into()))).await;
     let url = format!("{}in/", locked.nginx.url());
     let as_ada = |password: &str| {

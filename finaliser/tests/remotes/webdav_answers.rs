@@ -40,6 +40,9 @@ fn aside(served: &Served) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn what_is_asked_in_which_order() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     let (remote, proxy, served) = behind("nothing", || Action::Pass).await;
     let mut parcel = parcel("x", b"abc");
     parcel.object = contract::ObjectPath::try_from("a/b/x".to_owned()).unwrap();
@@ -69,6 +72,9 @@ async fn what_is_asked_in_which_order() {
 
 #[tokio::test]
 async fn a_put_that_is_refused_is_cleaned_up_after() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     for (status, is_later) in [("507 Full", true), ("503 Busy", true), ("412 There", true), ("413 Large", false)] {
         let (remote, proxy, served) = behind("PUT ", move || says(status)).await;
         let content = bytes(1000);
@@ -89,6 +95,9 @@ async fn a_put_that_is_refused_is_cleaned_up_after() {
 
 #[tokio::test]
 async fn each_answer_to_a_move() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     // Whether it may be tried again, and whether what lies aside is removed.
     for (status, is_later, removed) in [
         ("404 Gone", true, true),
@@ -123,6 +132,9 @@ async fn each_answer_to_a_move() {
 
 #[tokio::test]
 async fn a_move_without_an_answer_is_asked_about() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     for (action, done) in [((|| Action::Swallow) as fn() -> Action, true), (|| Action::CutAfter(0), false)] {
         let (remote, _proxy, served) = behind("MOVE ", action).await;
         let parcel = parcel("x", b"abc");
@@ -137,6 +149,9 @@ async fn a_move_without_an_answer_is_asked_about() {
 
 #[tokio::test]
 async fn a_collection_that_cannot_be_made() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     for (status, is_later) in [("401 Who", false), ("403 No", false), ("507 Full", true), ("409 Conflict", false)] {
         let (remote, proxy, _served) = behind("MKCOL ", move || says(status)).await;
         let sent = send(&*remote, &parcel("x", b"abc"), b"abc").await;
@@ -150,6 +165,9 @@ async fn a_collection_that_cannot_be_made() {
 
 #[tokio::test]
 async fn propfind_that_is_forbidden_or_odd() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     for status in ["403 No", "405 Not", "501 Not"] {
         let (remote, _proxy, served) = behind("PROPFIND ", move || says(status)).await;
         let parcel = parcel("x", b"abc");

@@ -15,6 +15,9 @@ fn asked(nginx: &Nginx, request: &str) -> String {
 
 #[tokio::test]
 async fn it_serves_a_folder_and_ends() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
     std::fs::create_dir(&root).unwrap();
@@ -42,6 +45,9 @@ async fn it_serves_a_folder_and_ends() {
 
 #[tokio::test]
 async fn a_configuration_that_it_refuses_is_told() {
+    if !servers::can_test(servers::Nginx::is_here()) {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let mut options = NginxOptions::new(folder.path().join("nginx"), folder.path());
     options.directives = "nonsense;".into();

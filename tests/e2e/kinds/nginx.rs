@@ -24,6 +24,9 @@ pub(crate) struct Web {
 
 impl Web {
     pub(crate) async fn mount(kind: &'static str, mib: u32) -> Option<Self> {
+        if !servers::can_test(Nginx::is_here()) {
+            return None;
+        }
         let folder = Folder::mount(mib)?;
         let own = tempfile::Builder::new().prefix("waybill-place-").tempdir().unwrap();
         let user = Some((USER.to_owned(), PASSWORD.to_owned()));
