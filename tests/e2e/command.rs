@@ -263,13 +263,10 @@ async fn users_are_added_and_imported() {
     up.stop(&data);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_demonstration_ends_with_a_receipt() {
-    let folder = DataDir::new();
-    let source = folder.0.path().join("of mine.bin");
-    let content = write_source(&source, 5_000_000, 1);
+/// Runs the demonstration to its end. What it said, and the receipt that it printed.
+async fn demonstrate(folder: &DataDir, file: &Path, more: &[&str]) -> (String, contract::Receipt) {
     let mut command = Command::new(binary("waybill"));
-    command.arg("demo").arg(&source).env("TMPDIR", folder.0.path()).stdout(Stdio::piped());
+    command.arg("demo").arg(file).args(more).env("TMPDIR", folder.0.path()).stdout(Stdio::piped());
     let mut process = Process::start("demo", command, folder.0.path());
     let mut stdout = process.stdout();
     let reading = tokio::task::spawn_blocking(move || {
@@ -277,8 +274,16 @@ async fn the_demonstration_ends_with_a_receipt() {
         stdout.read_to_string(&mut text).map(|_| text)
     });
     let (status, said) = (process.wait(), process.log());
-    assert_eq!(status.code(), Some(0), "{said}");
-    let receipt: contract::Receipt = serde_json::from_str(&reading.await.unwrap().unwrap()).unwrap();
+    assert_eq!(status.code(), Some(0), "{more:?}: {said}");
+    (said, serde_json::from_str(&reading.await.unwrap().unwrap()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demonstration_ends_with_a_receipt() {
+    let folder = DataDir::new();
+    let source = folder.0.path().join("of mine.bin");
+    let content = write_source(&source, 5_000_000, 1);
+    let (said, receipt) = demonstrate(&folder, &source, &[]).await;
     assert_eq!((receipt.sha256, receipt.size), (content.sha256, content.size));
     assert_eq!(receipt.source.name, "of mine.bin");
     assert!(said.contains("identical, byte by byte"), "{said}");
@@ -332,18 +337,8 @@ async fn the_demonstration_delivers_to_every_kind() {
         if kind == "sftp" && !servers::can_test(servers::Sshd::is_here()) {
             continue;
         }
-        let mut command = Command::new(binary("waybill"));
-        command.arg("demo").arg(&source).args(["--to", kind]).env("TMPDIR", folder.0.path()).stdout(Stdio::piped());
-        let mut process = Process::start("demo", command, folder.0.path());
-        let mut stdout = process.stdout();
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut text = String::new();
-            stdout.read_to_string(&mut text).map(|_| text)
-        });
-        let (status, said) = (process.wait(), process.log());
-        assert_eq!(status.code(), Some(0), "{kind}: {said}");
+        let (said, receipt) = demonstrate(&folder, &source, &["--to", kind]).await;
         assert!(said.contains("identical, byte by byte"), "{kind}: {said}");
-        let receipt: contract::Receipt = serde_json::from_str(&reading.await.unwrap().unwrap()).unwrap();
         assert_eq!(receipt.remote.kind, kind);
     }
     let output = waybill(&["demo", "--to", "nowhere"], None, "");
