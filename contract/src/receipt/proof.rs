@@ -3,7 +3,7 @@
 /// It stands in receipts that are kept, so a sentence never changes: a proof of something else gets another word.
 ///
 /// The words: `put` (it took every byte), `parts` (it took every part and put them together), `checksum` (the
-/// same, and it compared the SHA-256 of each body), `metadata` (it keeps the SHA-256 that was sent with the bytes), `digest`
+/// same, and it named the SHA-256 of each body), `metadata` (it keeps the SHA-256 that was sent with the bytes), `digest`
 /// (its own SHA-256), `read-back` (it was read again and hashed), `fsync` (written, and synced by us or at our request).
 pub fn proves(word: &str) -> Option<&'static str> {
     Some(match word {
