@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use contract::{Digest, State, Step};
+use contract::{Digest, ProblemKind, State, Step};
 use ledger::{
     Claim, ClaimRequest, FileRecord, Held, LedgerError, NextGeneration, Opening, Problem, Source, Stored, StoredOutcome,
 };
@@ -35,7 +35,7 @@ pub(crate) async fn handle(chunker: Arc<Chunker>, job: Job) -> Outcome {
         // The attempts before did not even come to say why: each ended with its worker.
         let detail =
             format!("{} attempts to read it were begun and none came to an end", held.file.attempts.chunking - 1);
-        let problem = Problem::new("too-many-attempts", "Every attempt broke off", detail);
+        let problem = Problem::new(ProblemKind::TooManyAttempts, detail);
         return hold::settled(service, &held.lease, give_up(&chunker, &held, problem).await).await;
     }
     let holding = Holding::start(service, &held, &job);
@@ -121,24 +121,23 @@ async fn unstored(chunker: &Chunker, held: &Held, error: PassError) -> Result<Ou
             other => other,
         }),
         PassError::Changed(what) => {
-            let title = "The source changed while it was read";
             let detail = format!("{GENERATIONS} readings did not agree; in the last one, {what}");
-            give_up(chunker, held, Problem::new("source-changed", title, detail)).await
+            give_up(chunker, held, Problem::new(ProblemKind::SourceChanged, detail)).await
         }
         PassError::Source(error @ (SourceError::Missing { .. } | SourceError::UnknownRoot { .. })) => {
-            let problem = Problem::new("source-missing", "The source is not there", error.to_string());
+            let problem = Problem::new(ProblemKind::SourceMissing, error.to_string());
             again(chunker, held, problem, MISSING_ATTEMPTS.min(limit)).await
         }
         PassError::Source(error @ (SourceError::Unreadable { .. } | SourceError::Failing { .. })) => {
-            let problem = Problem::new("source-unreadable", "The source cannot be read", error.to_string());
+            let problem = Problem::new(ProblemKind::SourceUnreadable, error.to_string());
             again(chunker, held, problem, limit).await
         }
         PassError::Source(error) => {
-            let problem = Problem::new("source-changed", "The source is no file that may be read", error.to_string());
+            let problem = Problem::new(ProblemKind::SourceChanged, error.to_string());
             give_up(chunker, held, problem).await
         }
         PassError::Unreadable(why) => {
-            let problem = Problem::new("source-unreadable", "The source cannot be read", why);
+            let problem = Problem::new(ProblemKind::SourceUnreadable, why);
             again(chunker, held, problem, limit).await
         }
     }
@@ -158,7 +157,7 @@ async fn again(chunker: &Chunker, held: &Held, problem: Problem, limit: u32) -> 
 }
 
 async fn give_up(chunker: &Chunker, held: &Held, problem: Problem) -> Result<Outcome, LedgerError> {
-    tracing::error!(file = %held.file.id, kind = problem.kind, "given up: {}", problem.detail);
+    tracing::error!(file = %held.file.id, kind = problem.uri, "given up: {}", problem.detail);
     settled(chunker.service.ledger.fail(&held.lease, &problem).await?, chunker)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{Expectation, Named};
+use contract::{Expectation, Named, ProblemKind};
 use ledger::{Claim, ClaimRequest, Held, LedgerError, Problem};
 use runtime::hold::{self, Ended, Holding};
 use runtime::{Job, Outcome, retry};
@@ -100,20 +100,20 @@ fn accepted<'a>(
     if attempts > service.settings.retry.attempts {
         // The attempts before did not even come to say why: each ended with its worker.
         let detail = format!("{} attempts to deliver it were begun and none came to an end", attempts - 1);
-        let problem = Problem::new("too-many-attempts", "Every attempt broke off", detail);
+        let problem = Problem::new(ProblemKind::TooManyAttempts, detail);
         return Err(NotBegun::GivenUp(problem.into()));
     }
     let content = Content::of(&service.ledger, file, service.settings.finaliser.prefetch, &finaliser.wide);
     let (Some(expectation), Some(content)) = (file.expectation.clone(), content) else {
         let detail = format!("the record of {} has no expectation or no stored content", file.id);
-        let problem = Problem::new("record-incomplete", "The record is incomplete", detail);
+        let problem = Problem::new(ProblemKind::RecordIncomplete, detail);
         return Err(NotBegun::GivenUp(problem.into()));
     };
     expectation.judge(content.proven()).map_err(|mismatch| NotBegun::GivenUp(Problem::from(&mismatch).into()))?;
     let configured = service.settings.remotes.get(&expectation.remote).zip(finaliser.remotes.get(&expectation.remote));
     let Some((settings, remote)) = configured else {
         let detail = format!("the remote {:?} is not configured for this finaliser", expectation.remote);
-        let problem = Problem::new("unknown-remote", "The remote is not configured", detail);
+        let problem = Problem::new(ProblemKind::UnknownRemote, detail);
         return Err(NotBegun::NoRemote(problem.into()));
     };
     let named = Named {
@@ -124,9 +124,10 @@ fn accepted<'a>(
         at: file.delivery.as_ref().map_or(file.created_at, |delivery| delivery.begun_at),
         metadata: &file.metadata,
     };
-    let object = settings.name().render(&named).map_err(|error| {
-        NotBegun::GivenUp(Problem::new("unnameable", "The remote has no name for the file", error.to_string()).into())
-    })?;
+    let object = settings
+        .name()
+        .render(&named)
+        .map_err(|error| NotBegun::GivenUp(Problem::new(ProblemKind::Unnameable, error.to_string()).into()))?;
     let begin = move |holding: &Holding| {
         let fence = holding.fence().clone();
         let still_ours = fence.clone();
@@ -179,18 +180,18 @@ async fn undelivered(finaliser: &Finaliser, held: &Held, error: DeliveryError) -
             Ok(Outcome::Done)
         }
         DeliveryError::Clash(detail) => {
-            let problem = Problem::new("remote-clash", "The remote has something of that name", detail);
+            let problem = Problem::new(ProblemKind::RemoteClash, detail);
             give_up(finaliser, held, problem).await
         }
         DeliveryError::Refused(detail) => {
-            give_up(finaliser, held, Problem::new("remote-refused", "The remote refused the file", detail)).await
+            give_up(finaliser, held, Problem::new(ProblemKind::RemoteRefused, detail)).await
         }
         DeliveryError::Later { detail, after } => {
-            let problem = Problem::new("remote-unavailable", "The remote does not take the file now", detail);
+            let problem = Problem::new(ProblemKind::RemoteUnavailable, detail);
             again(finaliser, held, problem, after).await
         }
         DeliveryError::Proof(ProofError::Wrong(detail)) => {
-            let problem = Problem::new("content-wrong", "What is stored is not what was read", detail);
+            let problem = Problem::new(ProblemKind::ContentWrong, detail);
             give_up(finaliser, held, problem).await
         }
         DeliveryError::Proof(error @ (ProofError::Ledger(_) | ProofError::Hashing(_))) => {
@@ -222,7 +223,7 @@ async fn again(
 }
 
 async fn give_up(finaliser: &Finaliser, held: &Held, problem: Problem) -> Result<Outcome, LedgerError> {
-    tracing::error!(file = %held.file.id, kind = problem.kind, "given up: {}", problem.detail);
+    tracing::error!(file = %held.file.id, kind = problem.uri, "given up: {}", problem.detail);
     let Some(record) = finaliser.service.ledger.fail(&held.lease, &problem).await? else { return Ok(Outcome::Lost) };
     finaliser.service.announcer.announce(&record, None);
     Ok(Outcome::Done)

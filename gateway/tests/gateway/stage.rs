@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{Digest, FileId, Role};
+use contract::{Digest, FileId, ProblemKind, Role};
 use ledger::{Claim, ClaimRequest, FileRecord, Held, NewUser, Opening, Problem, Stored, StoredOutcome};
 use mongodb::bson::{Bson, Document, doc};
 use runtime::service::StartError;
@@ -114,7 +114,7 @@ impl Stage {
     /// Gives a file up as a chunker does.
     pub(crate) async fn fail(&self, id: &str) {
         let held = self.claim_chunking(id).await;
-        let problem = Problem::new("source-changed", "The source changed", "it grew while it was read");
+        let problem = Problem::new(ProblemKind::SourceChanged, "it grew while it was read");
         self.service.ledger.fail(&held.lease, &problem).await.unwrap().unwrap();
     }
 

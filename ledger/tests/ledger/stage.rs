@@ -235,7 +235,7 @@ pub(crate) fn expectation(content: &[u8]) -> Expectation {
 }
 
 pub(crate) fn problem() -> Problem {
-    Problem::new("source-missing", "The source is not there", "expected a file, found none")
+    Problem::new(contract::ProblemKind::SourceMissing, "expected a file, found none")
 }
 
 pub(crate) fn receipt(held: &Held) -> Receipt {
@@ -257,7 +257,7 @@ pub(crate) fn receipt(held: &Held) -> Receipt {
             version: Some("$1".into()),
             checksum: Some(RemoteChecksum { field: "repr-digest".into(), value: "$2".into() }),
             proof: "digest".into(),
-            proves: contract::proves("digest").map(str::to_owned),
+            proves: Some(contract::RemoteProof::Digest.sentence().to_owned()),
         },
         bytes_sent: proven.split.size(),
         attempts: file.attempts.delivering,

@@ -3,7 +3,7 @@
 mod server;
 mod target;
 
-use contract::ObjectPath;
+use contract::{ObjectPath, RemoteProof};
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use runtime::settings::HttpRemote as Settings;
@@ -44,7 +44,7 @@ impl HttpRemote {
             return Err(RemoteError::SentOn(Box::new(to)));
         }
         match head.status {
-            status if status.is_success() => Ok(evidence(&head, "put", parcel.size)),
+            status if status.is_success() => Ok(evidence(&head, RemoteProof::Put, parcel.size)),
             StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(answer::describe(&what, &head, &text))),
             _ => Err(answer::refusal(&what, &head, &text)),
         }

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use contract::{Digest, ObjectPath, Timestamp};
+use contract::{Digest, ObjectPath, RemoteProof, Timestamp};
 use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -143,7 +143,7 @@ impl S3Remote {
         match head.status {
             status if status.is_success() => {
                 let checked = head.headers.get(CHECKSUM).is_some_and(|found| found == &checksum(&parcel.sha256));
-                let proof = if checked { "checksum" } else { "put" };
+                let proof = if checked { RemoteProof::Checksum } else { RemoteProof::Put };
                 Ok(Evidence { checksum: answer::checksum(&head, CHECKSUM), ..evidence(&head, proof, parcel.size) })
             }
             StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(describe(&what, &head, &text))),
@@ -167,7 +167,7 @@ impl S3Remote {
         }
         let noted = head.headers.get(META_SHA256).and_then(|value| value.to_str().ok()?.parse::<Digest>().ok());
         match noted {
-            Some(found) if found == parcel.sha256 => Ok(Look::Equal(evidence(&head, "metadata", 0))),
+            Some(found) if found == parcel.sha256 => Ok(Look::Equal(evidence(&head, RemoteProof::Metadata, 0))),
             Some(found) => Ok(other(&head, format!("the SHA-256 {found}"))),
             None => self.read_back(parcel).await,
         }
