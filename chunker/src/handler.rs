@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use contract::{Digest, ProblemKind, State, Step};
 use ledger::{
-    Claim, ClaimRequest, FileRecord, Held, LedgerError, NextGeneration, Opening, Problem, Source, Stored, StoredOutcome,
+    Claim, ClaimRequest, ClaimedFile, FileRecord, GenerationOptions, LedgerError, NextGeneration, Problem, Source,
+    StoredOutcome,
 };
 use runtime::hold::{self, Ended, Fence, Holding};
 use runtime::source::SourceError;
@@ -48,14 +49,18 @@ pub(crate) async fn handle(chunker: Arc<Chunker>, job: Job) -> Outcome {
     hold::settled(service, &held.lease, settlement).await
 }
 
-fn opening(chunker: &Chunker) -> Opening {
+fn opening(chunker: &Chunker) -> GenerationOptions {
     let files = &chunker.service.settings.files;
-    Opening { chunk_size: files.chunk_size, embed_limit: files.embed_limit }
+    GenerationOptions { chunk_size: files.chunk_size, embed_limit: files.embed_limit }
 }
 
 /// [`store`], unless somebody wants the file cancelled. One that a remote may have from a generation before goes on: only a
 /// finaliser can ask there.
-async fn store_or_cancel(chunker: &Arc<Chunker>, held: &mut Held, holding: &Holding) -> Result<Digest, PassError> {
+async fn store_or_cancel(
+    chunker: &Arc<Chunker>,
+    held: &mut ClaimedFile,
+    holding: &Holding,
+) -> Result<Digest, PassError> {
     let fence = holding.fence();
     let cancellable = !held.file.may_be_at_remote();
     tokio::select! {
@@ -66,7 +71,7 @@ async fn store_or_cancel(chunker: &Arc<Chunker>, held: &mut Held, holding: &Hold
 }
 
 /// Reads the source until one reading found it unchanged, each in a generation of its own.
-async fn store(chunker: &Arc<Chunker>, held: &mut Held, fence: &Fence) -> Result<Digest, PassError> {
+async fn store(chunker: &Arc<Chunker>, held: &mut ClaimedFile, fence: &Fence) -> Result<Digest, PassError> {
     // Chunks of this generation can be there only if somebody had claimed the file before.
     let mut resuming = held.file.epoch.0 > 1;
     loop {
@@ -81,17 +86,17 @@ async fn store(chunker: &Arc<Chunker>, held: &mut Held, fence: &Fence) -> Result
         }
         let (_, now) = pass::open(chunker, &held.file).await?;
         let source = Source { size: now.size, mtime_ns: now.mtime_ns, ..held.file.source.clone() };
-        let next = NextGeneration { source, opening: opening(chunker) };
+        let next = NextGeneration { source, options: opening(chunker) };
         let begun = chunker.service.ledger.begin_generation(&held.lease, &next).await?;
         held.file = begun.ok_or(runtime::hold::LeaseLost)?;
         resuming = false;
     }
 }
 
-async fn stored(chunker: &Chunker, held: &mut Held, sha256: Digest) -> Result<Outcome, LedgerError> {
+async fn stored(chunker: &Chunker, held: &mut ClaimedFile, sha256: Digest) -> Result<Outcome, LedgerError> {
     let announcer = &chunker.service.announcer;
     fail::fail_point!("chunker-before-stored", |_| std::process::abort());
-    let recorded = chunker.service.ledger.stored(held, Stored { sha256 }).await?;
+    let recorded = chunker.service.ledger.record_stored(held, sha256).await?;
     fail::fail_point!("chunker-after-stored", |_| std::process::abort());
     match recorded {
         StoredOutcome::Resting(file) => announcer.announce(&file, None),
@@ -102,14 +107,14 @@ async fn stored(chunker: &Chunker, held: &mut Held, sha256: Digest) -> Result<Ou
 }
 
 /// Commits what a failed attempt means for the file, before the hint is answered.
-async fn unstored(chunker: &Chunker, held: &Held, error: PassError) -> Result<Outcome, LedgerError> {
+async fn unstored(chunker: &Chunker, held: &ClaimedFile, error: PassError) -> Result<Outcome, LedgerError> {
     let service = &chunker.service;
     let limit = service.settings.retry.attempts;
     match error {
         PassError::Lost(_) => Ok(Outcome::Lost),
         PassError::Cancelled => {
             tracing::info!(file = %held.file.id, "cancelled");
-            settled(service.ledger.cancelled(&held.lease).await?, chunker)
+            settled(service.ledger.record_cancelled(&held.lease).await?, chunker)
         }
         PassError::Stale(why) => {
             // If the record is no longer ours, whoever has it answers for it. If it still is, the store looked before it was.
@@ -143,7 +148,7 @@ async fn unstored(chunker: &Chunker, held: &Held, error: PassError) -> Result<Ou
     }
 }
 
-async fn again(chunker: &Chunker, held: &Held, problem: Problem, limit: u32) -> Result<Outcome, LedgerError> {
+async fn again(chunker: &Chunker, held: &ClaimedFile, problem: Problem, limit: u32) -> Result<Outcome, LedgerError> {
     let (service, attempt) = (&chunker.service, held.file.attempts.chunking);
     let queued = held.file.queued_at.unwrap_or(held.file.created_at);
     if attempt >= limit || retry::is_last(&service.settings.retry, attempt, queued, held.lease.now()) {
@@ -151,14 +156,14 @@ async fn again(chunker: &Chunker, held: &Held, problem: Problem, limit: u32) -> 
     }
     let delay = retry::delay(&service.settings.retry, attempt, retry::jitter(), None);
     tracing::warn!(file = %held.file.id, attempt, ?delay, "{}; trying again later", problem.detail);
-    let committed = service.ledger.retry_later(&held.lease, &problem, delay).await?;
+    let committed = service.ledger.record_retry(&held.lease, &problem, delay).await?;
     fail::fail_point!("retry-after-commit", |_| std::process::abort());
     settled(committed, chunker)
 }
 
-async fn give_up(chunker: &Chunker, held: &Held, problem: Problem) -> Result<Outcome, LedgerError> {
+async fn give_up(chunker: &Chunker, held: &ClaimedFile, problem: Problem) -> Result<Outcome, LedgerError> {
     tracing::error!(file = %held.file.id, kind = problem.uri, "given up: {}", problem.detail);
-    settled(chunker.service.ledger.fail(&held.lease, &problem).await?, chunker)
+    settled(chunker.service.ledger.record_failed(&held.lease, &problem).await?, chunker)
 }
 
 fn settled(record: Option<FileRecord>, chunker: &Chunker) -> Result<Outcome, LedgerError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{Expectation, Named, ProblemKind};
-use ledger::{Claim, ClaimRequest, Held, LedgerError, Problem};
+use ledger::{Claim, ClaimRequest, ClaimedFile, LedgerError, Problem};
 use runtime::hold::{self, Ended, Holding};
 use runtime::{Job, Outcome, retry};
 
@@ -93,7 +93,7 @@ enum NotBegun {
 /// Judges the record and its expectation, before any connection is opened, and makes the delivery ready.
 fn accepted<'a>(
     finaliser: &'a Finaliser,
-    held: &'a Held,
+    held: &'a ClaimedFile,
 ) -> Result<(impl FnOnce(&Holding) -> Delivery<'a>, Expectation), NotBegun> {
     let (service, file) = (&finaliser.service, &held.file);
     let attempts = file.attempts.delivering;
@@ -155,25 +155,25 @@ fn accepted<'a>(
 
 async fn delivered(
     finaliser: &Finaliser,
-    held: &Held,
+    held: &ClaimedFile,
     expectation: &Expectation,
     content: &Content,
     done: Delivered,
 ) -> Result<Outcome, LedgerError> {
     let service = &finaliser.service;
     let receipt = receipt::written(finaliser, held, expectation, content, done);
-    let Some(record) = service.ledger.delivered(&held.lease, &receipt).await? else { return Ok(Outcome::Lost) };
+    let Some(record) = service.ledger.record_delivered(&held.lease, &receipt).await? else { return Ok(Outcome::Lost) };
     fail::fail_point!("finaliser-after-delivered", |_| std::process::abort());
     service.announcer.announce(&record, None);
     Ok(Outcome::Done)
 }
 
 /// Commits what a failed attempt means for the file, before the hint is answered.
-async fn undelivered(finaliser: &Finaliser, held: &Held, error: DeliveryError) -> Result<Outcome, LedgerError> {
+async fn undelivered(finaliser: &Finaliser, held: &ClaimedFile, error: DeliveryError) -> Result<Outcome, LedgerError> {
     match error {
         DeliveryError::Lost(_) | DeliveryError::Proof(ProofError::Lost(_)) => Ok(Outcome::Lost),
         DeliveryError::Cancelled | DeliveryError::Proof(ProofError::Cancelled) => {
-            let cancelled = finaliser.service.ledger.cancelled(&held.lease).await?;
+            let cancelled = finaliser.service.ledger.record_cancelled(&held.lease).await?;
             let Some(record) = cancelled else { return Ok(Outcome::Lost) };
             tracing::info!(file = %held.file.id, "cancelled; the remote does not have it");
             finaliser.service.announcer.announce(&record, None);
@@ -205,7 +205,7 @@ async fn undelivered(finaliser: &Finaliser, held: &Held, error: DeliveryError) -
 
 async fn again(
     finaliser: &Finaliser,
-    held: &Held,
+    held: &ClaimedFile,
     problem: Problem,
     at_least: Option<Duration>,
 ) -> Result<Outcome, LedgerError> {
@@ -217,14 +217,16 @@ async fn again(
     }
     let delay = retry::delay(&service.settings.retry, attempt, retry::jitter(), at_least);
     tracing::warn!(file = %held.file.id, attempt, ?delay, "{}; trying again later", problem.detail);
-    let record = service.ledger.retry_later(&held.lease, &problem, delay).await?;
+    let record = service.ledger.record_retry(&held.lease, &problem, delay).await?;
     fail::fail_point!("retry-after-commit", |_| std::process::abort());
     Ok(record.map_or(Outcome::Lost, |_| Outcome::Done))
 }
 
-async fn give_up(finaliser: &Finaliser, held: &Held, problem: Problem) -> Result<Outcome, LedgerError> {
+async fn give_up(finaliser: &Finaliser, held: &ClaimedFile, problem: Problem) -> Result<Outcome, LedgerError> {
     tracing::error!(file = %held.file.id, kind = problem.uri, "given up: {}", problem.detail);
-    let Some(record) = finaliser.service.ledger.fail(&held.lease, &problem).await? else { return Ok(Outcome::Lost) };
+    let Some(record) = finaliser.service.ledger.record_failed(&held.lease, &problem).await? else {
+        return Ok(Outcome::Lost);
+    };
     finaliser.service.announcer.announce(&record, None);
     Ok(Outcome::Done)
 }

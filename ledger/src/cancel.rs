@@ -10,7 +10,7 @@ const TRIES: u32 = 8;
 
 /// What became of a request to cancel.
 #[derive(Debug)]
-pub enum Cancelling {
+pub enum CancelOutcome {
     /// Cancelled now: nobody held it, and no delivery was begun.
     Cancelled(Box<FileRecord>),
     /// Noted: whoever holds it, or claims it next, cancels it, unless the remote has it already.
@@ -25,20 +25,20 @@ impl Ledger {
     /// Cancels a file, or has it cancelled by whoever holds it.
     ///
     /// Once a delivery was begun only a finaliser can tell, by asking the remote: what is visible there ends as `delivered`.
-    pub async fn cancel(&self, file: FileId) -> Result<Cancelling, LedgerError> {
-        let doing = "cancelling a file";
+    pub async fn cancel(&self, file: FileId) -> Result<CancelOutcome, LedgerError> {
+        let operation = "cancelling a file";
         for _ in 0..TRIES {
-            let Some(record) = self.file(file).await? else { return Ok(Cancelling::Unknown) };
+            let Some(record) = self.file(file).await? else { return Ok(CancelOutcome::Unknown) };
             if record.state.is_terminal() {
-                return Ok(Cancelling::Ended(Box::new(record)));
+                return Ok(CancelOutcome::Ended(Box::new(record)));
             }
             let mut filter = by_id(file);
             filter.insert("version", record.version);
             if !record.may_be_at_remote() {
                 let mut free = filter.clone();
                 free.insert("$expr", doc! { "$lte": ["$lease.until", "$$NOW"] });
-                if let Some(record) = self.settle(doing, free, self.to_cancelled()).await? {
-                    return Ok(Cancelling::Cancelled(Box::new(record)));
+                if let Some(record) = self.settle(operation, free, self.to_cancelled()).await? {
+                    return Ok(CancelOutcome::Cancelled(Box::new(record)));
                 }
             }
             let held = doc! { "$gt": ["$lease.until", "$$NOW"] };
@@ -46,15 +46,15 @@ impl Ledger {
                 .set("cancel_requested", true)
                 .set("due_at", doc! { "$cond": [held, "$due_at", "$$NOW"] })
                 .unset(&["not_before", "hint_refusals"]);
-            if let Some(record) = self.settle(doing, filter, request).await? {
-                return Ok(Cancelling::Requested(Box::new(record)));
+            if let Some(record) = self.settle(operation, filter, request).await? {
+                return Ok(CancelOutcome::Requested(Box::new(record)));
             }
         }
-        Err(LedgerError::Contended { doing, tries: TRIES })
+        Err(LedgerError::Contended { operation, tries: TRIES })
     }
 
     /// Cancels a file under its lease. `None`: the lease was lost.
-    pub async fn cancelled(&self, lease: &Lease) -> Result<Option<FileRecord>, LedgerError> {
+    pub async fn record_cancelled(&self, lease: &Lease) -> Result<Option<FileRecord>, LedgerError> {
         self.settle("cancelling a file", lease.filter(), self.to_cancelled()).await
     }
 

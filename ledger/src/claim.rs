@@ -25,7 +25,7 @@ pub struct ClaimRequest<'a> {
 
 /// How a file is cut and kept if it was not claimed before. A generation that has begun keeps what it has.
 #[derive(Debug, Clone, Copy)]
-pub struct Opening {
+pub struct GenerationOptions {
     /// Bytes of a chunk.
     pub chunk_size: u32,
     /// Up to how many bytes all chunks go into one document.
@@ -36,7 +36,7 @@ pub struct Opening {
 #[derive(Debug)]
 pub enum Claim {
     /// The file is ours for the length of the lease.
-    Taken(Box<Held>),
+    Taken(Box<ClaimedFile>),
     /// Another holds it.
     HeldByAnother {
         /// For how long at most.
@@ -64,7 +64,7 @@ pub struct Lease {
 
 /// A file with the lease on it.
 #[derive(Debug)]
-pub struct Held {
+pub struct ClaimedFile {
     /// The right.
     pub lease: Lease,
     /// The record as the claim left it.
@@ -93,12 +93,16 @@ impl Lease {
 
 impl Ledger {
     /// Claims a file to be read and stored.
-    pub async fn claim_chunking(&self, request: &ClaimRequest<'_>, opening: Opening) -> Result<Claim, LedgerError> {
-        let embed_limit = i64::try_from(opening.embed_limit).unwrap_or(i64::MAX);
+    pub async fn claim_chunking(
+        &self,
+        request: &ClaimRequest<'_>,
+        options: GenerationOptions,
+    ) -> Result<Claim, LedgerError> {
+        let embed_limit = i64::try_from(options.embed_limit).unwrap_or(i64::MAX);
         let layout = doc! { "$cond": [{ "$lte": ["$source.size", embed_limit] }, "embedded", "children"] };
         let transition = Transition::to(State::Chunking)
             .set("attempts.chunking", doc! { "$add": [{ "$ifNull": ["$attempts.chunking", 0] }, 1] })
-            .set("chunk_size", doc! { "$ifNull": ["$chunk_size", i64::from(opening.chunk_size)] })
+            .set("chunk_size", doc! { "$ifNull": ["$chunk_size", i64::from(options.chunk_size)] })
             .set("layout", doc! { "$ifNull": ["$layout", layout] })
             .event(EventKind::Chunking, State::Chunking, None)
             .events_if(doc! { "$eq": ["$state", State::Prepared.as_str()] });
@@ -130,7 +134,7 @@ impl Ledger {
         due: Document,
         transition: Transition,
     ) -> Result<Claim, LedgerError> {
-        let doing = "claiming a file";
+        let operation = "claiming a file";
         let owner = Uuid::new_v4().simple().to_string();
         let lease = doc! {
             "owner": &owner,
@@ -155,7 +159,7 @@ impl Ledger {
             let taken = Instant::now();
             let (files, filter, pipeline) = (self.files.clone(), filter.clone(), pipeline.clone());
             let found = self
-                .run(doing, async move {
+                .run(operation, async move {
                     files.find_one_and_update(filter, pipeline).return_document(ReturnDocument::After).await
                 })
                 .await?;
@@ -173,7 +177,7 @@ impl Ledger {
                 Refusal::FreeAgain => {}
             }
         }
-        Err(LedgerError::Contended { doing, tries: TRIES })
+        Err(LedgerError::Contended { operation, tries: TRIES })
     }
 
     async fn why_not_claimed(&self, file: FileId, step: Step, owner: &str) -> Result<Refusal, LedgerError> {
@@ -220,9 +224,9 @@ fn positive(millis: Option<&Bson>) -> Option<Duration> {
     (millis > 0).then(|| Duration::from_millis(millis))
 }
 
-fn held(document: Document, taken: Instant, owner: String, length: Duration) -> Result<Held, LedgerError> {
+fn held(document: Document, taken: Instant, owner: String, length: Duration) -> Result<ClaimedFile, LedgerError> {
     let file = FileRecord::from_document(document)?;
     // `updated_at` is the `$$NOW` of the claim.
     let claimed_at = file.updated_at;
-    Ok(Held { lease: Lease { file: file.id, epoch: file.epoch, claimed_at, taken, length, owner }, file })
+    Ok(ClaimedFile { lease: Lease { file: file.id, epoch: file.epoch, claimed_at, taken, length, owner }, file })
 }

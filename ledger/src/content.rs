@@ -42,7 +42,7 @@ pub enum PutOutcome {
         sha256: Digest,
     },
     /// The document it belongs into is not there: its generation is gone or was never opened.
-    NoPlace,
+    NoDocument,
 }
 
 #[derive(Serialize)]
@@ -153,7 +153,7 @@ impl Ledger {
             return Ok(PutOutcome::Written);
         }
         let known = self.known_embedded(vec![key.clone()], chunk.number).await?;
-        Ok(known.get(&key).map_or(PutOutcome::NoPlace, |known| compare(wanted, *known)))
+        Ok(known.get(&key).map_or(PutOutcome::NoDocument, |known| compare(wanted, *known)))
     }
 
     async fn known_children(&self, keys: Vec<Vec<u8>>) -> Result<HashMap<Vec<u8>, Known>, LedgerError> {
@@ -245,7 +245,7 @@ fn outcomes(
 ) -> Result<Vec<PutOutcome>, LedgerError> {
     let outcome = |(at, (key, wanted)): (usize, (Vec<u8>, Known))| {
         if there.contains(&at) {
-            known.get(&key).map_or(PutOutcome::NoPlace, |known| compare(wanted, *known))
+            known.get(&key).map_or(PutOutcome::NoDocument, |known| compare(wanted, *known))
         } else {
             PutOutcome::Written
         }

@@ -7,7 +7,7 @@ use crate::{FileRecord, Lease, Ledger, LedgerError};
 
 impl Ledger {
     /// Records that the remote has the whole, with the receipt. `None`: the lease was lost; the next holder asks the remote.
-    pub async fn delivered(&self, lease: &Lease, receipt: &Receipt) -> Result<Option<FileRecord>, LedgerError> {
+    pub async fn record_delivered(&self, lease: &Lease, receipt: &Receipt) -> Result<Option<FileRecord>, LedgerError> {
         let mut filter = lease.filter();
         filter.insert("state", State::Delivering.as_str());
         let size = i64::try_from(receipt.size).unwrap_or(i64::MAX);

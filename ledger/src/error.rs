@@ -4,26 +4,26 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// MongoDB answered with an error or could not be reached.
-    #[error("{doing} failed: {source}")]
+    #[error("{operation} failed: {source}")]
     Mongo {
         /// What was tried.
-        doing: &'static str,
+        operation: &'static str,
         /// What the driver said.
         source: Box<mongodb::error::Error>,
     },
     /// MongoDB did not answer in time. The operation may have taken effect or may yet.
-    #[error("{doing} had no answer from MongoDB within {after:?}")]
+    #[error("{operation} had no answer from MongoDB within {after:?}")]
     Timeout {
         /// What was tried.
-        doing: &'static str,
+        operation: &'static str,
         /// How long it was waited for.
         after: Duration,
     },
     /// The task of an operation ended early, as at the end of the process.
-    #[error("{doing} was broken off")]
+    #[error("{operation} was broken off")]
     Aborted {
         /// What was tried.
-        doing: &'static str,
+        operation: &'static str,
         /// How the task ended.
         source: tokio::task::JoinError,
     },
@@ -41,10 +41,10 @@ pub enum LedgerError {
         detail: String,
     },
     /// Somebody changed the record in between, again and again.
-    #[error("{doing} met other changes of the same record {tries} times in a row")]
+    #[error("{operation} met other changes of the same record {tries} times in a row")]
     Contended {
         /// What was tried.
-        doing: &'static str,
+        operation: &'static str,
         /// How often.
         tries: u32,
     },
@@ -60,8 +60,8 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    pub(crate) fn mongo(doing: &'static str, source: mongodb::error::Error) -> Self {
-        Self::Mongo { doing, source: Box::new(source) }
+    pub(crate) fn mongo(operation: &'static str, source: mongodb::error::Error) -> Self {
+        Self::Mongo { operation, source: Box::new(source) }
     }
 }
 

@@ -3,7 +3,7 @@ use mongodb::bson::doc;
 
 use crate::hold::to_bson;
 use crate::transition::Transition;
-use crate::{FileRecord, Layout, Lease, Ledger, LedgerError, Opening, Source};
+use crate::{FileRecord, GenerationOptions, Layout, Lease, Ledger, LedgerError, Source};
 
 /// Another reading of a source that changed.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub struct NextGeneration {
     /// The source as it looks now.
     pub source: Source,
     /// How to cut and keep the new generation.
-    pub opening: Opening,
+    pub options: GenerationOptions,
 }
 
 impl Ledger {
@@ -23,12 +23,12 @@ impl Ledger {
     ) -> Result<Option<FileRecord>, LedgerError> {
         let mut filter = lease.filter();
         filter.insert("state", State::Chunking.as_str());
-        let layout = Layout::of(next.source.size, next.opening.embed_limit);
+        let layout = Layout::of(next.source.size, next.options.embed_limit);
         let transition = Transition::default()
             .set("generation", doc! { "$add": ["$generation", 1] })
             .set("source_changes", doc! { "$add": [{ "$ifNull": ["$source_changes", 0] }, 1] })
             .set_literal("source", to_bson(&next.source)?)
-            .set("chunk_size", i64::from(next.opening.chunk_size))
+            .set("chunk_size", i64::from(next.options.chunk_size))
             .set("layout", layout.as_str())
             .unset(&["progress"]);
         self.settle("beginning a generation", filter, transition).await

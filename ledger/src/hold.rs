@@ -46,7 +46,7 @@ impl Ledger {
     }
 
     /// Frees the lease and commits when to try again. The attempt stays counted. `None`: the lease was lost.
-    pub async fn retry_later(
+    pub async fn record_retry(
         &self,
         lease: &Lease,
         problem: &Problem,
@@ -97,7 +97,7 @@ impl Ledger {
     }
 
     /// Gives the file up for good, with the reason. `None`: the lease was lost.
-    pub async fn fail(&self, lease: &Lease, problem: &Problem) -> Result<Option<FileRecord>, LedgerError> {
+    pub async fn record_failed(&self, lease: &Lease, problem: &Problem) -> Result<Option<FileRecord>, LedgerError> {
         let error = to_bson(problem)?;
         let transition = Transition::end(State::Failed, self.retention)
             .set_literal("error", error.clone())
@@ -109,14 +109,14 @@ impl Ledger {
     /// Makes one transition of the record that passes `filter`; `None` where none passes.
     pub(crate) async fn settle(
         &self,
-        doing: &'static str,
+        operation: &'static str,
         filter: Document,
         transition: Transition,
     ) -> Result<Option<FileRecord>, LedgerError> {
         let files = self.files.clone();
         let pipeline = transition.into_pipeline();
         let after = self
-            .run(doing, async move {
+            .run(operation, async move {
                 files.find_one_and_update(filter, pipeline).return_document(ReturnDocument::After).await
             })
             .await?;

@@ -17,8 +17,9 @@ mod create;
 mod delivery;
 mod dump;
 mod error;
-mod expect;
+mod expectation;
 mod failure;
+mod garbage;
 mod generation;
 mod hold;
 mod index;
@@ -33,7 +34,6 @@ mod sweep;
 mod transition;
 mod upload;
 mod users;
-mod walk;
 
 use std::future::Future;
 use std::time::Duration;
@@ -43,16 +43,17 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
 use mongodb::{Client, Collection, Database};
 
-pub use audit::{Ages, Batch, FoundContent, FoundFile, FoundKey, Moment, Place};
-pub use cancel::Cancelling;
-pub use claim::{Claim, ClaimRequest, Held, Lease, Opening};
+pub use audit::{Ages, Batch, FoundContent, FoundFile, FoundKey, Moment, Position};
+pub use cancel::CancelOutcome;
+pub use claim::{Claim, ClaimRequest, ClaimedFile, GenerationOptions, Lease};
 pub use content::{NewChunk, PutOutcome};
 pub use content_read::{ChunkProof, StoredChunk};
 pub use create::{Created, NewFile};
 pub use dump::{DumpError, Imported};
 pub use error::LedgerError;
-pub use expect::Expected;
+pub use expectation::ExpectationOutcome;
 pub use failure::Failure;
+pub use garbage::CheckedContent;
 pub use generation::NextGeneration;
 pub use hold::Renewal;
 pub use index::BlockCompressor;
@@ -60,12 +61,11 @@ pub use list::{Listing, Page};
 pub use outbox::Outbox;
 pub use record::{Attempts, Delivery, FileRecord, Idempotency, Layout, Problem, Progress, Source};
 pub use requeue::Requeued;
-pub use retention::Retention;
-pub use stored::{Stored, StoredOutcome};
-pub use sweep::{Errand, Overdue};
-pub use upload::{LeftUpload, Upload, UploadedPart};
-pub use users::{NewUser, User, Verdict};
-pub use walk::Walked;
+pub use retention::RetentionPeriods;
+pub use stored::StoredOutcome;
+pub use sweep::{DueAction, Overdue};
+pub use upload::{AbandonedUpload, Upload, UploadedPart};
+pub use users::{Authentication, NewUser, User};
 
 /// How to reach MongoDB.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ pub struct LedgerOptions {
     /// How far a published hint pushes `due_at` on: a hint that had no effect by then is published again.
     pub hint_push: Duration,
     /// How long content stays once nothing more happens to its file.
-    pub retention: Retention,
+    pub retention: RetentionPeriods,
 }
 
 impl std::fmt::Debug for LedgerOptions {
@@ -111,20 +111,20 @@ pub struct Ledger {
     operation_timeout: Duration,
     block_compressor: BlockCompressor,
     hint_push: Duration,
-    retention: Retention,
+    retention: RetentionPeriods,
 }
 
 impl Ledger {
     /// Connects, and makes the collections and indexes that are missing.
     pub async fn connect(options: &LedgerOptions) -> Result<Self, LedgerError> {
-        let doing = "reading the MongoDB connection string";
-        let mut client = ClientOptions::parse(&options.uri).await.map_err(|e| LedgerError::mongo(doing, e))?;
+        let operation = "reading the MongoDB connection string";
+        let mut client = ClientOptions::parse(&options.uri).await.map_err(|e| LedgerError::mongo(operation, e))?;
         client.app_name = Some(options.app_name.clone());
         client.max_pool_size = Some(options.pool_size);
         client.server_selection_timeout = Some(options.server_selection_timeout);
         client.connect_timeout = Some(options.server_selection_timeout);
         client.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
-        let client = Client::with_options(client).map_err(|e| LedgerError::mongo(doing, e))?;
+        let client = Client::with_options(client).map_err(|e| LedgerError::mongo(operation, e))?;
         let db = client.database(&options.database);
         let ledger = Self {
             files: db.collection("files"),
@@ -144,8 +144,8 @@ impl Ledger {
     /// Asks MongoDB whether it takes writes now.
     pub async fn ping(&self) -> Result<(), LedgerError> {
         let db = self.db.clone();
-        let doing = "asking MongoDB for its state";
-        let hello = self.run(doing, async move { db.run_command(doc! {"hello": 1}).await }).await?;
+        let operation = "asking MongoDB for its state";
+        let hello = self.run(operation, async move { db.run_command(doc! {"hello": 1}).await }).await?;
         match hello.get_bool("isWritablePrimary") {
             Ok(true) => Ok(()),
             _ => Err(LedgerError::NotPrimary),
@@ -158,13 +158,13 @@ impl Ledger {
     /// the driver has no time limit for a server that went silent. So the waiting is what stops, not the operation.
     async fn run<T: Send + 'static>(
         &self,
-        doing: &'static str,
-        operation: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
+        operation: &'static str,
+        future: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        match tokio::time::timeout(self.operation_timeout, tokio::spawn(operation)).await {
-            Ok(Ok(result)) => result.map_err(|e| LedgerError::mongo(doing, e)),
-            Ok(Err(join)) => Err(LedgerError::Aborted { doing, source: join }),
-            Err(_) => Err(LedgerError::Timeout { doing, after: self.operation_timeout }),
+        match tokio::time::timeout(self.operation_timeout, tokio::spawn(future)).await {
+            Ok(Ok(result)) => result.map_err(|e| LedgerError::mongo(operation, e)),
+            Ok(Err(join)) => Err(LedgerError::Aborted { operation, source: join }),
+            Err(_) => Err(LedgerError::Timeout { operation, after: self.operation_timeout }),
         }
     }
 

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use contract::{Digest, Epoch, Expectation, FileId, Generation, ProblemKind, Proven, Split, State, Timestamp};
+use contract::{
+    Digest, Epoch, Expectation, FileId, Generation, ObjectName, ProblemKind, Proven, Split, State, Timestamp,
+};
 use mongodb::bson::{self, Document};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +25,7 @@ pub struct FileRecord {
     /// What is read.
     pub source: Source,
     /// The file's own name.
-    pub name: String,
+    pub name: ObjectName,
     /// Its media type, guessed from its name.
     pub media_type: String,
     /// What the caller noted about it.

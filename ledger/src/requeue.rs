@@ -24,7 +24,7 @@ pub enum Requeued {
 impl Ledger {
     /// Takes a failed file up again in the phase that failed, with all its attempts, due now.
     pub async fn requeue(&self, file: FileId) -> Result<Requeued, LedgerError> {
-        let doing = "requeueing a file";
+        let operation = "requeueing a file";
         for _ in 0..TRIES {
             let Some(record) = self.file(file).await? else { return Ok(Requeued::Unknown) };
             if record.state != State::Failed {
@@ -33,23 +33,23 @@ impl Ledger {
             let mut filter = by_id(file);
             filter.insert("version", record.version);
             let usable = record.has_usable_content() && record.expectation.is_some();
-            let transition = if usable { deliver_again() } else { read_again() };
-            if let Some(record) = self.settle(doing, filter, transition).await? {
+            let transition = if usable { redelivery() } else { rechunking() };
+            if let Some(record) = self.settle(operation, filter, transition).await? {
                 let record = Box::new(record);
                 return Ok(if usable { Requeued::Delivering(record) } else { Requeued::Chunking(record) });
             }
         }
-        Err(LedgerError::Contended { doing, tries: TRIES })
+        Err(LedgerError::Contended { operation, tries: TRIES })
     }
 
     /// Has a stored file read again from its source, in a new generation, because its content is incomplete or wrong.
     /// `None`: the file is not stored, somebody holds it, or it changed since `version`.
-    pub async fn read_again(&self, file: FileId, version: i64) -> Result<Option<FileRecord>, LedgerError> {
+    pub async fn rechunk(&self, file: FileId, version: i64) -> Result<Option<FileRecord>, LedgerError> {
         let mut filter = by_id(file);
         filter.insert("version", version);
         filter.insert("state", doc! { "$in": [State::Stored.as_str(), State::Delivering.as_str()] });
         filter.insert("$expr", doc! { "$lte": ["$lease.until", "$$NOW"] });
-        self.settle("having a file read again", filter, read_again()).await
+        self.settle("having a file read again", filter, rechunking()).await
     }
 }
 
@@ -61,11 +61,11 @@ impl FileRecord {
     }
 }
 
-fn deliver_again() -> Transition {
+fn redelivery() -> Transition {
     fresh(State::Stored).set("attempts.delivering", 0_i64)
 }
 
-fn read_again() -> Transition {
+fn rechunking() -> Transition {
     fresh(State::Prepared)
         .set("generation", doc! { "$add": ["$generation", 1] })
         .set("attempts", doc! { "chunking": 0_i64, "delivering": 0_i64 })

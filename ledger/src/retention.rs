@@ -13,7 +13,7 @@ const BATCH: i64 = 256;
 
 /// How long content stays once nothing more happens to its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention {
+pub struct RetentionPeriods {
     /// After the delivery.
     pub delivered: Duration,
     /// After the file was given up; until then it can be requeued without being read again.
@@ -22,7 +22,7 @@ pub struct Retention {
     pub cancelled: Duration,
 }
 
-impl Retention {
+impl RetentionPeriods {
     /// How long content stays in a state that ends a file; no time in any other.
     pub(crate) const fn of(self, state: State) -> Duration {
         match state {

@@ -6,17 +6,10 @@ use mongodb::bson::{Bson, doc};
 use crate::bson_form::now_plus;
 use crate::hold::{progress_document, to_bson};
 use crate::transition::Transition;
-use crate::{FileRecord, Held, Ledger, LedgerError, Problem, Progress};
+use crate::{ClaimedFile, FileRecord, Ledger, LedgerError, Problem, Progress};
 
 /// How often the judgement is made again when a finalise request comes in between.
 const TRIES: u32 = 8;
-
-/// What a chunker has proved.
-#[derive(Debug, Clone, Copy)]
-pub struct Stored {
-    /// SHA-256 of the whole, of this pass over the source.
-    pub sha256: Digest,
-}
 
 /// What became of a file whose chunks are all stored.
 #[derive(Debug)]
@@ -31,14 +24,14 @@ pub enum StoredOutcome {
 
 impl Ledger {
     /// Records that all chunks are stored and proved, and judges an expectation that is waiting, in one compare-and-set.
-    pub async fn stored(&self, held: &mut Held, facts: Stored) -> Result<StoredOutcome, LedgerError> {
-        let doing = "recording a file as stored";
+    pub async fn record_stored(&self, held: &mut ClaimedFile, sha256: Digest) -> Result<StoredOutcome, LedgerError> {
+        let operation = "recording a file as stored";
         for _ in 0..TRIES {
-            let (transition, accepted) = judged(&held.file, facts, self.hint_push)?;
+            let (transition, accepted) = judged(&held.file, sha256, self.hint_push)?;
             let mut filter = held.lease.filter();
             filter.insert("version", held.file.version);
             filter.insert("state", State::Chunking.as_str());
-            if let Some(file) = self.settle(doing, filter, transition).await? {
+            if let Some(file) = self.settle(operation, filter, transition).await? {
                 let file = Box::new(file);
                 return Ok(if accepted { StoredOutcome::Accepted(file) } else { StoredOutcome::Resting(file) });
             }
@@ -48,24 +41,24 @@ impl Ledger {
                 _ => return Ok(StoredOutcome::Lost),
             }
         }
-        Err(LedgerError::Contended { doing, tries: TRIES })
+        Err(LedgerError::Contended { operation, tries: TRIES })
     }
 }
 
-fn judged(file: &FileRecord, facts: Stored, hint_push: Duration) -> Result<(Transition, bool), LedgerError> {
+fn judged(file: &FileRecord, sha256: Digest, hint_push: Duration) -> Result<(Transition, bool), LedgerError> {
     let split = file.split().ok_or_else(|| LedgerError::Unreadable {
         collection: "files",
         detail: format!("{} is being chunked without a chunk size", file.id),
     })?;
     let size = i64::try_from(split.size()).unwrap_or(i64::MAX);
-    let detail = doc! { "size": size, "chunks": i64::from(split.count()), "sha256": facts.sha256.to_string() };
+    let detail = doc! { "size": size, "chunks": i64::from(split.count()), "sha256": sha256.to_string() };
     let progress = Progress { chunks_stored: split.count(), bytes_stored: split.size(), bytes_delivered: 0 };
     let transition = Transition::to(State::Stored)
-        .set("sha256", facts.sha256.to_string())
+        .set("sha256", sha256.to_string())
         .set("progress", progress_document(progress))
         .event(EventKind::Stored, State::Stored, Some(detail.into()))
         .unset(&["lease", "not_before", "hint_refusals"]);
-    let verdict = file.expectation.as_ref().map(|expected| expected.judge(&Proven { sha256: facts.sha256, split }));
+    let verdict = file.expectation.as_ref().map(|expected| expected.judge(&Proven { sha256, split }));
     Ok(match verdict {
         None => (transition.unset(&["due_at", "error"]), false),
         Some(Ok(())) => {

@@ -15,7 +15,7 @@ const ENDED: [&str; 3] = [State::Delivered.as_str(), State::Failed.as_str(), Sta
 
 /// What is to be done about a file that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Errand {
+pub enum DueAction {
     /// Publish the hint to take this step.
     Hint(Step),
     /// Its retention is over: remove its content.
@@ -28,7 +28,7 @@ pub struct Overdue {
     /// The file.
     pub file: FileId,
     /// What to do.
-    pub errand: Errand,
+    pub action: DueAction,
     due_at: DateTime,
 }
 
@@ -39,7 +39,7 @@ impl Ledger {
         found.iter().map(overdue_of).collect()
     }
 
-    /// Pushes a file's `due_at` on, unless somebody else did or it was claimed since. `true`: the errand is ours.
+    /// Pushes a file's `due_at` on, unless somebody else did or it was claimed since. `true`: the action is ours.
     pub async fn push_due(&self, overdue: &Overdue) -> Result<bool, LedgerError> {
         let files = self.relaxed_files();
         let filter = doc! { "_id": id(overdue.file), "due_at": overdue.due_at };
@@ -50,7 +50,7 @@ impl Ledger {
 
     /// Pushes `due_at` on further because NATS has a hint for the file already: twice as far each time, up to 5 minutes, or as far as
     /// ever if that is more.
-    pub async fn hint_refused(&self, file: FileId) -> Result<(), LedgerError> {
+    pub async fn record_refused_hint(&self, file: FileId) -> Result<(), LedgerError> {
         let files = self.relaxed_files();
         let filter = doc! {
             "_id": id(file),
@@ -135,10 +135,10 @@ fn overdue_of(document: &Document) -> Result<Overdue, LedgerError> {
     let file = FileId::from_bytes(uuid.ok_or_else(|| unreadable("an _id is no UUID".into()))?);
     let due_at = *document.get_datetime("due_at").map_err(|e| unreadable(e.to_string()))?;
     let state: State = document.get_str("state").unwrap_or_default().parse().map_err(unreadable)?;
-    let errand = match state {
-        State::Prepared | State::Chunking => Errand::Hint(Step::Prepare),
-        State::Stored | State::Delivering => Errand::Hint(Step::Finalise),
-        State::Delivered | State::Failed | State::Cancelled => Errand::RemoveContent,
+    let action = match state {
+        State::Prepared | State::Chunking => DueAction::Hint(Step::Prepare),
+        State::Stored | State::Delivering => DueAction::Hint(Step::Finalise),
+        State::Delivered | State::Failed | State::Cancelled => DueAction::RemoveContent,
     };
-    Ok(Overdue { file, errand, due_at })
+    Ok(Overdue { file, action, due_at })
 }

@@ -1,7 +1,7 @@
 use contract::{EventKind, State};
 use mongodb::bson::{Bson, Document, doc};
 
-use crate::Retention;
+use crate::RetentionPeriods;
 use crate::bson_form::{literal, now_plus};
 
 /// One change of state, as the pipeline of an update. It always counts `version` up and appends its events to the outbox on
@@ -36,7 +36,7 @@ impl Transition {
     }
 
     /// To a state in which nothing more happens to the file, but that its content goes after `retention`.
-    pub(crate) fn end(state: State, retention: Retention) -> Self {
+    pub(crate) fn end(state: State, retention: RetentionPeriods) -> Self {
         Self::to(state).set("due_at", now_plus(retention.of(state))).unset(&[
             "lease",
             "not_before",

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bson_form::{by_id, literal};
 use crate::hold::to_bson;
-use crate::{FileRecord, Lease, Ledger, LedgerError, Renewal};
+use crate::{FileRecord, Lease, Ledger, LedgerError};
 
 /// An upload in parts that a remote keeps for us, so that whoever holds the file next goes on where the last one stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct Upload {
 
 /// An upload that nobody will go on with: its file has ended, and the remote was not told, or did not hear it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftUpload {
+pub struct AbandonedUpload {
     /// The file.
     pub file: FileId,
     /// What the remote calls the upload.
@@ -47,31 +47,26 @@ impl Ledger {
     /// Records an upload before its first part is sent, in the place of one that there was.
     ///
     /// Neither this nor the calls below change a state, so `version` stays.
-    pub async fn begin_upload(&self, lease: &Lease, upload: &Upload) -> Result<Renewal, LedgerError> {
+    pub async fn record_upload(&self, lease: &Lease, upload: &Upload) -> Result<bool, LedgerError> {
         let set = doc! { "$set": { "delivery.upload": literal(to_bson(upload)?) } };
         self.change_upload("recording an upload", lease.filter(), vec![set]).await
     }
 
     /// Records a part that the remote has.
-    pub async fn part_uploaded(
-        &self,
-        lease: &Lease,
-        upload: &str,
-        part: &UploadedPart,
-    ) -> Result<Renewal, LedgerError> {
+    pub async fn record_part(&self, lease: &Lease, upload: &str, part: &UploadedPart) -> Result<bool, LedgerError> {
         let parts = doc! { "$concatArrays": ["$delivery.upload.parts", [literal(to_bson(part)?)]] };
         let set = doc! { "$set": { "delivery.upload.parts": parts } };
         self.change_upload("recording a part of an upload", of(lease, upload), vec![set]).await
     }
 
     /// Forgets an upload that the remote does not have any more.
-    pub async fn forget_upload(&self, lease: &Lease, upload: &str) -> Result<Renewal, LedgerError> {
+    pub async fn forget_upload(&self, lease: &Lease, upload: &str) -> Result<bool, LedgerError> {
         let unset = doc! { "$unset": "delivery.upload" };
         self.change_upload("forgetting an upload", of(lease, upload), vec![unset]).await
     }
 
     /// Uploads to `remote` of files that were given up or cancelled, some of them where there are many.
-    pub async fn left_uploads(&self, remote: &str, most: u16) -> Result<Vec<LeftUpload>, LedgerError> {
+    pub async fn abandoned_uploads(&self, remote: &str, most: u16) -> Result<Vec<AbandonedUpload>, LedgerError> {
         let filter = doc! {
             "expectation.remote": remote, "delivery.upload.id": { "$exists": true }, "state": { "$in": ended() },
         };
@@ -86,14 +81,14 @@ impl Ledger {
         for record in found {
             let FileRecord { id: file, delivery, .. } = FileRecord::from_document(record)?;
             let upload = delivery.and_then(|delivery| delivery.upload);
-            left.extend(upload.map(|Upload { id, address, .. }| LeftUpload { file, id, address }));
+            left.extend(upload.map(|Upload { id, address, .. }| AbandonedUpload { file, id, address }));
         }
         Ok(left)
     }
 
     /// Forgets an upload of a file that has ended, once the remote does not have it any more. If the file was requeued
     /// meanwhile, whoever goes on with the upload learns that from the remote.
-    pub async fn forget_left_upload(&self, left: &LeftUpload) -> Result<(), LedgerError> {
+    pub async fn forget_abandoned_upload(&self, left: &AbandonedUpload) -> Result<(), LedgerError> {
         let mut filter = by_id(left.file);
         filter.extend(doc! { "state": { "$in": ended() }, "delivery.upload.id": &left.id });
         self.change_upload("forgetting an upload", filter, vec![doc! { "$unset": "delivery.upload" }]).await?;
@@ -110,13 +105,13 @@ impl Ledger {
 
     async fn change_upload(
         &self,
-        doing: &'static str,
+        operation: &'static str,
         filter: Document,
         pipeline: Vec<Document>,
-    ) -> Result<Renewal, LedgerError> {
+    ) -> Result<bool, LedgerError> {
         let files = self.files.clone();
-        let changed = self.run(doing, async move { files.update_one(filter, pipeline).await }).await?;
-        Ok(if changed.matched_count == 1 { Renewal::Kept } else { Renewal::Lost })
+        let changed = self.run(operation, async move { files.update_one(filter, pipeline).await }).await?;
+        Ok(changed.matched_count == 1)
     }
 }
 

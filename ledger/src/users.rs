@@ -27,11 +27,11 @@ pub struct User {
 
 /// Whether a user may come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Authentication {
     /// Name and password are right.
-    Welcome(User),
+    Accepted(User),
     /// No such user, or not that password. Which of the two is not told.
-    Wrong,
+    Rejected,
     /// Name and password are right, but the user is disabled.
     Disabled,
 }
@@ -74,7 +74,7 @@ impl Ledger {
     /// Compares name and password with the table. An unknown user costs as much time as a wrong password: the password is then
     /// compared with the hash of another user, and the result thrown away. Costs tens of milliseconds of a core; bound how
     /// many run at once.
-    pub async fn verify_user(&self, username: &str, password: &str) -> Result<Verdict, LedgerError> {
+    pub async fn authenticate(&self, username: &str, password: &str) -> Result<Authentication, LedgerError> {
         let found = self.find_user(doc! { "username": username }).await?;
         let known = found.is_some();
         let user = match found {
@@ -85,9 +85,11 @@ impl Ledger {
         let password = password.to_owned();
         let right = blocking(move || matches(&password, &hash)).await?;
         Ok(match user {
-            Some(user) if known && right && user.disabled == Some(true) => Verdict::Disabled,
-            Some(user) if known && right => Verdict::Welcome(User { username: user.username, scopes: user.scopes }),
-            _ => Verdict::Wrong,
+            Some(user) if known && right && user.disabled == Some(true) => Authentication::Disabled,
+            Some(user) if known && right => {
+                Authentication::Accepted(User { username: user.username, scopes: user.scopes })
+            }
+            _ => Authentication::Rejected,
         })
     }
 
@@ -104,8 +106,8 @@ impl Ledger {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LedgerError> {
-    let doing = "hashing a password";
-    tokio::task::spawn_blocking(work).await.map_err(|source| LedgerError::Aborted { doing, source })
+    let operation = "hashing a password";
+    tokio::task::spawn_blocking(work).await.map_err(|source| LedgerError::Aborted { operation, source })
 }
 
 fn hash(password: &str) -> Result<String, LedgerError> {
@@ -125,7 +127,7 @@ fn is_bcrypt(hash: &str) -> bool {
     ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| hash.starts_with(prefix)) && hash.len() == 60
 }
 
-/// Whether [`Ledger::verify_user`] could compare a password with this hash.
+/// Whether [`Ledger::authenticate`] could compare a password with this hash.
 pub(crate) fn is_known_form(hash: &str) -> bool {
     is_bcrypt(hash) || (hash.starts_with("$argon2id$") && PasswordHash::new(hash).is_ok())
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ledger::{Held, Lease, LedgerError, Progress, Renewal};
+use ledger::{ClaimedFile, Lease, LedgerError, Progress, Renewal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -100,7 +100,7 @@ impl Fence {
 
 impl Holding {
     /// Keeps the lease alive, and the message of `job` with it.
-    pub fn start(service: &Service, held: &Held, job: &Job) -> Self {
+    pub fn start(service: &Service, held: &ClaimedFile, job: &Job) -> Self {
         let lease = &held.lease;
         let cancel = CancellationToken::new();
         if held.file.cancel_requested {

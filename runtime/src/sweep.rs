@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use contract::Cause;
 use futures_util::{StreamExt, stream};
-use ledger::{Errand, Overdue};
+use ledger::{DueAction, Overdue};
 
 use crate::announce::{AnnounceError, hint_once, publish};
 use crate::nats::NatsError;
@@ -85,9 +85,9 @@ async fn run_errand(service: &Service, overdue: &Overdue) -> Result<(), Announce
         return Ok(());
     }
     fail::fail_point!("sweep-after-push", |_| std::process::abort());
-    match overdue.errand {
-        Errand::Hint(step) => hint_once(&service.nats, &service.ledger, step, overdue.file, Cause::Sweep).await,
-        Errand::RemoveContent => {
+    match overdue.action {
+        DueAction::Hint(step) => hint_once(&service.nats, &service.ledger, step, overdue.file, Cause::Sweep).await,
+        DueAction::RemoveContent => {
             if service.ledger.remove_content(overdue.file).await? {
                 tracing::info!(file = %overdue.file, "its retention is over; its content was removed");
             }

@@ -2,7 +2,7 @@ use contract::{FileId, Generation};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Bson, doc};
 
-use super::{Batch, Place, behind};
+use super::{Batch, Position, behind};
 use crate::bson_form::{binary, content_key};
 use crate::{Layout, Ledger, LedgerError};
 
@@ -33,7 +33,7 @@ impl Ledger {
     pub async fn audit_content(
         &self,
         layout: Layout,
-        after: Option<&Place>,
+        after: Option<&Position>,
         limit: u16,
     ) -> Result<Batch<FoundContent>, LedgerError> {
         let (collection, after) = (self.content_collection(layout), after.cloned());
@@ -59,7 +59,7 @@ impl Ledger {
             .await?;
         let last = ids.last().filter(|_| ids.len() == usize::from(limit));
         let next = last.map(|id| match layout {
-            Layout::Embedded => Place(id.clone()),
+            Layout::Embedded => Position(id.clone()),
             Layout::Children => behind_generation(id),
         });
         Ok(Batch { found: ids.iter().map(|id| FoundContent { layout, key: key(id, layout) }).collect(), next })
@@ -85,13 +85,13 @@ fn key(id: &Bson, layout: Layout) -> FoundKey {
 }
 
 /// Behind the last possible chunk of the generation that this chunk is of; behind the chunk itself where its key is no right one.
-fn behind_generation(id: &Bson) -> Place {
+fn behind_generation(id: &Bson) -> Position {
     match key(id, Layout::Children) {
         FoundKey::Of(file, generation) => {
             let mut last = content_key(file, generation);
             last.extend_from_slice(&[u8::MAX; 6]);
-            Place(binary(last))
+            Position(binary(last))
         }
-        FoundKey::Unreadable(_) => Place(id.clone()),
+        FoundKey::Unreadable(_) => Position(id.clone()),
     }
 }

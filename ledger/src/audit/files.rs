@@ -3,7 +3,7 @@ use std::time::Duration;
 use contract::{FileId, Timestamp};
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
-use super::{Batch, Place, behind};
+use super::{Batch, Position, behind};
 use crate::bson_form::id;
 use crate::{FileRecord, Ledger, LedgerError};
 
@@ -87,19 +87,19 @@ impl FoundFile {
 
 impl Ledger {
     /// The records behind `after`, at most `limit`, oldest first. Those that cannot be read too.
-    pub async fn audit_files(&self, after: Option<&Place>, limit: u16) -> Result<Batch<FoundFile>, LedgerError> {
+    pub async fn audit_files(&self, after: Option<&Position>, limit: u16) -> Result<Batch<FoundFile>, LedgerError> {
         let (files, after, limit) = (self.files.clone(), after.cloned(), usize::from(limit));
         let now = self.now().await?;
         let documents = self
             .run("reading records", async move { behind(&files, after.as_ref(), Document::new(), limit).await })
             .await?;
         let last = documents.last().filter(|_| documents.len() == limit);
-        let next = last.and_then(|document| document.get("_id").cloned()).map(Place);
+        let next = last.and_then(|document| document.get("_id").cloned()).map(Position);
         Ok(Batch { found: documents.into_iter().map(|document| FoundFile::of(document, now)).collect(), next })
     }
 
     /// The records of these files; those that are not there are left out.
-    pub async fn audit_these(&self, ids: &[FileId]) -> Result<Vec<FoundFile>, LedgerError> {
+    pub async fn audit_files_by_id(&self, ids: &[FileId]) -> Result<Vec<FoundFile>, LedgerError> {
         let files = self.files.clone();
         let filter = doc! { "_id": { "$in": ids.iter().map(|file| id(*file)).collect::<Vec<_>>() } };
         let now = self.now().await?;

@@ -17,7 +17,7 @@ pub use files::{Ages, FoundFile, Moment};
 
 /// How far a walk over a collection is: behind this `_id`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Place(Bson);
+pub struct Position(Bson);
 
 /// One step of a walk.
 #[derive(Debug)]
@@ -25,12 +25,12 @@ pub struct Batch<T> {
     /// What was found, in order of `_id`.
     pub found: Vec<T>,
     /// Where to go on; `None` at the end.
-    pub next: Option<Place>,
+    pub next: Option<Position>,
 }
 
 impl LedgerError {
     /// Whether something is wrong with what is stored, not with reaching it.
-    pub fn is_about_what_is_stored(&self) -> bool {
+    pub fn is_corrupt_data(&self) -> bool {
         match self {
             Self::Unreadable { .. } => true,
             // How our own readers of chunks report a document that has not the right fields.
@@ -46,7 +46,7 @@ impl LedgerError {
 /// in a collection is to be found too.
 async fn behind<T: serde::de::DeserializeOwned + Send + Sync>(
     collection: &Collection<T>,
-    after: Option<&Place>,
+    after: Option<&Position>,
     projection: Document,
     limit: usize,
 ) -> error::Result<Vec<Document>> {
@@ -56,13 +56,13 @@ async fn behind<T: serde::de::DeserializeOwned + Send + Sync>(
     let ask = i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1;
     let find = collection.find(doc! {}).hint(Hint::Keys(by_id.clone())).sort(by_id).projection(projection).limit(ask);
     let mut cursor = match after {
-        Some(Place(id)) => find.min(doc! { "_id": id }).await?,
+        Some(Position(id)) => find.min(doc! { "_id": id }).await?,
         None => find.await?,
     };
     let mut documents = Vec::new();
     while cursor.advance().await? {
         let document = cursor.deserialize_current()?;
-        let is_bound = after.is_some_and(|Place(id)| document.get("_id") == Some(id));
+        let is_bound = after.is_some_and(|Position(id)| document.get("_id") == Some(id));
         if !is_bound && documents.len() < limit {
             documents.push(document);
         }

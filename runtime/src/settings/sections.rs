@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use contract::SigningKey;
-use ledger::{BlockCompressor, Retention};
+use ledger::{BlockCompressor, RetentionPeriods};
 use serde::Deserialize;
 
 use super::{Secret, SettingsError, secret_of};
@@ -205,8 +205,8 @@ impl Default for RetentionSettings {
 
 impl RetentionSettings {
     /// How long content stays once nothing more happens to its file.
-    pub const fn spans(&self) -> Retention {
-        Retention {
+    pub const fn spans(&self) -> RetentionPeriods {
+        RetentionPeriods {
             delivered: Duration::from_secs(self.delivered_seconds),
             failed: Duration::from_secs(self.failed_seconds),
             cancelled: Duration::from_secs(self.cancelled_seconds),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::FileId;
-use ledger::{Claim, Held, Progress};
+use ledger::{Claim, ClaimedFile, Progress};
 use runtime::settings::Secret;
 use runtime::{Ended, Holding, Outcome, hold};
 use servers::{MIN_CACHE_MIB, Mongo, MongoOptions};
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::stage::{DEADLINE, Delivered, Stage, eventually, next};
 
 /// Takes the hint for a file, and the file.
-async fn take(stage: &Stage, hints: &mut mpsc::Receiver<Delivered>) -> (Delivered, Held) {
+async fn take(stage: &Stage, hints: &mut mpsc::Receiver<Delivered>) -> (Delivered, ClaimedFile) {
     let file = stage.prepared().await;
     stage.hint(file).await;
     let hint = next(hints).await;
@@ -159,7 +159,7 @@ async fn a_wish_to_cancel_reaches_the_holder_with_a_renewal_and_its_lease_goes_o
     stage.service.ledger.cancel(held.lease.file).await.unwrap();
     tokio::time::timeout(DEADLINE, holding.fence().cancel_requested()).await.unwrap();
     holding.fence().check().unwrap();
-    let record = stage.service.ledger.cancelled(&held.lease).await.unwrap().expect("it is ours to cancel");
+    let record = stage.service.ledger.record_cancelled(&held.lease).await.unwrap().expect("it is ours to cancel");
     assert_eq!(record.state, contract::State::Cancelled);
     hint.becomes(Outcome::Done);
     stage.stop().await;

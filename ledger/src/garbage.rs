@@ -7,7 +7,7 @@ use crate::{Layout, Ledger, LedgerError};
 
 /// One step of a walk over content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Walked {
+pub struct CheckedContent {
     /// The file whose content was looked at.
     pub file: FileId,
     /// Whether something of it was removed.
@@ -22,7 +22,11 @@ impl Ledger {
     /// Such content is left by a source that changed, by a requeue, and by a write that was late: the store's look at the
     /// record and its insert are not one step. The record is read after the content was seen, and its generation only ever
     /// grows, so what is lower now is dead for good; a higher one is never touched.
-    pub async fn walk(&self, layout: Layout, after: Option<FileId>) -> Result<Option<Walked>, LedgerError> {
+    pub async fn collect_garbage(
+        &self,
+        layout: Layout,
+        after: Option<FileId>,
+    ) -> Result<Option<CheckedContent>, LedgerError> {
         let Some((file, lowest)) = self.next_content(layout, after).await? else { return Ok(None) };
         let dead = self.file(file).await?.and_then(|record| {
             if record.content_removed == Some(record.generation) {
@@ -37,7 +41,7 @@ impl Ledger {
             }
             _ => false,
         };
-        Ok(Some(Walked { file, removed }))
+        Ok(Some(CheckedContent { file, removed }))
     }
 
     /// The next file with content, and its lowest generation, by the index alone.

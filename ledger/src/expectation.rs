@@ -12,7 +12,7 @@ const TRIES: u32 = 8;
 
 /// What became of a finalise request.
 #[derive(Debug)]
-pub enum Expected {
+pub enum ExpectationOutcome {
     /// Recorded; judged when the file is stored.
     Waiting(Box<FileRecord>),
     /// Met, and due now: publish the hint to finalise.
@@ -34,14 +34,14 @@ impl Ledger {
     ///
     /// `complete` makes the expectation for the record that is found: a request that names neither remote nor file name
     /// takes them from there. It may refuse, and then nothing changes.
-    pub async fn expect<E>(
+    pub async fn record_expectation<E>(
         &self,
         file: FileId,
         complete: impl Fn(&FileRecord) -> Result<Expectation, E>,
-    ) -> Result<Result<Expected, E>, LedgerError> {
-        let doing = "recording a finalise request";
+    ) -> Result<Result<ExpectationOutcome, E>, LedgerError> {
+        let operation = "recording a finalise request";
         for _ in 0..TRIES {
-            let Some(record) = self.file(file).await? else { return Ok(Ok(Expected::Unknown)) };
+            let Some(record) = self.file(file).await? else { return Ok(Ok(ExpectationOutcome::Unknown)) };
             let expectation = match complete(&record) {
                 Ok(expectation) => expectation,
                 Err(refusal) => return Ok(Err(refusal)),
@@ -51,19 +51,23 @@ impl Ledger {
                 Decision::Write { version, transition, accepted } => {
                     let mut filter = by_id(file);
                     filter.insert("version", version);
-                    (self.settle(doing, filter, transition).await?, accepted)
+                    (self.settle(operation, filter, transition).await?, accepted)
                 }
             };
             if let Some(record) = transition.map(Box::new) {
-                return Ok(Ok(if accepted { Expected::Accepted(record) } else { Expected::Waiting(record) }));
+                return Ok(Ok(if accepted {
+                    ExpectationOutcome::Accepted(record)
+                } else {
+                    ExpectationOutcome::Waiting(record)
+                }));
             }
         }
-        Err(LedgerError::Contended { doing, tries: TRIES })
+        Err(LedgerError::Contended { operation, tries: TRIES })
     }
 }
 
 enum Decision {
-    Answer(Expected),
+    Answer(ExpectationOutcome),
     Write { version: i64, transition: Transition, accepted: bool },
 }
 
@@ -71,25 +75,26 @@ fn decide(record: FileRecord, expectation: &Expectation, hint_push: Duration) ->
     let same = record.expectation.as_ref().is_some_and(|known| known.asks_the_same_as(expectation));
     let another = record.expectation.is_some() && !same;
     let judged = record.proven().map(|proven| expectation.judge(&proven));
-    let answer = |answer: fn(Box<FileRecord>) -> Expected, record| Ok(Decision::Answer(answer(Box::new(record))));
+    let answer =
+        |answer: fn(Box<FileRecord>) -> ExpectationOutcome, record| Ok(Decision::Answer(answer(Box::new(record))));
     match record.state {
-        State::Failed | State::Cancelled => answer(Expected::Ended, record),
-        State::Stored | State::Delivering | State::Delivered if another => answer(Expected::Another, record),
+        State::Failed | State::Cancelled => answer(ExpectationOutcome::Ended, record),
+        State::Stored | State::Delivering | State::Delivered if another => answer(ExpectationOutcome::Another, record),
         State::Prepared | State::Chunking => {
             // Even the same request is written again: its size and chunks may differ, and they are checked later.
             if same && record.expectation.as_ref() == Some(expectation) {
-                return answer(Expected::Already, record);
+                return answer(ExpectationOutcome::Already, record);
             }
             let transition = Transition::default().set_literal("expectation", to_bson(expectation)?);
             Ok(Decision::Write { version: record.version, transition, accepted: false })
         }
         State::Stored | State::Delivering | State::Delivered => match judged {
-            Some(Err(mismatch)) => Ok(Decision::Answer(Expected::Refused(mismatch))),
+            Some(Err(mismatch)) => Ok(Decision::Answer(ExpectationOutcome::Refused(mismatch))),
             None => Err(LedgerError::Unreadable {
                 collection: "files",
                 detail: format!("{} is {} without a hash", record.id, record.state),
             }),
-            Some(Ok(())) if same => answer(Expected::Already, record),
+            Some(Ok(())) if same => answer(ExpectationOutcome::Already, record),
             Some(Ok(())) => {
                 let transition = Transition::default()
                     .set_literal("expectation", to_bson(expectation)?)
