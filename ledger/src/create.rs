@@ -5,12 +5,12 @@ use contract::{EventKind, FileId, Generation, ObjectName, State};
 use mongodb::bson::{Document, doc};
 use mongodb::options::ReturnDocument;
 
-use crate::bson_form::{by_id, literal, now_plus};
+use crate::bson_form::{literal, now_plus, to_bson};
 use crate::error::is_duplicate_key;
-use crate::hold::to_bson;
+use crate::filter::by_id;
 use crate::{FileRecord, Idempotency, Ledger, LedgerError, Source};
 
-/// A file to be recorded.
+/// A file to record.
 #[derive(Debug, Clone)]
 pub struct NewFile {
     /// The id it gets.
@@ -21,7 +21,7 @@ pub struct NewFile {
     pub name: ObjectName,
     /// Its media type.
     pub media_type: String,
-    /// What the caller noted about it.
+    /// The caller's own notes about it.
     pub metadata: BTreeMap<String, String>,
     /// Who asks for it.
     pub user: String,
@@ -43,12 +43,12 @@ pub enum Created {
 }
 
 impl Ledger {
-    /// Records a file, durable before it returns.
+    /// Records a file. The record is durable when this returns.
     pub async fn create(&self, new: NewFile) -> Result<Created, LedgerError> {
         let operation = "recording a file";
         let document = new_document(&new, self.hint_push)?;
-        // Not an insert: only an update knows MongoDB's time. A record that is there already stays as it is, so the driver
-        // may send it twice.
+        // Not an insert: only an update knows MongoDB's time. An existing record stays as it is, so the driver may send this
+        // twice.
         let pipeline = vec![doc! { "$replaceWith": {
             "$cond": [{ "$eq": [{ "$type": "$version" }, "missing"] }, document, "$$ROOT"],
         } }];
@@ -76,7 +76,7 @@ impl Ledger {
         }
     }
 
-    /// What was recorded under the caller's key; `None` where nothing was.
+    /// The file that was recorded under the caller's key; `None` if there is none.
     pub async fn find_created(&self, user: &str, idempotency: &Idempotency) -> Result<Option<Created>, LedgerError> {
         let files = self.files.clone();
         let filter = doc! { "user": user, "idempotency.key": &idempotency.key };

@@ -1,7 +1,7 @@
 use contract::{EventKind, Receipt, State};
 use mongodb::bson::doc;
 
-use crate::hold::to_bson;
+use crate::bson_form::to_bson;
 use crate::transition::Transition;
 use crate::{FileRecord, Lease, Ledger, LedgerError};
 
@@ -17,6 +17,6 @@ impl Ledger {
             .set("progress.bytes_delivered", size)
             .event(EventKind::Delivered, State::Delivered, Some(doc! { "receipt": receipt }.into()))
             .unset(&["error", "delivery.upload"]);
-        self.settle("recording a delivery", filter, transition).await
+        transition.commit(self, "recording a delivery", filter).await
     }
 }

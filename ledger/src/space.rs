@@ -3,8 +3,8 @@ use mongodb::bson::{Bson, doc};
 use crate::{Ledger, LedgerError};
 
 impl Ledger {
-    /// Bytes that MongoDB has for new content: free on its file system, and freed by what was removed, which it keeps for itself.
-    /// `None` where it does not say.
+    /// Bytes that MongoDB has for new content: free space on its file system, and space of removed content, which MongoDB keeps
+    /// for itself. `None` if it does not say.
     pub async fn free_space(&self) -> Result<Option<u64>, LedgerError> {
         let db = self.db.clone();
         let operation = "asking MongoDB how much space is left";

@@ -47,7 +47,7 @@ async fn users_are_added_and_replaced() {
     ];
     assert_eq!(stage.import(&dump(&users)).await.unwrap(), Imported { added: 2, replaced: 1 });
 
-    for (username, expected) in [("ada", "Welcome"), ("$grace.hopper", "Welcome"), ("mallory", "Disabled")] {
+    for (username, expected) in [("ada", "Accepted"), ("$grace.hopper", "Accepted"), ("mallory", "Disabled")] {
         let verdict = stage.ledger.authenticate(username, PASSWORD).await.unwrap();
         assert!(format!("{verdict:?}").starts_with(expected), "{username}: {verdict:?}");
     }
