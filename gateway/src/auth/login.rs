@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header::CACHE_CONTROL;
 use axum::response::{IntoResponse, Response};
-use ledger::{Ledger, Verdict};
+use ledger::{Authentication, Ledger};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -58,9 +58,11 @@ pub(crate) async fn token(State(gateway): State<Arc<Gateway>>, request: Request)
     let auth = &gateway.auth;
     let (username, password) = credentials(&gateway, request).await?;
     match auth.login.verify(&gateway.service.ledger, username, password).await? {
-        Verdict::Wrong => Err(Problem::new(ProblemKind::WrongCredentials, "the user name or the password is wrong")),
-        Verdict::Disabled => Err(Problem::new(ProblemKind::WrongCredentials, "the user is disabled")),
-        Verdict::Welcome(user) => {
+        Authentication::Rejected => {
+            Err(Problem::new(ProblemKind::WrongCredentials, "the user name or the password is wrong"))
+        }
+        Authentication::Disabled => Err(Problem::new(ProblemKind::WrongCredentials, "the user is disabled")),
+        Authentication::Accepted(user) => {
             let access_token = auth.tokens.issue(&user.username).map_err(|error| {
                 Problem::new(ProblemKind::Internal, "no token could be made; the log of the service says why")
                     .because(error)
@@ -113,7 +115,7 @@ fn required(field: &str, value: Option<String>, max: usize) -> Result<String, Pr
 }
 
 impl Login {
-    async fn verify(&self, ledger: &Ledger, username: String, password: String) -> Result<Verdict, Problem> {
+    async fn verify(&self, ledger: &Ledger, username: String, password: String) -> Result<Authentication, Problem> {
         let place = self.line.clone().try_acquire_owned();
         let place =
             place.map_err(|_| Problem::new(ProblemKind::Busy, "too many are logging in just now; try again later"))?;
@@ -123,7 +125,7 @@ impl Login {
             let _place = place;
             // Nobody closes the semaphore, so there is always a permit.
             let _permit = at_once.acquire_owned().await.ok();
-            ledger.verify_user(&username, &password).await
+            ledger.authenticate(&username, &password).await
         });
         match verifying.await {
             Ok(verdict) => Ok(verdict?),

@@ -61,7 +61,7 @@ impl File {
             attempts: record.attempts(),
             holder: record.holder().map(str::to_owned),
             file_id: record.id,
-            name: record.name,
+            name: record.name.into(),
             media_type: record.media_type,
             metadata: record.metadata,
             file_path: record.source.path,

@@ -9,8 +9,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use contract::{Digest, Expectation, ObjectName, ProblemKind, Step};
-use ledger::{Expected, FileRecord};
+use contract::{Digest, Expectation, ProblemKind, Step};
+use ledger::{ExpectationOutcome, FileRecord};
 use serde_json::json;
 use settings::Settings;
 
@@ -35,18 +35,20 @@ pub(crate) async fn finalise(
         check_remote(settings, remote)?;
     }
     let complete = |record: &FileRecord| expectation(settings, &request, sha256, record);
-    let expected = gateway.service.ledger.expect(id, complete).await??;
+    let expected = gateway.service.ledger.record_expectation(id, complete).await??;
     fail::fail_point!("gateway-after-expect", |_| std::process::abort());
     match expected {
-        Expected::Accepted(record) => {
+        ExpectationOutcome::Accepted(record) => {
             gateway.service.announcer.announce(&record, Some(Step::Finalise));
             Ok(accepted(StatusCode::ACCEPTED, id, record.state))
         }
-        Expected::Waiting(record) | Expected::Already(record) => Ok(accepted(StatusCode::ACCEPTED, id, record.state)),
-        Expected::Refused(mismatch) => Err(Problem::from(&mismatch)),
-        Expected::Another(record) => Err(another(&record, complete(&record)?)),
-        Expected::Ended(record) => Err(ended(&record)),
-        Expected::Unknown => Err(files::unknown(id)),
+        ExpectationOutcome::Waiting(record) | ExpectationOutcome::Already(record) => {
+            Ok(accepted(StatusCode::ACCEPTED, id, record.state))
+        }
+        ExpectationOutcome::Refused(mismatch) => Err(Problem::from(&mismatch)),
+        ExpectationOutcome::Another(record) => Err(another(&record, complete(&record)?)),
+        ExpectationOutcome::Ended(record) => Err(ended(&record)),
+        ExpectationOutcome::Unknown => Err(files::unknown(id)),
     }
 }
 
@@ -57,12 +59,7 @@ fn expectation(
     sha256: Digest,
     record: &FileRecord,
 ) -> Result<Expectation, Problem> {
-    let name = match &request.name {
-        Some(name) => name.clone(),
-        None => ObjectName::new(record.name.as_str()).map_err(|error| {
-            Problem::new(ProblemKind::BadName, format!("the file's own name: {error}; send filename"))
-        })?,
-    };
+    let name = request.name.as_ref().unwrap_or(&record.name).clone();
     let remote = request.remote.as_ref().or(record.remote.as_ref()).or(settings.default_remote.as_ref());
     let remote = remote.cloned().ok_or_else(|| {
         Problem::new(

@@ -46,7 +46,7 @@ pub(crate) async fn prepare(
     let idempotency = key.map(|key| ledger::Idempotency { key, fingerprint: request.fingerprint() });
     // Before the file is looked at: the first answer holds even if the file is gone since.
     if let Some(idempotency) = &idempotency
-        && let Some(before) = gateway.service.ledger.created_before(&user, idempotency).await?
+        && let Some(before) = gateway.service.ledger.find_created(&user, idempotency).await?
     {
         return taken(&gateway, before);
     }
@@ -86,7 +86,7 @@ fn new_file(
     Ok(NewFile {
         id: FileId::generate(),
         source: found.source,
-        name: name.into(),
+        name,
         media_type,
         metadata: request.metadata,
         user,
@@ -102,7 +102,7 @@ fn taken(gateway: &Gateway, created: Created) -> Result<Response, Problem> {
             Ok(accepted(StatusCode::CREATED, record.id, record.state))
         }
         // The first answer again, whatever became of the file since.
-        Created::Before(record) => Ok(accepted(StatusCode::CREATED, record.id, FileState::Prepared)),
+        Created::Existing(record) => Ok(accepted(StatusCode::CREATED, record.id, FileState::Prepared)),
         Created::KeyReused => Err(Problem::new(
             ProblemKind::IdempotencyKeyReused,
             "expected the same request as the first one with this Idempotency-Key, found another; use a new key",

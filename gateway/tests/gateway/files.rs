@@ -54,7 +54,7 @@ async fn its_phase_tells_who_is_at_it() {
     assert_eq!(shown["bytes"], json!({ "stored": 1 << 20, "delivered": 0 }));
 
     let problem = Problem::new(ProblemKind::SourceUnreadable, "no answer within 10 s");
-    ledger.retry_later(&held.lease, &problem, Duration::from_millis(1)).await.unwrap().unwrap();
+    ledger.record_retry(&held.lease, &problem, Duration::from_millis(1)).await.unwrap().unwrap();
     let shown = file(&stage, &id).await;
     assert_eq!((&shown["state"], &shown["phase"]), (&json!("chunking"), &json!("waiting")));
     assert_eq!((&shown["holder"], &shown["error"]["type"]), (&Value::Null, &json!("/problems/source-unreadable")));
@@ -80,7 +80,7 @@ async fn its_phase_tells_who_is_at_it() {
     let held = stage.claim_delivering(&id).await;
     let shown = file(&stage, &id).await;
     assert_eq!((&shown["phase"], &shown["holder"]), (&json!("delivering"), &json!("finaliser-of-the-test")));
-    ledger.retry_later(&held.lease, &problem, Duration::from_secs(60)).await.unwrap().unwrap();
+    ledger.record_retry(&held.lease, &problem, Duration::from_secs(60)).await.unwrap().unwrap();
     assert_eq!(file(&stage, &id).await["phase"], "waiting");
 }
 

@@ -128,7 +128,7 @@ async fn a_delivered_file_takes_the_same_request_only() {
     let id = stage.stored("a", CONTENT).await;
     stage.ada.finalise(&id, &sha256(), &archive()).await;
     let held = stage.claim_delivering(&id).await;
-    stage.service.ledger.delivered(&held.lease, &receipt(&id)).await.unwrap().unwrap();
+    stage.service.ledger.record_delivered(&held.lease, &receipt(&id)).await.unwrap().unwrap();
     let before = stage.snapshot().await;
     assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "delivered");
     stage.ada.finalise(&id, &sha256(), &json!({ "remote": "mirror" })).await.assert_problem(409, "already-finalised");
