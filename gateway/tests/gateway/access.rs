@@ -1,5 +1,7 @@
 //! Who is let in: everything but three addresses needs a token, judged before anything else.
 
+use std::collections::BTreeSet;
+
 use contract::FileId;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, get_current_timestamp};
 use serde_json::{Value, json};
@@ -29,10 +31,15 @@ fn requests() -> Vec<(&'static str, String, &'static str)> {
 
 async fn assert_kept_out(stage: &Stage, caller: &Caller) {
     let before = stage.snapshot().await;
+    let mut bodies = BTreeSet::new();
     for (method, path, body) in requests() {
         let answer = caller.send(caller.request(method, &path), body).await;
         answer.assert_problem(401, "unauthorized");
+        // It would tell which addresses exist.
+        assert_eq!(answer.header("allow"), None, "{method} {path}");
+        bodies.insert(answer.body);
     }
+    assert_eq!(bodies.len(), 1, "expected the same answer to every request, found {bodies:?}");
     stage.assert_unchanged(&before).await;
 }
 
@@ -55,6 +62,32 @@ async fn what_is_no_bearer_token_is_none() {
     }
     let twice = stage.ada.request("GET", "/files").header("authorization", "Bearer abc");
     stage.ada.send(twice, "").await.assert_problem(401, "unauthorized");
+}
+
+#[tokio::test]
+async fn open_addresses_need_no_token() {
+    let stage = Stage::set().await;
+    for path in ["/healthz", "/healthz/", "/readyz", "/readyz/"] {
+        assert_ne!(stage.stranger.get(path).await.status, 401, "{path}");
+        // Whatever the method.
+        let answer = stage.stranger.send(stage.stranger.request("POST", path), "").await;
+        answer.assert_problem(405, "method-not-allowed");
+        assert_eq!(answer.header("allow"), Some("GET,HEAD"), "{path}");
+    }
+    for path in ["/auth/token", "/auth/token/"] {
+        stage.stranger.form(path, &[]).await.assert_problem(400, "malformed-request");
+        // Only POST is open there.
+        for method in ["GET", "HEAD", "PUT", "OPTIONS"] {
+            let answer = stage.stranger.send(stage.stranger.request(method, path), "").await;
+            assert_eq!((answer.status, answer.header("allow")), (401, None), "{method} {path}");
+            let answer = stage.ada.send(stage.ada.request(method, path), "").await;
+            assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")), "{method} {path}");
+        }
+    }
+    for path in ["/healthz//", "/healthz/x", "/Healthz", "/auth/token//", "/auth/token/x"] {
+        stage.stranger.get(path).await.assert_problem(401, "unauthorized");
+        stage.ada.get(path).await.assert_problem(404, "not-found");
+    }
 }
 
 fn claims() -> Value {
