@@ -5,7 +5,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, header};
-use runtime::settings::{HttpCredentials, HttpRemote as Settings};
+use settings::{HttpCredentials, HttpRemote as Settings};
 use url::Origin;
 
 use super::target::Target;

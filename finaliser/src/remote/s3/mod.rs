@@ -17,7 +17,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::http::{request, response};
 use hyper::{Method, Response, StatusCode, Uri, header};
 use percent_encoding::{percent_decode_str, utf8_percent_encode};
-use runtime::settings::{HttpVersion, S3Remote as Settings};
+use settings::{HttpVersion, S3Remote as Settings};
 
 use super::wire::{
     self, Connection, Connector, SEGMENT, USER_AGENT, Uploaded, answer, encoded, evidence, later, on_condition, other,
@@ -84,7 +84,7 @@ impl S3Remote {
 
     fn sign(&self, call: Call<'_>) -> Result<request::Builder, RemoteError> {
         // A file with a credential may be missing for a moment while it is renewed.
-        let unreadable = |error: runtime::settings::SettingsError| later("credentials", &error.to_string());
+        let unreadable = |error: settings::SettingsError| later("credentials", &error.to_string());
         let credentials = self.settings.credentials().map_err(unreadable)?;
         let request = call.sign(&credentials, &self.settings.region, now());
         // Lengths and hashes are those of the file, not of a compressed form of it.

@@ -9,12 +9,12 @@ mod streams;
 
 use std::error::Error;
 
+use crate::sabotage;
 use contract::{Hasher, ObjectName, ObjectPath, RemoteProof};
 use hyper::body::{self, Incoming};
 use hyper::http::{request, response};
 use hyper::{Request, Response, Version, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use runtime::sabotage;
 
 use super::{Body, Evidence, Look, Occupant, Onto, Parcel, RemoteError};
 pub(super) use connection::{Connection, Connector};
