@@ -1,4 +1,4 @@
-//! Who is let in: everything but three addresses needs a token, judged before anything else.
+//! Who is admitted: all but three addresses need a token, which is checked before anything else.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::call::Caller;
 use crate::stage::{PASSWORD, SECRET, Stage, USER};
 
-/// Addresses with everything about them that could otherwise be wrong: what is asked for, how, and with which body.
+/// Requests of all kinds, most of them wrong in another way too: address, method, id, body.
 fn requests() -> Vec<(&'static str, String, &'static str)> {
     let id = FileId::generate();
     vec![
@@ -44,14 +44,14 @@ async fn assert_kept_out(stage: &Stage, caller: &Caller) {
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_told() {
+async fn a_request_without_a_token_learns_nothing() {
     let stage = Stage::set().await;
     stage.write("a", b"abc");
     assert_kept_out(&stage, &stage.stranger).await;
 }
 
 #[tokio::test]
-async fn what_is_no_bearer_token_is_none() {
+async fn anything_but_one_bearer_token_is_refused() {
     let stage = Stage::set().await;
     stage.write("a", b"abc");
     let token = stage.ada.log_in(USER, PASSWORD).await;
@@ -126,7 +126,7 @@ async fn expired_and_forged_tokens_are_refused() {
     ];
     for (what, token) in bad {
         let answer = stage.stranger.with_token(&token).get("/files").await;
-        assert_eq!(answer.status, 401, "a token {what} was taken");
+        assert_eq!(answer.status, 401, "a token {what} was accepted");
         assert_kept_out(&stage, &stage.stranger.with_token(&token)).await;
     }
 }
@@ -148,12 +148,14 @@ async fn a_good_token_of_a_removed_user_is_refused() {
     assert_kept_out(&stage, &stage.ada).await;
 }
 
-/// A user who was active a moment ago is remembered, but not for long.
+/// The gateway remembers an active user, but not for long.
 #[tokio::test]
-async fn a_user_disabled_in_the_midst_of_work_is_out_soon() {
+async fn a_user_who_is_disabled_while_at_work_is_refused_soon() {
     let stage = Stage::set().await;
     assert_eq!(stage.ada.get("/files").await.status, 200);
     stage.disable(USER, true).await;
-    crate::stage::eventually("the user is out", async || (stage.ada.get("/files").await.status == 401).then_some(()))
-        .await;
+    crate::stage::eventually("the user is refused", async || {
+        (stage.ada.get("/files").await.status == 401).then_some(())
+    })
+    .await;
 }
