@@ -3,7 +3,7 @@
 //! Nothing is answered before it is durable, and nothing waits for NATS: a hint that is not published now is published by
 //! a sweep.
 //!
-//! `serve` accepts connections; `layers` is what every request passes; `routes` lists the addresses; `auth`, `upload`,
+//! `serve` accepts connections; `layers` is what a request passes on its way; `routes` lists the addresses; `auth`, `upload`,
 //! `files` and `health` answer at them.
 
 mod auth;
