@@ -93,10 +93,10 @@ impl Ledger {
         })
     }
 
-    /// Whether a user exists and is not disabled: for requests with a token that was issued before.
-    pub async fn user_is_active(&self, username: &str) -> Result<bool, LedgerError> {
-        let user = self.find_user(doc! { "username": username }).await?;
-        Ok(user.is_some_and(|user| user.disabled != Some(true)))
+    /// The user of that name, unless it is disabled: for requests with a token that was issued before.
+    pub async fn active_user(&self, username: &str) -> Result<Option<User>, LedgerError> {
+        let user = self.find_user(doc! { "username": username }).await?.filter(|user| user.disabled != Some(true));
+        Ok(user.map(|user| User { username: user.username, scopes: user.scopes }))
     }
 
     async fn find_user(&self, filter: Document) -> Result<Option<UserDocument>, LedgerError> {

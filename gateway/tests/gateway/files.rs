@@ -38,7 +38,7 @@ async fn a_file_is_shown_with_all_that_is_known() {
 }
 
 #[tokio::test]
-async fn its_phase_tells_who_is_at_it() {
+async fn the_phase_follows_the_work() {
     let stage = Stage::set().await;
     let content = &[7; (1 << 20) + 1];
     let id = stage.prepared("a", content).await;
@@ -109,7 +109,7 @@ async fn the_list_is_newest_first_and_comes_in_pages() {
 }
 
 #[tokio::test]
-async fn the_list_may_be_narrowed() {
+async fn the_list_can_be_filtered() {
     let stage = Stage::set().await;
     let stored = stage.stored("a", b"abc").await;
     stage.write("b", b"abc");

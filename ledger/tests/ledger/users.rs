@@ -7,11 +7,12 @@ use crate::stage::Stage;
 
 const PASSWORD: &str = "correct horse";
 
+fn user(username: &str, scopes: &[&str]) -> User {
+    User { username: username.into(), scopes: scopes.iter().map(|s| (*s).to_owned()).collect() }
+}
+
 fn welcome(username: &str, scopes: &[&str]) -> Authentication {
-    Authentication::Accepted(User {
-        username: username.into(),
-        scopes: scopes.iter().map(|s| (*s).to_owned()).collect(),
-    })
+    Authentication::Accepted(user(username, scopes))
 }
 
 impl Stage {
@@ -62,20 +63,20 @@ async fn an_unknown_user_is_wrong_whether_or_not_there_are_others() {
     stage.ledger.add_user(&NewUser { username: "ada", password: PASSWORD }).await.unwrap();
     // The right password of another.
     assert_eq!(stage.verify("nobody", PASSWORD).await, Authentication::Rejected);
-    assert!(!stage.ledger.user_is_active("nobody").await.unwrap());
+    assert_eq!(stage.ledger.active_user("nobody").await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn a_disabled_user_is_told_so_only_with_the_right_password() {
     let stage = Stage::set().await;
     stage.ledger.add_user(&NewUser { username: "ada", password: PASSWORD }).await.unwrap();
-    assert!(stage.ledger.user_is_active("ada").await.unwrap());
+    assert_eq!(stage.ledger.active_user("ada").await.unwrap(), Some(user("ada", &[])));
     let users = stage.db.collection::<Document>("users");
     users.update_one(doc! { "username": "ada" }, doc! { "$set": { "disabled": true } }).await.unwrap();
 
     assert_eq!(stage.verify("ada", PASSWORD).await, Authentication::Disabled);
     assert_eq!(stage.verify("ada", "battery staple").await, Authentication::Rejected);
-    assert!(!stage.ledger.user_is_active("ada").await.unwrap());
+    assert_eq!(stage.ledger.active_user("ada").await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -87,12 +88,13 @@ async fn users_of_the_original_service_come_in_as_they_are() {
         stage.insert_user(doc! { "username": username, "hashed_password": hash, "disabled": null }).await;
         assert_eq!(stage.verify(username, PASSWORD).await, welcome(username, &[]));
         assert_eq!(stage.verify(username, "battery staple").await, Authentication::Rejected);
-        assert!(stage.ledger.user_is_active(username).await.unwrap());
+        assert_eq!(stage.ledger.active_user(username).await.unwrap(), Some(user(username, &[])));
     }
     let more =
         doc! { "username": "more", "hashed_password": &bcrypt, "scopes": ["read", "write"], "email": "m@example.org" };
     stage.insert_user(more).await;
     assert_eq!(stage.verify("more", PASSWORD).await, welcome("more", &["read", "write"]));
+    assert_eq!(stage.ledger.active_user("more").await.unwrap(), Some(user("more", &["read", "write"])));
 }
 
 #[tokio::test]

@@ -1,12 +1,11 @@
-//! `POST /upload/{id}/finalise`: says what the file must be, and queues its delivery.
+//! `POST /upload/{id}/finalise`: records what the file must be, and queues its delivery.
 
 mod header;
 mod request;
 
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use contract::{Digest, Expectation, ProblemKind, Step};
@@ -14,22 +13,22 @@ use ledger::{ExpectationOutcome, FileRecord};
 use serde_json::json;
 use settings::Settings;
 
-use crate::body::{self, Media};
-use crate::prepare::accepted;
-use crate::problem::Problem;
-use crate::{Gateway, files};
+use super::{accepted, check_remote};
+use crate::Gateway;
+use crate::body::Media;
+use crate::files::{IdInPath, unknown_file};
+use crate::refusal::Refusal;
 use request::FinaliseRequest;
 
 pub(crate) async fn finalise(
     State(gateway): State<Arc<Gateway>>,
-    id: Result<Path<String>, PathRejection>,
+    IdInPath(id): IdInPath,
     request: Request,
-) -> Result<Response, Problem> {
-    let id = files::id_of(id)?;
+) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
     let sha256 = header::digest(&head.headers)?;
     let media = Media::of(&head.headers)?;
-    let request = FinaliseRequest::parse(&media, &body::read(&gateway, body).await?)?;
+    let request = FinaliseRequest::parse(&media, &gateway.limits.read(body).await?)?;
     let settings = &gateway.service.settings;
     if let Some(remote) = &request.remote {
         check_remote(settings, remote)?;
@@ -45,24 +44,24 @@ pub(crate) async fn finalise(
         ExpectationOutcome::Waiting(record) | ExpectationOutcome::Already(record) => {
             Ok(accepted(StatusCode::ACCEPTED, id, record.state))
         }
-        ExpectationOutcome::Refused(mismatch) => Err(Problem::from(&mismatch)),
-        ExpectationOutcome::Another(record) => Err(another(&record, complete(&record)?)),
-        ExpectationOutcome::Ended(record) => Err(ended(&record)),
-        ExpectationOutcome::Unknown => Err(files::unknown(id)),
+        ExpectationOutcome::Refused(mismatch) => Err(Refusal::from(&mismatch)),
+        ExpectationOutcome::Another(record) => Err(already_finalised(&record, complete(&record)?)),
+        ExpectationOutcome::Ended(record) => Err(file_ended(&record)),
+        ExpectationOutcome::Unknown => Err(unknown_file(id)),
     }
 }
 
-/// The request with what it leaves open taken from the record and the settings.
+/// What the file must be: the request, with what it leaves out taken from the record or the settings.
 fn expectation(
     settings: &Settings,
     request: &FinaliseRequest,
     sha256: Digest,
     record: &FileRecord,
-) -> Result<Expectation, Problem> {
+) -> Result<Expectation, Refusal> {
     let name = request.name.as_ref().unwrap_or(&record.name).clone();
     let remote = request.remote.as_ref().or(record.remote.as_ref()).or(settings.default_remote.as_ref());
     let remote = remote.cloned().ok_or_else(|| {
-        Problem::new(
+        Refusal::new(
             ProblemKind::NoRemote,
             "expected a remote in this request or in prepare's, or the setting default_remote, found none",
         )
@@ -71,26 +70,17 @@ fn expectation(
     Ok(Expectation { sha256, size: request.size, chunks: request.chunks, name, remote })
 }
 
-/// Whether a remote is configured: no caller can name any other.
-pub(crate) fn check_remote(settings: &Settings, remote: &str) -> Result<(), Problem> {
-    if settings.remotes.contains_key(remote) {
-        return Ok(());
-    }
-    let remote: String = remote.chars().take(64).collect();
-    Err(Problem::new(ProblemKind::UnknownRemote, format!("expected the name of a configured remote, found {remote:?}")))
-}
-
-fn another(record: &FileRecord, asked: Expectation) -> Problem {
-    let shown = |it: &Expectation| json!({ "sha256": it.sha256, "filename": it.name, "remote": it.remote });
+fn already_finalised(record: &FileRecord, asked: Expectation) -> Refusal {
+    let shown = |said: &Expectation| json!({ "sha256": said.sha256, "filename": said.name, "remote": said.remote });
     let detail = "expected the same SHA-256, filename and remote as the request that was accepted before, found others";
-    Problem::new(ProblemKind::AlreadyFinalised, detail)
+    Refusal::new(ProblemKind::AlreadyFinalised, detail)
         .comparing(shown(&asked), record.expectation.as_ref().map_or(serde_json::Value::Null, shown))
 }
 
-fn ended(record: &FileRecord) -> Problem {
+fn file_ended(record: &FileRecord) -> Refusal {
     let reason = record.error.as_ref().map_or_else(String::new, |error| format!(": {}", error.detail));
-    Problem::new(
+    Refusal::new(
         ProblemKind::FileEnded,
-        format!("expected a file that can still be delivered, found it {}{reason}", record.state),
+        format!("expected a file that can still be delivered, found one that is {}{reason}", record.state),
     )
 }
