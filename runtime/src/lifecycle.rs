@@ -101,6 +101,7 @@ impl Lifecycle {
     }
 
     /// Stops at the first SIGTERM or SIGINT; the second ends the process at once, with 130 as shells do.
+    #[expect(clippy::disallowed_methods, reason = "the second signal means: at once")]
     pub fn stop_on_signals(&self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;

@@ -106,6 +106,7 @@ pub enum Use {
 
 impl Nats {
     /// Opens a connection that comes back by itself for ever. It returns before the server is reached.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub async fn open(
         settings: &NatsSettings,
         names: &Names,
