@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::Source;
-use source::{Place, Roots, SourceError};
+use source::{Roots, SourceError, SourcePath};
 use tokio::sync::Semaphore;
 
 use contract::ProblemKind;
@@ -49,7 +49,7 @@ impl Storage {
 
     /// Looks whether there is a regular file at `path` that may be read.
     pub(super) async fn look(&self, path: &str) -> Result<Found, Problem> {
-        let place = self.roots.place(path)?;
+        let place = self.roots.locate(path)?;
         let (roots, looks) = (self.roots.clone(), self.looks.clone());
         let looking = async move {
             // Nobody closes the semaphore, so there is always a permit.
@@ -72,7 +72,7 @@ impl Storage {
     }
 }
 
-fn look(roots: &Roots, place: Place) -> Result<Found, SourceError> {
+fn look(roots: &Roots, place: SourcePath) -> Result<Found, SourceError> {
     let (_file, seen) = roots.open_file(&place)?;
     let name = Path::new(&place.path).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let source = Source { root: place.root, path: place.path, size: seen.size, mtime_ns: seen.mtime_ns };
