@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// KiB of chunks that all files together may have read and not yet stored: with the copies on the connection this stays well
+/// KiB of chunks that all files together may have read but not yet stored. With the copies on the connection this stays well
 /// below 128 MiB, however many files are read at once.
 const KIB: usize = 48 * 1024;
 
