@@ -29,7 +29,7 @@ pub enum SourceError {
         path: String,
     },
     /// Not a regular file.
-    #[error("expected a regular file, found that {path:?} is {found}")]
+    #[error("expected {path:?} to be a regular file, found {found}")]
     NotRegular {
         /// The path.
         path: String,

@@ -94,7 +94,7 @@ impl Roots {
 }
 
 /// `O_NONBLOCK | O_NOCTTY`: a FIFO or a terminal may have taken the file's place since its type was checked; opening it must
-/// neither wait nor make it the controlling terminal.
+/// neither block nor make it the controlling terminal.
 const NON_BLOCKING: i32 = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
 
 fn require_regular(path: &str, file_type: cap_std::fs::FileType) -> Result<(), SourceError> {
