@@ -4,7 +4,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{Digest, ObjectName, ProblemKind, Split, WIRE_CHUNK_SIZE};
 
-/// What a finalise request expects the file to be, and where the file shall go.
+/// What a finalise request expects the file to be, and where to deliver it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expectation {
     /// SHA-256 of the whole file.

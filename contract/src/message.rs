@@ -27,7 +27,8 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8], version: impl Fn(&T) -> u8) -> 
 }
 
 fn write(message: &impl Serialize) -> Vec<u8> {
-    // Only a map with keys that are not strings, or a Serialize implementation that fails, cannot be written; no message has one.
+    // Only a map with keys that are not strings, or a Serialize implementation that fails, cannot be written; no
+    // message has one.
     serde_json::to_vec(message).expect("messages are plain data")
 }
 
@@ -179,7 +180,8 @@ pub struct ChunkHeader {
     pub number: ChunkNumber,
     /// SHA-256 of the payload.
     pub sha256: Digest,
-    /// How many milliseconds the sender will wait, counted from when it sent the chunk. A budget, not a clock time: clocks differ.
+    /// How many milliseconds the sender will wait, counted from when it sent the chunk. A budget, not a clock time:
+    /// clocks differ.
     pub budget_ms: u64,
 }
 
@@ -261,7 +263,7 @@ pub enum ChunkAnswer {
     Conflict,
     /// No such file.
     UnknownFile,
-    /// The file is not being chunked, or is so by a later claim or in another generation: stop and read the record again.
+    /// The file is not being chunked, or not by this claim or in this generation: stop and read the record again.
     Stale,
 }
 

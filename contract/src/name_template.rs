@@ -7,8 +7,8 @@ use crate::{Digest, FileId, ObjectName, ObjectNameError, ObjectPath, ObjectPathE
 
 /// How a remote names the files it gets: text with variables in braces, and `/` between folders.
 ///
-/// A variable stands for part of one segment. Its value never makes a folder: a value that holds `/`, or that makes a segment
-/// empty, `.` or `..`, is refused when the file is named.
+/// A variable stands for part of one segment. Its value never makes a folder: a value that holds `/`, or that makes a
+/// segment empty, `.` or `..`, is refused when the file is named.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct NameTemplate {

@@ -101,7 +101,7 @@ impl ConsumerSpec {
             description,
             filter: names.hints(step),
             // A worker shows a sign of life every quarter of its lease. Nobody else can claim the file before the lease has
-            // expired, so an earlier redelivery would be in vain; the third more allows for clocks and the network.
+            // expired, so an earlier redelivery would be in vain; the additional third allows for clocks and the network.
             ack_wait: lease + lease / 3,
             // More than all workers' slots together, or idle workers would wait for busy ones.
             max_ack_pending: 10_000,

@@ -149,7 +149,8 @@ impl Names {
         format!("{}.dead.>", self.prefix)
     }
 
-    /// The subject on which stores take chunks. Outside the prefix, so that a subscriber to `waybill.>` gets no copy of the bytes.
+    /// The subject on which stores take chunks. Outside the prefix, so that a subscriber to `waybill.>` gets no copy of
+    /// the bytes.
     pub fn chunk_put(&self) -> String {
         format!("{}-data.chunk.put", self.prefix)
     }

@@ -1,4 +1,4 @@
-//! The settings of all services: one file with a section for each subject. Defaults come first, then the file, then the environment
+//! The settings of all services: one file in sections. Defaults come first, then the file, then the environment
 //! (`WAYBILL__SECTION__KEY`); the later wins. An unknown key is an error, so that a misspelt one is noticed.
 //!
 //! Each section is declared with its defaults and its bounds in one place.

@@ -86,7 +86,8 @@ impl ChunkerSettings {
 pub struct StoreSettings {
     /// Writes to MongoDB at once (1 to 64).
     pub writers: usize,
-    /// The most bytes of chunks taken in and not yet answered (4,194,304 to 1,073,741,824); beyond, a chunk is answered `busy`.
+    /// The most bytes of chunks taken in and not yet answered (4,194,304 to 1,073,741,824); beyond, a chunk is answered
+    /// `busy`.
     pub in_flight_bytes: u32,
     /// The free bytes at MongoDB below which chunks are answered `busy` (0 to 2^50; 0: never): a full disk stops MongoDB.
     pub free_space_floor: u64,
@@ -112,8 +113,8 @@ impl StoreSettings {
 pub struct FinaliserSettings {
     /// Files at once (1 to 64).
     pub concurrency: usize,
-    /// The most chunks of a file in memory, from MongoDB to the remote (4 to 16), and never more than 16 MiB. Two large files at
-    /// once have twice as many.
+    /// The most chunks of a file in memory, from MongoDB to the remote (4 to 16), and never more than 16 MiB. Two large
+    /// files at once have twice as many.
     pub prefetch: u32,
     /// Files at once to one remote (1 to 64), so that a slow or dead remote leaves slots for the others.
     pub per_remote: usize,
@@ -137,6 +138,7 @@ impl FinaliserSettings {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthSettings {
-    /// The address on which a worker answers `/healthz` and `/readyz`; unset: none. The gateway answers them on its own address.
+    /// The address on which a worker answers `/healthz` and `/readyz`; unset: none. The gateway answers them on its own
+    /// address.
     pub listen: Option<SocketAddr>,
 }

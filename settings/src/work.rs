@@ -14,7 +14,8 @@ const RETENTION_MAX: u64 = 315_360_000;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkSettings {
-    /// How many milliseconds a lease lasts unless renewed (1,000 to 600,000). Its holder renews it every quarter of this time.
+    /// How many milliseconds a lease lasts unless renewed (1,000 to 600,000). Its holder renews it every quarter of
+    /// this time.
     pub lease_ms: u64,
     /// How many milliseconds to wait between two sweeps for files that nobody works on (100 to 60,000).
     pub sweep_ms: u64,

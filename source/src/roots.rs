@@ -73,8 +73,9 @@ impl Roots {
 
     /// Opens a file for reading, if it is a regular file beneath its root. Blocking.
     ///
-    /// The kernel resolves the path beneath the root (`openat2`, `RESOLVE_BENEATH`), so neither `..` nor a link leads out, even
-    /// if they change meanwhile. The file type is checked before opening: opening a FIFO blocks, and a device may act on it.
+    /// The kernel resolves the path beneath the root (`openat2`, `RESOLVE_BENEATH`), so neither `..` nor a link leads
+    /// out, even if they change meanwhile. The file type is checked before opening: opening a FIFO blocks, and a device
+    /// may act on it.
     pub fn open_file(&self, file: &SourcePath) -> Result<(File, Fingerprint), SourceError> {
         let unknown = || SourceError::UnknownRoot { root: file.root.clone() };
         let root = self.0.iter().find(|root| root.path == Path::new(&file.root)).ok_or_else(unknown)?;

@@ -4,10 +4,10 @@ use contract::FileId;
 use ledger::{Layout, LedgerError};
 use runtime::Service;
 
-/// Files checked between two pauses: two small reads each, so that no load is ever felt. A million files take two days.
+/// Files checked between two pauses: two small reads each, so that nobody feels the load. A million files take two days.
 const BATCH: usize = 16;
 
-/// How far the collector has come in each collection. Every store has its own, from the beginning; meeting another does no harm.
+/// How far garbage collection has come in each collection. Every store starts from the beginning; two that meet do no harm.
 #[derive(Debug, Default)]
 struct Collector {
     chunks: Option<FileId>,

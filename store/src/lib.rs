@@ -38,7 +38,7 @@ pub async fn run(service: Service) -> Result<(), StartError> {
 /// Takes chunks until the process stops; then waits for those in flight.
 async fn take_chunks(service: Service, data: Nats, handler: Arc<handler::Handler>) {
     let permits = Arc::new(Semaphore::new(CHUNKS_AT_ONCE));
-    // A store that is registered gets chunks, so it waits until NATS lets payloads of their size through.
+    // A registered store gets chunks, so it registers only once NATS lets payloads of their size through.
     tokio::select! {
         () = data.wait_until_payloads_fit(service.settings.files.chunk_size) => {}
         () = service.life.stopping() => return,

@@ -13,8 +13,8 @@ use crate::admission::ChunkingFile;
 /// The most chunks in one insert.
 const BATCH: usize = 8;
 
-/// The most bytes in one insert. The driver copies a batch twice, and all writers may insert at once, so this bounds the memory;
-/// larger batches gain nothing, as MongoDB writes 1 MiB documents at the speed of its journal.
+/// The most bytes in one insert. The driver copies a batch twice, and all writers may insert at once, so this bounds
+/// the memory; larger batches gain nothing, as MongoDB writes 1 MiB documents at the speed of its journal.
 const BATCH_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Which document a chunk goes to.

@@ -1,5 +1,5 @@
-//! Canonical JSON: the same values have the same bytes, whoever writes them (RFC 8785, JCS). Only for values without fractions:
-//! receipts have none, and every program reads whole numbers below 2^53 alike.
+//! Canonical JSON: the same values have the same bytes, whoever writes them (RFC 8785, JCS). Only for values without
+//! fractions: receipts have none, and every program reads whole numbers below 2^53 alike.
 
 use std::fmt;
 

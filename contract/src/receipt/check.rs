@@ -1,5 +1,5 @@
-//! What anybody can check of a receipt without servers. The checks read the JSON itself, so that fields that a later release adds
-//! count too.
+//! What anybody can check of a receipt without servers. The checks read the JSON itself, so that fields that a later
+//! release adds count too.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

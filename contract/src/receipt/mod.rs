@@ -78,7 +78,8 @@ pub struct ReceiptSignature {
     pub algorithm: String,
     /// The name of the public key: the first 16 hexadecimal digits of its SHA-256.
     pub key_id: String,
-    /// The 32 bytes of the public key, in base64. To trust a receipt because of this key, one must know the key from elsewhere.
+    /// The 32 bytes of the public key, in base64. To trust a receipt because of this key, one must know the key from
+    /// elsewhere.
     pub public_key: String,
     /// The 64 bytes of the signature, in base64.
     pub value: String,

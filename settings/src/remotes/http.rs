@@ -54,10 +54,12 @@ pub struct HttpRemote {
     /// How many redirects (307 or 308) a request may follow (0 to 5).
     #[serde(default)]
     pub redirects: u8,
-    /// The servers, besides the remote's own, to which a request may be redirected: `https://host` each. They get no credentials.
+    /// The servers, besides the remote's own, to which a request may be redirected: `https://host` each. They get no
+    /// credentials.
     #[serde(default)]
     pub redirect_origins: Vec<String>,
-    /// How long one read or write of the connection may take, in milliseconds (100 to 600,000). The whole transfer has no limit.
+    /// How long one read or write of the connection may take, in milliseconds (100 to 600,000). The whole transfer has
+    /// no limit.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
     /// What happens if the name is taken.

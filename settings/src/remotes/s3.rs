@@ -14,11 +14,11 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct S3Remote {
-    /// Where files go: `http` or `https`, ending in `/`. The bucket is in the host or is the first folder; what follows begins
-    /// every key.
+    /// Where files go: `http` or `https`, ending in `/`. The bucket is in the host or is the first folder; what follows
+    /// begins every key.
     pub url: String,
-    /// Whether the bucket is in the host, and not the first folder of `url`. It matters only to the search for abandoned uploads,
-    /// which asks the bucket itself.
+    /// Whether the bucket is in the host, and not the first folder of `url`. It matters only to the search for
+    /// abandoned uploads, which asks the bucket itself.
     #[serde(default)]
     pub bucket_in_host: bool,
     /// The region that requests are signed for.

@@ -17,7 +17,8 @@ pub struct SftpRemote {
     /// Its port.
     #[serde(default = "port")]
     pub port: u16,
-    /// The server's public keys, one per line: as in a `.pub` file, or `SHA256:` and the fingerprint. No other key is accepted.
+    /// The server's public keys, one per line: as in a `.pub` file, or `SHA256:` and the fingerprint. No other key is
+    /// accepted.
     pub host_key: String,
     /// The user who logs in.
     pub username: String,
@@ -32,7 +33,8 @@ pub struct SftpRemote {
     /// The folder, absolute or relative to the login folder. It must exist; `.waybill/` in it holds what is being
     /// written.
     pub path: String,
-    /// How long to wait for one sign of life from the server, in milliseconds (100 to 600,000). The whole transfer has no limit.
+    /// How long to wait for one sign of life from the server, in milliseconds (100 to 600,000). The whole transfer has
+    /// no limit.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
     /// What happens if the name is taken.

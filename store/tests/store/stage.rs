@@ -165,8 +165,8 @@ impl Stage {
         put_over(self.client.clone(), self.service.names.chunk_put(), headers, data.to_vec()).await
     }
 
-    /// Sends many chunks at once and returns the answers in their order. Beyond a few dozen, the connection of a store that is
-    /// short of cores drops some, and their sender waits in vain.
+    /// Sends many chunks at once and returns the answers in their order. Beyond a few dozen, the connection of a store
+    /// that is short of cores drops some, and their sender waits in vain.
     pub(crate) async fn put_at_once(&self, chunks: &[(ChunkHeader, Vec<u8>)]) -> Vec<ChunkAnswer> {
         let send = |(header, data): &(ChunkHeader, Vec<u8>)| {
             let subject = self.service.names.chunk_put();
