@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bus::{Job, Outcome};
-use contract::{Expectation, Named, ProblemKind};
+use contract::{Expectation, NameValues, ProblemKind};
 use ledger::{ClaimRequest, ClaimedFile, LedgerError, Problem};
 use runtime::work::{Attempt, Ended, Failure, Holding};
 
@@ -100,7 +100,7 @@ fn accepted<'a>(
         let problem = Problem::new(ProblemKind::UnknownRemote, detail);
         return Err(Box::new(Failure::Later { problem, attempts: None, at_least: None }));
     };
-    let named = Named {
+    let named = NameValues {
         name: &expectation.name,
         file_id: file.id,
         sha256: content.proven().sha256,
