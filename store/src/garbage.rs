@@ -37,7 +37,7 @@ impl Collector {
     async fn collect_batch(&mut self, service: &Service) -> Result<(), LedgerError> {
         for (layout, last) in [(Layout::Children, &mut self.chunks), (Layout::Embedded, &mut self.contents)] {
             for _ in 0..BATCH {
-                let checked = service.ledger.walk(layout, *last).await?;
+                let checked = service.ledger.collect_garbage(layout, *last).await?;
                 *last = checked.map(|checked| checked.file);
                 match checked {
                     // From the beginning again, after the pause.

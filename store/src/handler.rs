@@ -95,8 +95,8 @@ impl Handler {
                 ChunkAnswer::Conflict,
                 format!("chunk {} is stored already, with {len} bytes and SHA-256 {sha256}", header.number),
             ),
-            PutOutcome::NoPlace => {
-                ChunkReply::because(ChunkAnswer::Stale, "the content of this generation is not there")
+            PutOutcome::NoDocument => {
+                ChunkReply::because(ChunkAnswer::Stale, "expected the content document of this generation, found none")
             }
         }))
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use contract::{FileId, ProblemKind, State};
-use ledger::{Cancelling, FileRecord, Listing, Requeued};
+use ledger::{CancelOutcome, FileRecord, Listing, Requeued};
 
 use crate::connection::{ConnectionArgs, connect_ledger};
 use crate::line::one_line;
@@ -65,7 +65,7 @@ pub async fn list(args: &ListArgs, connection: &ConnectionArgs) -> Result<()> {
 }
 
 fn row(record: &FileRecord) -> String {
-    let name = one_line(&record.name, NAME);
+    let name = one_line(record.name.as_str(), NAME);
     let FileRecord { id, state, updated_at, .. } = record;
     let error = record.error.as_ref().map_or_else(String::new, |error| {
         let kind = ProblemKind::name_of(&error.uri);
@@ -99,17 +99,19 @@ pub async fn cancel(ids: &[FileId], connection: &ConnectionArgs) -> Result<ExitC
     let mut done = Tally::default();
     for id in ids {
         match ledger.cancel(*id).await {
-            Ok(Cancelling::Cancelled(_)) => done.yes(*id, "cancelled"),
-            Ok(Cancelling::Requested(record)) => done.yes(
+            Ok(CancelOutcome::Cancelled(_)) => done.yes(*id, "cancelled"),
+            Ok(CancelOutcome::Requested(record)) => done.yes(
                 *id,
                 &format!(
                     "cancel requested: it is {}, and a worker will cancel it unless the remote already has it",
                     record.state
                 ),
             ),
-            Ok(Cancelling::Ended(record)) if record.state == State::Cancelled => done.yes(*id, "was already cancelled"),
-            Ok(Cancelling::Ended(record)) => done.no(*id, &format!("not cancelled: it is {}", record.state)),
-            Ok(Cancelling::Unknown) => done.no(*id, "not cancelled: there is no such file"),
+            Ok(CancelOutcome::Ended(record)) if record.state == State::Cancelled => {
+                done.yes(*id, "was already cancelled")
+            }
+            Ok(CancelOutcome::Ended(record)) => done.no(*id, &format!("not cancelled: it is {}", record.state)),
+            Ok(CancelOutcome::Unknown) => done.no(*id, "not cancelled: there is no such file"),
             Err(error) => done.no(*id, &format!("not cancelled: {error}")),
         }
     }

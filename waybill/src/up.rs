@@ -175,8 +175,8 @@ async fn wait_until_ready(services: &[Service]) {
 async fn first_user(services: &[Service]) -> Result<(Option<String>, Option<String>)> {
     let ledger = &services.first().context("no service was started")?.ledger;
     if ledger.has_users().await? {
-        let ours = ledger.user_is_active(FIRST_USER).await?;
-        return Ok((ours.then(|| FIRST_USER.to_owned()), None));
+        let ours = ledger.active_user(FIRST_USER).await?;
+        return Ok((ours.map(|user| user.username), None));
     }
     let password = random_text(24);
     ledger.add_user(&NewUser { username: FIRST_USER, password: &password }).await?;

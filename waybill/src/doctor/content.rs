@@ -81,7 +81,7 @@ async fn report(doctor: &mut Doctor, expected: &ExpectedContent<'_>, faults: &[F
     let mut findings: Vec<Finding> = faults.iter().map(|fault| expected.finding(fault)).collect();
     let beyond = |finding: &Finding| finding.kind == FindingKind::ChunkBeyondEnd;
     if doctor.repair && record.state != State::Delivered && !findings.iter().all(beyond) {
-        let again = doctor.ledger.read_again(record.id, record.version).await?;
+        let again = doctor.ledger.rechunk(record.id, record.version).await?;
         let done = match &again {
             Some(again) => {
                 let hint = doctor.hint(contract::Step::Prepare, record.id).await;
@@ -135,7 +135,7 @@ impl<'a> ExpectedContent<'a> {
         };
         match read.await {
             Ok(()) => {}
-            Err(error) if error.is_about_what_is_stored() => faults.add(FindingKind::ChunkUnreadable, None, &error),
+            Err(error) if error.is_corrupt_data() => faults.add(FindingKind::ChunkUnreadable, None, &error),
             Err(error) => return Err(error.into()),
         }
         Ok(faults.0)

@@ -17,7 +17,7 @@ pub(super) async fn audit(doctor: &mut Doctor) -> Result<()> {
             doctor.generations += batch.found.len() as u64;
             // Records are read after the content, so that a record never looks older than its content.
             let files: Vec<FileId> = batch.found.iter().filter_map(owner).collect();
-            let records = doctor.ledger.audit_these(&files).await?;
+            let records = doctor.ledger.audit_files_by_id(&files).await?;
             let records: HashMap<_, _> = records.iter().filter_map(|found| Some((found.id?, found))).collect();
             for content in &batch.found {
                 check(doctor, content, &records).await?;
