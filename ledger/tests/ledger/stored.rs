@@ -6,9 +6,10 @@ use std::sync::Arc;
 use contract::{Digest, EventKind, Expectation, Mismatch, State};
 use ledger::{Expected, FileRecord, Held, Ledger, Problem, Progress, Stored, StoredOutcome};
 use serde_json::json;
+use testing::MIB;
 use tokio::sync::Barrier;
 
-use crate::stage::{HINT_PUSH, MIB, Stage, expectation, problem};
+use crate::stage::{HINT_PUSH, Stage, expectation, problem};
 
 fn facts(content: &[u8]) -> Stored {
     Stored { sha256: Digest::of(content) }
