@@ -4,21 +4,12 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 
-use bytes::Bytes;
-use contract::{ChunkNumber, Digest, Hasher, Split};
-use runtime::source::Fingerprint;
+use bus::chunk_client::Chunk;
+use contract::{Digest, Hasher, Split};
+use source::Fingerprint;
 use tokio::sync::mpsc;
 
-use crate::memory::{Memory, Share};
-
-/// A chunk that was read.
-#[derive(Debug)]
-pub(crate) struct Piece {
-    pub(crate) number: ChunkNumber,
-    pub(crate) sha256: Digest,
-    pub(crate) data: Bytes,
-    pub(crate) _share: Share,
-}
+use crate::memory::Memory;
 
 /// Why a reading did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -29,19 +20,19 @@ pub(crate) enum ReadError {
     /// The file system failed.
     #[error("reading at byte {at} failed: {source}")]
     Io { at: u64, source: io::Error },
-    /// Nobody takes the pieces any more.
+    /// The sender takes no more chunks.
     #[error("the reading was broken off")]
     BrokenOff,
 }
 
-/// Reads the whole file. Blocking; ends early when `pieces` is closed.
+/// Reads the whole file. Blocking; ends early when `chunks` is closed.
 ///
 /// Positioned reads, never a memory map: a file that shrinks under a map kills the process.
 pub(crate) fn read(
     file: &File,
     opened: Fingerprint,
     split: Split,
-    pieces: &mpsc::Sender<Piece>,
+    chunks: &mpsc::Sender<Chunk>,
     memory: &Memory,
 ) -> Result<Digest, ReadError> {
     let mut whole = Hasher::new();
@@ -49,11 +40,11 @@ pub(crate) fn read(
         let at = split.offset(number);
         // Every number of the split has a length.
         let len = split.len(number).unwrap_or_default();
-        let (mut buffer, _share) = memory.take(len).ok_or(ReadError::BrokenOff)?;
+        let (mut buffer, share) = memory.take(len).ok_or(ReadError::BrokenOff)?;
         read_exactly(file, &mut buffer, at)?;
         whole.update(&buffer);
-        let piece = Piece { number, sha256: Digest::of(&buffer), data: buffer.freeze(), _share };
-        pieces.blocking_send(piece).map_err(|_| ReadError::BrokenOff)?;
+        let chunk = Chunk { number, sha256: Digest::of(&buffer), data: buffer.freeze(), memory: share };
+        chunks.blocking_send(chunk).map_err(|_| ReadError::BrokenOff)?;
     }
     unchanged(file, opened)?;
     Ok(whole.finish())
@@ -101,7 +92,7 @@ mod tests {
         bytes: &[u8],
         chunk_size: u32,
         meanwhile: impl FnOnce(&mut File) + Send,
-    ) -> Result<(Vec<Piece>, Digest), ReadError> {
+    ) -> Result<(Vec<Chunk>, Digest), ReadError> {
         let mut source = tempfile::tempfile().unwrap();
         source.write_all(bytes).unwrap();
         let opened = Fingerprint::of(&source).unwrap();

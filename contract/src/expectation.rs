@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
-use crate::{Digest, ObjectName, Split, WIRE_CHUNK_SIZE};
+use crate::{Digest, ObjectName, ProblemKind, Split, WIRE_CHUNK_SIZE};
 
 /// What a finalise request expects the file to be, and where it wants it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,21 +60,12 @@ pub enum Mismatch {
 }
 
 impl Mismatch {
-    /// The stable type of the problem (RFC 9457).
-    pub const fn problem_type(&self) -> &'static str {
+    /// The kind of problem that it is.
+    pub const fn problem_kind(&self) -> ProblemKind {
         match self {
-            Self::Digest { .. } => "/problems/digest-mismatch",
-            Self::Size { .. } => "/problems/size-mismatch",
-            Self::Chunks { .. } => "/problems/chunk-count-mismatch",
-        }
-    }
-
-    /// A title for people, the same for every mismatch of the kind.
-    pub const fn title(&self) -> &'static str {
-        match self {
-            Self::Digest { .. } => "The file has another SHA-256 than expected",
-            Self::Size { .. } => "The file has another size than expected",
-            Self::Chunks { .. } => "The file has another number of chunks than expected",
+            Self::Digest { .. } => ProblemKind::DigestMismatch,
+            Self::Size { .. } => ProblemKind::SizeMismatch,
+            Self::Chunks { .. } => ProblemKind::ChunkCountMismatch,
         }
     }
 

@@ -8,6 +8,7 @@ mod message;
 mod name_template;
 mod object_name;
 mod object_path;
+mod problem_kind;
 mod receipt;
 mod split;
 mod state;
@@ -25,9 +26,11 @@ pub use message::{
 pub use name_template::{NameTemplate, NameTemplateError, Named, NamingError};
 pub use object_name::{ObjectName, ObjectNameError};
 pub use object_path::{ObjectPath, ObjectPathError};
+pub use problem_kind::ProblemKind;
 pub use receipt::{
     CanonicalError, Check, FailedAttempt, KeyError, PublicKey, Receipt, ReceiptRemote, ReceiptSignature, ReceiptSource,
-    RemoteChecksum, SigningKey, Verdict, canonical_json, check_data, check_receipt, private_key_pem, proves, read_json,
+    RemoteChecksum, RemoteProof, SigningKey, Verdict, canonical_json, check_data, check_receipt, private_key_pem,
+    read_json,
 };
 pub use split::{CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, PAYLOAD_HEADROOM, Split, WIRE_CHUNK_SIZE};
 pub use state::{EventKind, State};

@@ -3,8 +3,8 @@
 
 use contract::{
     Cause, ChunkAnswer, ChunkHeader, ChunkNumber, ChunkReply, DeadLetter, Digest, Epoch, Event, EventKind,
-    FailedAttempt, FileId, Generation, Hint, ObjectName, Receipt, ReceiptRemote, ReceiptSource, RemoteChecksum, Role,
-    SigningKey, State, Timestamp, Verdict, canonical_json, check_receipt, proves, read_json,
+    FailedAttempt, FileId, Generation, Hint, ObjectName, Receipt, ReceiptRemote, ReceiptSource, RemoteChecksum,
+    RemoteProof, Role, SigningKey, State, Timestamp, Verdict, canonical_json, check_receipt, read_json,
 };
 use serde_json::{Value, json};
 
@@ -134,7 +134,7 @@ fn full() -> Receipt {
                 value: "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=".into(),
             }),
             proof: "checksum".into(),
-            proves: proves("checksum").map(str::to_owned),
+            proves: Some(RemoteProof::Checksum.sentence().to_owned()),
             ..receipt.remote
         },
         attempts: 3,

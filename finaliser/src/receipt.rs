@@ -39,8 +39,8 @@ pub(crate) fn written(
             etag: evidence.etag,
             version: evidence.version,
             checksum: evidence.checksum,
-            proof: evidence.proof.to_owned(),
-            proves: contract::proves(evidence.proof).map(str::to_owned),
+            proof: evidence.proof.as_str().to_owned(),
+            proves: Some(evidence.proof.sentence().to_owned()),
         },
         bytes_sent: evidence.sent,
         attempts: file.attempts.delivering,
@@ -60,6 +60,6 @@ pub(crate) fn written(
 }
 
 fn attempt(failure: &Failure) -> FailedAttempt {
-    let Failure { phase: _, attempt, at, kind, detail } = failure.clone();
-    FailedAttempt { attempt, at, kind, detail }
+    let Failure { phase: _, attempt, at, uri, detail } = failure.clone();
+    FailedAttempt { attempt, at, kind: uri, detail }
 }

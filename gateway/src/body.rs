@@ -8,8 +8,10 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
+use contract::ProblemKind;
+
 use crate::Gateway;
-use crate::problem::{BODY_TOO_LARGE, MALFORMED, Problem, READ_TIMEOUT};
+use crate::problem::Problem;
 
 /// How much of a body beyond the limit is read and thrown away. A connection that is closed while its client still
 /// sends is reset, and the client may never see the answer that says why.
@@ -38,7 +40,9 @@ impl Media {
         let field = match (fields.next(), fields.next()) {
             (None, _) => return Ok(Self::Unnamed),
             (Some(field), None) => field,
-            (Some(_), Some(_)) => return Err(Problem::new(MALFORMED, "expected one Content-Type, found several")),
+            (Some(_), Some(_)) => {
+                return Err(Problem::new(ProblemKind::MalformedRequest, "expected one Content-Type, found several"));
+            }
         };
         let text = String::from_utf8_lossy(field.as_bytes());
         let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -58,7 +62,7 @@ impl Media {
             Self::Unnamed => "none",
             Self::Other(other) => other,
         };
-        Problem::new(MALFORMED, format!("expected the Content-Type {expected}, found {found}"))
+        Problem::new(ProblemKind::MalformedRequest, format!("expected the Content-Type {expected}, found {found}"))
     }
 }
 
@@ -68,7 +72,7 @@ pub(crate) async fn read(gateway: &Gateway, body: Body) -> Result<Bytes, Problem
     match tokio::time::timeout(gateway.read_timeout(), collect(body, limit)).await {
         Ok(read) => read,
         Err(_) => Err(Problem::new(
-            READ_TIMEOUT,
+            ProblemKind::RequestTimeout,
             format!("expected the whole body within {:?}, found it unfinished", gateway.read_timeout()),
         )),
     }
@@ -76,13 +80,15 @@ pub(crate) async fn read(gateway: &Gateway, body: Body) -> Result<Bytes, Problem
 
 async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
     let limit = limit as u64;
-    let too_large = || Problem::new(BODY_TOO_LARGE, format!("expected a body of at most {limit} bytes, found more"));
+    let too_large =
+        || Problem::new(ProblemKind::BodyTooLarge, format!("expected a body of at most {limit} bytes, found more"));
     if body.size_hint().lower() > limit + DISCARDED_MAX {
         return Err(too_large());
     }
     let (mut taken, mut seen) = (BytesMut::new(), 0_u64);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Problem::new(MALFORMED, format!("the body broke off: {error}")))?;
+        let frame = frame
+            .map_err(|error| Problem::new(ProblemKind::MalformedRequest, format!("the body broke off: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         seen += data.len() as u64;
         if seen <= limit {
@@ -98,13 +104,14 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
 pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // A struct would be read from an array too, field by field.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Problem::new(MALFORMED, "expected a JSON object, found something else"));
+        return Err(Problem::new(ProblemKind::MalformedRequest, "expected a JSON object, found something else"));
     }
     match Json::<T>::from_bytes(bytes) {
         Ok(Json(value)) => Ok(value),
-        Err(rejection) => {
-            Err(Problem::new(MALFORMED, rejection.body_text().chars().take(DETAIL_MAX).collect::<String>()))
-        }
+        Err(rejection) => Err(Problem::new(
+            ProblemKind::MalformedRequest,
+            rejection.body_text().chars().take(DETAIL_MAX).collect::<String>(),
+        )),
     }
 }
 

@@ -1,4 +1,6 @@
-use crate::problem::{BAD_PARAMETER, Problem};
+use contract::ProblemKind;
+
+use crate::problem::Problem;
 
 /// The parameters of a query, each at most once; `known` names those there are.
 pub(crate) fn parameters<'a, const N: usize>(
@@ -9,10 +11,13 @@ pub(crate) fn parameters<'a, const N: usize>(
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         let Some(place) = known.iter().position(|name| *name == key) else {
             let key: String = key.chars().take(80).collect();
-            return Err(Problem::new(BAD_PARAMETER, format!("expected {}, found {key:?}", known.join(", "))));
+            return Err(Problem::new(
+                ProblemKind::BadParameter,
+                format!("expected {}, found {key:?}", known.join(", ")),
+            ));
         };
         if values[place].replace(value).is_some() {
-            return Err(Problem::new(BAD_PARAMETER, format!("expected {key} once, found it twice")));
+            return Err(Problem::new(ProblemKind::BadParameter, format!("expected {key} once, found it twice")));
         }
     }
     Ok(values)

@@ -5,7 +5,9 @@ use axum::Router;
 use axum::http::{Method, Uri};
 use axum::routing::{MethodRouter, get, post};
 
-use crate::problem::{METHOD_NOT_ALLOWED, NOT_FOUND, Problem};
+use contract::ProblemKind;
+
+use crate::problem::Problem;
 use crate::{Gateway, auth, files, finalise, health, prepare};
 
 const TOKEN: &str = "/auth/token";
@@ -41,13 +43,16 @@ pub(crate) fn is_open(method: &Method, path: &str) -> bool {
 
 async fn no_route(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
-    Problem::new(NOT_FOUND, format!("expected an address of this service, found {path:?}"))
+    Problem::new(ProblemKind::NotFound, format!("expected an address of this service, found {path:?}"))
 }
 
 // The router adds `Allow`.
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
-    Problem::new(METHOD_NOT_ALLOWED, format!("{path} does not take {method}; the header Allow names what it takes"))
+    Problem::new(
+        ProblemKind::MethodNotAllowed,
+        format!("{path} does not take {method}; the header Allow names what it takes"),
+    )
 }
 
 impl Gateway {

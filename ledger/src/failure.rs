@@ -23,7 +23,7 @@ pub struct Failure {
     pub at: Timestamp,
     /// `/problems/...`.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub uri: String,
     /// What happened, for people; cut where it was long.
     pub detail: String,
 }
@@ -35,7 +35,7 @@ pub(crate) fn appended(problem: &Problem) -> Document {
         "phase": "$state",
         "attempt": { "$ifNull": [of_phase, 0] },
         "at": "$$NOW",
-        "type": literal(&problem.kind),
+        "type": literal(&problem.uri),
         "detail": literal(shortened(&problem.detail)),
     };
     let all = doc! { "$concatArrays": [{ "$ifNull": ["$failures", []] }, [failure]] };

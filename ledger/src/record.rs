@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use contract::{Digest, Epoch, Expectation, FileId, Generation, Proven, Split, State, Timestamp};
+use contract::{Digest, Epoch, Expectation, FileId, Generation, ProblemKind, Proven, Split, State, Timestamp};
 use mongodb::bson::{self, Document};
 use serde::{Deserialize, Serialize};
 
@@ -163,9 +163,9 @@ pub struct Attempts {
 /// What went wrong, for people and programs (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
-    /// The stable type.
+    /// The stable type: `/problems/...`. A text, since a record may be of a later release.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub uri: String,
     /// The same for every problem of the type.
     pub title: String,
     /// What was expected, what was found, what to do.
@@ -179,15 +179,20 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of `/problems/KIND`.
-    pub fn new(kind: &str, title: impl Into<String>, detail: impl Into<String>) -> Self {
+    /// A problem of this kind; `detail` says what was expected, what was found and what to do.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("/problems/{kind}"),
-            title: title.into(),
+            uri: kind.uri().to_owned(),
+            title: kind.title().to_owned(),
             detail: detail.into(),
             expected: None,
             found: None,
         }
+    }
+
+    /// Its kind; `None` where a later release wrote one that this release does not know.
+    pub fn kind(&self) -> Option<ProblemKind> {
+        ProblemKind::from_uri(&self.uri)
     }
 }
 
@@ -195,11 +200,9 @@ impl From<&contract::Mismatch> for Problem {
     fn from(mismatch: &contract::Mismatch) -> Self {
         let (expected, found) = mismatch.expected_and_found();
         Self {
-            kind: mismatch.problem_type().to_owned(),
-            title: mismatch.title().to_owned(),
-            detail: mismatch.to_string(),
             expected: Some(expected),
             found: Some(found),
+            ..Self::new(mismatch.problem_kind(), mismatch.to_string())
         }
     }
 }

@@ -1,9 +1,9 @@
-use contract::{EventKind, FileId, State};
+use contract::{EventKind, FileId, ProblemKind, State};
 use mongodb::bson::doc;
 
 use crate::bson_form::by_id;
 use crate::transition::Transition;
-use crate::{FileRecord, Ledger, LedgerError};
+use crate::{FileRecord, Ledger, LedgerError, Problem};
 
 /// How often a request is judged again when the record changes in between.
 const TRIES: u32 = 8;
@@ -56,7 +56,7 @@ impl Ledger {
 impl FileRecord {
     /// Whether what is stored can be delivered, as far as the record knows.
     fn has_usable_content(&self) -> bool {
-        let wrong = self.error.as_ref().is_some_and(|error| error.kind == "/problems/content-wrong");
+        let wrong = self.error.as_ref().and_then(Problem::kind).is_some_and(ProblemKind::needs_new_reading);
         self.proven().is_some() && !wrong && self.content_removed != Some(self.generation)
     }
 }

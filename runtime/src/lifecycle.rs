@@ -58,12 +58,17 @@ impl Lifecycle {
         self.stopping.is_cancelled()
     }
 
-    /// Until the process is asked to stop: take nothing new from then on.
+    /// The token that is cancelled when the process is asked to stop.
+    pub const fn stopping_token(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    /// Waits until the process is asked to stop: take nothing new from then on.
     pub async fn stopping(&self) {
         self.stopping.cancelled().await;
     }
 
-    /// Until work that is not finished must be handed back.
+    /// Waits until work that is not finished must be handed back.
     pub async fn handing_back(&self) {
         self.handing_back.cancelled().await;
     }

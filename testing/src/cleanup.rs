@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use contract::{Names, StreamSpec};
-use runtime::settings::Settings;
+use settings::Settings;
 
 /// A server that does not answer is left alone.
 const LIMIT: Duration = Duration::from_secs(10);

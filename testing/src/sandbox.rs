@@ -4,9 +4,8 @@ use std::time::Duration;
 use contract::{FileId, Role};
 use mongodb::bson::{Document, doc};
 use mongodb::{Collection, Database};
-use runtime::service::StartError;
-use runtime::settings::{Secret, Settings};
-use runtime::{Lifecycle, Service};
+use runtime::{Lifecycle, Service, StartError};
+use settings::{Secret, Settings};
 
 use crate::{Cleanup, by_id};
 
@@ -46,7 +45,7 @@ impl Sandbox {
     /// Starts a service with these settings, all but what makes it this service.
     pub async fn start(&self, role: Role) -> Result<Service, StartError> {
         let life = Lifecycle::new(self.settings.work.grace());
-        Service::start(role, Arc::new(self.settings.clone()), life).await
+        runtime::start(role, Arc::new(self.settings.clone()), life).await
     }
 
     /// The records as MongoDB has them.

@@ -64,7 +64,7 @@ async fn a_receipt_is_checked_by_whoever_has_the_key_and_the_file() {
     assert!(failure["detail"].as_str().unwrap().contains("503"), "{failure}");
     assert_eq!(shown["failures"][0]["phase"], "delivering");
     assert_eq!(shown["failures"][0]["detail"], failure["detail"]);
-    assert_eq!(receipt["remote"]["proves"], json!(contract::proves("put")));
+    assert_eq!(receipt["remote"]["proves"], json!(contract::RemoteProof::Put.sentence()));
     assert!(!shown.to_string().contains(KEY));
 
     // The event has the same.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use contract::{FileId, State};
+use contract::{FileId, ProblemKind, State};
 use ledger::{Cancelling, FileRecord, Listing, Requeued};
 
 use crate::line::one_line;
@@ -68,7 +68,7 @@ fn row(record: &FileRecord) -> String {
     let name = one_line(&record.name, NAME);
     let FileRecord { id, state, updated_at, .. } = record;
     let error = record.error.as_ref().map_or_else(String::new, |error| {
-        let kind = error.kind.strip_prefix("/problems/").unwrap_or(&error.kind);
+        let kind = ProblemKind::name_of(&error.uri);
         format!("  {kind}: {}", one_line(&error.detail, DETAIL))
     });
     let (size, attempts) = (record.source.size, record.attempts());

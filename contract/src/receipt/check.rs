@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::{ALGORITHM, PublicKey, Receipt, ReceiptSignature, canonical_json, proves};
+use super::{ALGORITHM, PublicKey, Receipt, ReceiptSignature, RemoteProof, canonical_json};
 use crate::{Digest, Split};
 
 /// What came of a check.
@@ -151,8 +151,8 @@ fn check_figures(receipt: &Receipt) -> Vec<Check> {
     if receipt.attempts == 0 {
         checks.push(Check::fails("attempts", "expected one attempt at least, found 0"));
     }
-    if let (Some(expected), Some(found)) = (proves(&receipt.remote.proof), &receipt.remote.proves) {
-        checks.push(Check::equal("proof", &format!("{}:", receipt.remote.proof), &expected, &found.as_str()));
+    if let (Some(proof), Some(found)) = (RemoteProof::from_word(&receipt.remote.proof), &receipt.remote.proves) {
+        checks.push(Check::equal("proof", &format!("{proof}:"), &proof.sentence(), &found.as_str()));
     }
     checks
 }

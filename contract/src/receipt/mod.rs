@@ -14,7 +14,7 @@ use crate::{Digest, FileId, Generation, ObjectPath, Timestamp};
 pub use canonical::{CanonicalError, canonical_json, read_json};
 pub use check::{Check, Verdict, check_data, check_receipt};
 pub use key::{KeyError, PublicKey, SigningKey, private_key_pem};
-pub use proof::proves;
+pub use proof::RemoteProof;
 
 /// The algorithm of all signatures.
 const ALGORITHM: &str = "ed25519";
@@ -132,7 +132,7 @@ pub struct ReceiptRemote {
     /// The checksum that the remote named of what it has, where it named one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub checksum: Option<RemoteChecksum>,
-    /// What the remote itself shows of the content, in a word that [`proves`] knows.
+    /// What the remote itself shows of the content, as the word of a [`RemoteProof`].
     pub proof: String,
     /// The same as a sentence, for whoever has only the receipt.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -13,10 +13,10 @@ mod wire;
 use std::fmt;
 use std::time::Duration;
 
-use contract::{Digest, Epoch, FileId, ObjectPath, RemoteChecksum};
+use contract::{Digest, Epoch, FileId, ObjectPath, RemoteChecksum, RemoteProof};
 use futures_util::future::BoxFuture;
 use ledger::LedgerError;
-use runtime::settings::RemoteSettings;
+use settings::RemoteSettings;
 
 pub use aside_name::{AsideName, NoAsideName};
 pub use body::{Body, BodyStopped};
@@ -153,14 +153,14 @@ pub struct Evidence {
     /// The checksum that the remote named of what it has, as it wrote it.
     pub checksum: Option<RemoteChecksum>,
     /// What it proves, in a word that [`contract::proves`] knows.
-    pub proof: &'static str,
+    pub proof: RemoteProof,
     /// Bytes that were sent for it under this claim: less than the whole where an upload went on.
     pub sent: u64,
 }
 
 impl Evidence {
     /// That `proof`, after so many bytes were sent, and nothing else.
-    pub const fn new(proof: &'static str, sent: u64) -> Self {
+    pub const fn new(proof: RemoteProof, sent: u64) -> Self {
         Self { status: None, etag: None, version: None, checksum: None, proof, sent }
     }
 }

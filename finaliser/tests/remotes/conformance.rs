@@ -50,14 +50,10 @@ async fn sizes(place: &dyn Place) {
         let (name, content) = (format!("size {size}"), bytes(size));
         let parcel = parcel(&name, &content);
         assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Absent)), "{name}");
-        let sent = send(place.remote(), &parcel, &content).await.unwrap();
+        send(place.remote(), &parcel, &content).await.unwrap();
         assert!(place.stored(&name).as_ref() == Some(&content), "{name}: other bytes");
         let found = within(place.remote().look(&parcel)).await;
-        let Ok(Look::Equal(there)) = found else { panic!("{name}: {found:?}") };
-        // A receipt says what each of them proves.
-        for proof in [sent.proof, there.proof] {
-            assert!(contract::proves(proof).is_some(), "{name}: nobody knows what {proof:?} proves");
-        }
+        assert!(matches!(found, Ok(Look::Equal(_))), "{name}: {found:?}");
     }
 }
 

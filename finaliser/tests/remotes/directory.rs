@@ -32,9 +32,9 @@ async fn what_it_makes() {
     let remote = folder(root.path()).unwrap();
     let parcel = parcel("x", b"abc");
     let evidence = send(&*remote, &parcel, b"abc").await.unwrap();
-    assert_eq!((evidence.status, evidence.etag, evidence.proof), (None, None, "fsync"));
+    assert_eq!((evidence.status, evidence.etag, evidence.proof.as_str()), (None, None, "fsync"));
     match within(remote.look(&parcel)).await.unwrap() {
-        Look::Equal(evidence) => assert_eq!(evidence.proof, "fsync"),
+        Look::Equal(evidence) => assert_eq!(evidence.proof.as_str(), "fsync"),
         other => panic!("{other:?}"),
     }
     assert_eq!(remote.address(&parcel.object), root.path().join("x").to_str().unwrap());

@@ -23,7 +23,7 @@ fn equal(found: (Result<Look, RemoteError>, Vec<Method>), proof: &str, calls: &[
     match found.0 {
         Ok(Look::Equal(evidence)) => {
             assert_eq!(
-                (evidence.status, evidence.etag.as_deref(), evidence.proof),
+                (evidence.status, evidence.etag.as_deref(), evidence.proof.as_str()),
                 (Some(200), Some("\"two\""), proof)
             );
             // What was named is in the receipt as it was written.

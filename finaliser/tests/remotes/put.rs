@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use contract::RemoteProof;
 use finaliser::remote::{Evidence, RemoteError};
 use tokio::sync::oneshot;
 
-use runtime::settings::{HttpRemote, RemoteSettings, Secret};
+use settings::{HttpRemote, RemoteSettings, Secret};
 
 use crate::parcel::{IMPATIENT, PATIENT, bytes, http, later, open_body, open_http, parcel, refused, send, within};
 use crate::raw_server::{answer, raw_server, read_body, read_head, read_to_end, write_until_closed};
@@ -72,7 +73,7 @@ async fn a_request_on_the_wire() {
         let evidence = send(&*remote, &parcel, content).await.unwrap();
         let etag = Some("W/\"x\"".into());
         let sent = size as u64;
-        assert_eq!(evidence, Evidence { status: Some(201), etag, ..Evidence::new("put", sent) });
+        assert_eq!(evidence, Evidence { status: Some(201), etag, ..Evidence::new(RemoteProof::Put, sent) });
         let head = server.join().unwrap().to_lowercase();
         let host = url.strip_prefix("http://").unwrap().strip_suffix("/in/").unwrap();
         for line in [
@@ -102,7 +103,7 @@ async fn each_status_is_delivered_refused_later_or_a_clash() {
         let result = send(&*http(&server.url, PATIENT), &parcel("x", &content), &content).await;
         let detail = match (code, result) {
             (200..=299, Ok(evidence)) => {
-                assert_eq!((evidence.status, evidence.proof), (Some(code), "put"));
+                assert_eq!((evidence.status, evidence.proof.as_str()), (Some(code), "put"));
                 continue;
             }
             (412, Err(RemoteError::Clash(detail))) => detail,

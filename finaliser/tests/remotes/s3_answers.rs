@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use contract::{Digest, RemoteChecksum};
+use contract::{Digest, RemoteChecksum, RemoteProof};
 use finaliser::remote::{Evidence, KeptUpload, Look, RemoteError};
 use ledger::Upload;
 use servers::Seaweed;
@@ -110,7 +110,7 @@ async fn an_end_whose_answer_is_lost_is_found() {
     let parcel = parcel("x", &content);
     later(send(&*bucket.remote, &parcel, &content).await);
     let found = within(bucket.remote.look(&next_claim(&parcel))).await;
-    assert!(matches!(&found, Ok(Look::Equal(evidence)) if evidence.proof == "metadata"), "{found:?}");
+    assert!(matches!(&found, Ok(Look::Equal(evidence)) if evidence.proof.as_str() == "metadata"), "{found:?}");
     within(bucket.remote.abandon(&parcel)).await.unwrap();
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
 }
@@ -145,7 +145,9 @@ fn base64(digest: Digest) -> String {
 #[tokio::test]
 async fn versions_and_checksums_are_kept_as_they_were_named() {
     let content = bytes(100);
-    for (found, proof) in [(base64(Digest::of(&content)), "checksum"), (base64(Digest::of(b"other")), "put")] {
+    for (found, proof) in
+        [(base64(Digest::of(&content)), RemoteProof::Checksum), (base64(Digest::of(b"other")), RemoteProof::Put)]
+    {
         let answer = found.clone();
         let (bucket, _proxy) = behind(&["PUT "], 1, move || named("200 OK", "v.1/x", &answer, "")).await;
         let evidence = send(&*bucket.remote, &parcel("x", &content), &content).await.unwrap();
@@ -168,7 +170,7 @@ async fn versions_and_checksums_are_kept_as_they_were_named() {
     let (bucket, _proxy) = behind(COMPLETE, 1, move || named("200 OK", "v.2", "-", &text)).await;
     let evidence = send(&*bucket.remote, &parcel("x", &content), &content).await.unwrap();
     assert_eq!(
-        (evidence.proof, evidence.version.as_deref(), evidence.etag.as_deref()),
+        (evidence.proof.as_str(), evidence.version.as_deref(), evidence.etag.as_deref()),
         ("checksum", Some("v.2"), Some("\"e-2\""))
     );
     assert_eq!(evidence.checksum.map(|checksum| checksum.value), Some(composite));
@@ -180,12 +182,12 @@ async fn what_is_too_long_for_a_receipt_is_not_kept() {
     let long = "v".repeat(1025);
     let (bucket, _proxy) = behind(&["PUT "], 1, move || named("200 OK", &long, &long, "")).await;
     let evidence = send(&*bucket.remote, &parcel("x", &content), &content).await.unwrap();
-    assert_eq!((evidence.version, evidence.checksum, evidence.proof), (None, None, "put"));
+    assert_eq!((evidence.version, evidence.checksum, evidence.proof.as_str()), (None, None, "put"));
     let content = bytes(9 * MIB);
     let text = format!("<R><ETag>{0}</ETag><ChecksumSHA256>{0}</ChecksumSHA256></R>", "e".repeat(1025));
     let (bucket, _proxy) = behind(COMPLETE, 1, move || named("200 OK", "v", "-", &text)).await;
     let evidence = send(&*bucket.remote, &parcel("x", &content), &content).await.unwrap();
-    assert_eq!((evidence.etag, evidence.checksum, evidence.proof), (None, None, "parts"));
+    assert_eq!((evidence.etag, evidence.checksum, evidence.proof.as_str()), (None, None, "parts"));
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use contract::{Epoch, FileId, ObjectPath};
 use finaliser::remote::{AsideName, Look, Onto, Remote, RemoteError};
-use runtime::settings::{RemoteSettings, SftpRemote};
 use servers::{Sshd, SshdOptions};
+use settings::{RemoteSettings, SftpRemote};
 use tempfile::TempDir;
 
 use crate::conformance::{Place, suite};
@@ -135,7 +135,7 @@ async fn a_server_without_extensions_conforms() {
     suite(inbox).await;
     assert_eq!(inbox.asides(), BTreeSet::new());
     let parcel = parcel("unsynced", b"abc");
-    assert_eq!(send(&*inbox.remote, &parcel, b"abc").await.unwrap().proof, "put");
+    assert_eq!(send(&*inbox.remote, &parcel, b"abc").await.unwrap().proof.as_str(), "put");
 }
 
 #[tokio::test]
@@ -172,9 +172,9 @@ async fn what_it_makes() {
     let inbox = Inbox::new().await;
     let parcel = parcel("x y", b"abc");
     let evidence = send(&*inbox.remote, &parcel, b"abc").await.unwrap();
-    assert_eq!((evidence.status, evidence.etag, evidence.proof, evidence.sent), (None, None, "fsync", 3));
+    assert_eq!((evidence.status, evidence.etag, evidence.proof.as_str(), evidence.sent), (None, None, "fsync", 3));
     match within(inbox.remote.look(&parcel)).await.unwrap() {
-        Look::Equal(evidence) => assert_eq!((evidence.proof, evidence.sent), ("read-back", 0)),
+        Look::Equal(evidence) => assert_eq!((evidence.proof.as_str(), evidence.sent), ("read-back", 0)),
         other => panic!("{other:?}"),
     }
     let port = sshd().await.port();

@@ -47,7 +47,7 @@ async fn what_is_asked_in_which_order() {
     let mut parcel = parcel("x", b"abc");
     parcel.object = contract::ObjectPath::try_from("a/b/x".to_owned()).unwrap();
     let evidence = send(&*remote, &parcel, b"abc").await.unwrap();
-    assert_eq!((evidence.proof, evidence.sent), ("put", 3));
+    assert_eq!((evidence.proof.as_str(), evidence.sent), ("put", 3));
     let put = proxy.seen().into_iter().find(|line| line.starts_with("PUT ")).unwrap();
     let written = put.split(' ').nth(1).unwrap();
     assert!(written.starts_with(&format!("/in/.waybill/{}.7.", parcel.file_id)), "{written}");

@@ -8,9 +8,11 @@ use ledger::{Ledger, Verdict};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+use contract::ProblemKind;
+
 use crate::Gateway;
 use crate::body::{self, Media};
-use crate::problem::{BUSY, INTERNAL, MALFORMED, Problem, UNAVAILABLE, WRONG_CREDENTIALS};
+use crate::problem::Problem;
 
 /// Passwords that are compared at once. Each takes tens of milliseconds of a core and 19 MiB.
 const AT_ONCE: usize = 2;
@@ -56,11 +58,12 @@ pub(crate) async fn token(State(gateway): State<Arc<Gateway>>, request: Request)
     let auth = &gateway.auth;
     let (username, password) = credentials(&gateway, request).await?;
     match auth.login.verify(&gateway.service.ledger, username, password).await? {
-        Verdict::Wrong => Err(Problem::new(WRONG_CREDENTIALS, "the user name or the password is wrong")),
-        Verdict::Disabled => Err(Problem::new(WRONG_CREDENTIALS, "the user is disabled")),
+        Verdict::Wrong => Err(Problem::new(ProblemKind::WrongCredentials, "the user name or the password is wrong")),
+        Verdict::Disabled => Err(Problem::new(ProblemKind::WrongCredentials, "the user is disabled")),
         Verdict::Welcome(user) => {
             let access_token = auth.tokens.issue(&user.username).map_err(|error| {
-                Problem::new(INTERNAL, "no token could be made; the log of the service says why").because(error)
+                Problem::new(ProblemKind::Internal, "no token could be made; the log of the service says why")
+                    .because(error)
             })?;
             let answer = TokenAnswer { access_token, token_type: "bearer", expires_in: auth.tokens.seconds() };
             Ok(([(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
@@ -85,13 +88,16 @@ async fn credentials(gateway: &Gateway, request: Request) -> Result<(String, Str
             _ => continue,
         };
         if field.replace(value.into_owned()).is_some() {
-            return Err(Problem::new(MALFORMED, format!("expected {key} once, found it twice")));
+            return Err(Problem::new(ProblemKind::MalformedRequest, format!("expected {key} once, found it twice")));
         }
     }
     // Some clients send an empty one.
     if let Some(other) = found.grant_type.filter(|grant| !grant.is_empty() && grant != "password") {
         let other: String = other.chars().take(80).collect();
-        return Err(Problem::new(MALFORMED, format!("expected the grant_type password, found {other:?}")));
+        return Err(Problem::new(
+            ProblemKind::MalformedRequest,
+            format!("expected the grant_type password, found {other:?}"),
+        ));
     }
     Ok((required("username", found.username, USERNAME_MAX)?, required("password", found.password, PASSWORD_MAX)?))
 }
@@ -99,14 +105,18 @@ async fn credentials(gateway: &Gateway, request: Request) -> Result<(String, Str
 fn required(field: &str, value: Option<String>, max: usize) -> Result<String, Problem> {
     let found = value.as_ref().map_or(0, String::len);
     value.filter(|value| (1..=max).contains(&value.len())).ok_or_else(|| {
-        Problem::new(MALFORMED, format!("expected the form field {field} of 1 to {max} bytes, found {found} bytes"))
+        Problem::new(
+            ProblemKind::MalformedRequest,
+            format!("expected the form field {field} of 1 to {max} bytes, found {found} bytes"),
+        )
     })
 }
 
 impl Login {
     async fn verify(&self, ledger: &Ledger, username: String, password: String) -> Result<Verdict, Problem> {
         let place = self.line.clone().try_acquire_owned();
-        let place = place.map_err(|_| Problem::new(BUSY, "too many are logging in just now; try again later"))?;
+        let place =
+            place.map_err(|_| Problem::new(ProblemKind::Busy, "too many are logging in just now; try again later"))?;
         let (at_once, ledger) = (self.at_once.clone(), ledger.clone());
         // A task of its own: a caller who goes away ends neither the hashing nor, with it, the limit.
         let verifying = tokio::spawn(async move {
@@ -117,7 +127,7 @@ impl Login {
         });
         match verifying.await {
             Ok(verdict) => Ok(verdict?),
-            Err(ended) => Err(Problem::new(UNAVAILABLE, "the service is stopping").because(ended)),
+            Err(ended) => Err(Problem::new(ProblemKind::Unavailable, "the service is stopping").because(ended)),
         }
     }
 }

@@ -8,9 +8,11 @@ mod token;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use ledger::Ledger;
-use runtime::settings::{AuthSettings, SettingsError};
+use settings::{AuthSettings, SettingsError};
 
-use crate::problem::{Problem, UNAUTHORIZED};
+use contract::ProblemKind;
+
+use crate::problem::Problem;
 use active::ActiveUsers;
 use login::Login;
 use token::Tokens;
@@ -43,12 +45,15 @@ impl Auth {
         let token = bearer(headers)?;
         let user = self.tokens.user_of(token).ok_or_else(|| {
             Problem::new(
-                UNAUTHORIZED,
+                ProblemKind::Unauthorized,
                 "the token is not one of this service, or has expired; get one at POST /auth/token",
             )
         })?;
         if !self.active.is_active(ledger, &user).await? {
-            return Err(Problem::new(UNAUTHORIZED, "the user of the token is not there any more, or is disabled"));
+            return Err(Problem::new(
+                ProblemKind::Unauthorized,
+                "the user of the token is not there any more, or is disabled",
+            ));
         }
         Ok(Caller(user))
     }
@@ -57,7 +62,7 @@ impl Auth {
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let refuse = |found: &str| {
         Problem::new(
-            UNAUTHORIZED,
+            ProblemKind::Unauthorized,
             format!("expected the header Authorization to hold Bearer and a token, found {found}"),
         )
     };

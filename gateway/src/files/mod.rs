@@ -7,12 +7,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use contract::FileId;
+use contract::{FileId, ProblemKind};
 use ledger::Listing;
 use serde::Serialize;
 
 use crate::Gateway;
-use crate::problem::{BAD_PARAMETER, Problem, UNKNOWN_FILE};
+use crate::problem::Problem;
 use crate::query::parameters;
 
 pub use shape::File;
@@ -52,7 +52,8 @@ pub(crate) async fn list(
 }
 
 fn listing(query: &str) -> Result<Listing, Problem> {
-    let refuse = |name: &str, why: &dyn std::fmt::Display| Problem::new(BAD_PARAMETER, format!("{name}: {why}"));
+    let refuse =
+        |name: &str, why: &dyn std::fmt::Display| Problem::new(ProblemKind::BadParameter, format!("{name}: {why}"));
     let [state, remote, cursor, limit] = parameters(query, ["state", "remote", "cursor", "limit"])?;
     let state = state.map(|state| state.parse()).transpose().map_err(|why: String| refuse("state", &why))?;
     let before = cursor.map(|cursor| cursor.parse()).transpose();
@@ -70,14 +71,14 @@ fn listing(query: &str) -> Result<Listing, Problem> {
 
 /// The id in an address. What is no id names no file either.
 pub(crate) fn id_of(id: Result<Path<String>, PathRejection>) -> Result<FileId, Problem> {
-    let refuse = |why: String| Problem::new(UNKNOWN_FILE, why);
+    let refuse = |why: String| Problem::new(ProblemKind::UnknownFile, why);
     let Path(text) = id.map_err(|error| refuse(error.body_text()))?;
     text.parse().map_err(|error: contract::FileIdError| refuse(error.to_string()))
 }
 
 /// The problem that there is no such file.
 pub(crate) fn unknown(id: FileId) -> Problem {
-    Problem::new(UNKNOWN_FILE, format!("no file {id} was prepared here"))
+    Problem::new(ProblemKind::UnknownFile, format!("no file {id} was prepared here"))
 }
 
 #[cfg(test)]

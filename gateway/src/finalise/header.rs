@@ -1,11 +1,11 @@
 use axum::http::HeaderMap;
-use contract::Digest;
+use contract::{Digest, ProblemKind};
 
-use crate::problem::{BAD_DIGEST, Problem};
+use crate::problem::Problem;
 
 /// The SHA-256 of the file, from `content-sha256` or `Repr-Digest` (RFC 9530). Where both are there they must agree.
 pub(super) fn digest(headers: &HeaderMap) -> Result<Digest, Problem> {
-    let refuse = |why: String| Problem::new(BAD_DIGEST, why);
+    let refuse = |why: String| Problem::new(ProblemKind::BadDigest, why);
     let plain = text(headers, "content-sha256")?
         .map(|text| text.trim().parse::<Digest>().map_err(|error| refuse(format!("content-sha256: {error}"))))
         .transpose()?;
@@ -28,8 +28,9 @@ pub(super) fn digest(headers: &HeaderMap) -> Result<Digest, Problem> {
 /// A field's value. Several fields of a name are one list (RFC 9110, section 5.2), which is no single hash.
 fn text(headers: &HeaderMap, name: &'static str) -> Result<Option<String>, Problem> {
     let values: Result<Vec<_>, _> = headers.get_all(name).iter().map(|value| value.to_str()).collect();
-    let values =
-        values.map_err(|_| Problem::new(BAD_DIGEST, format!("{name}: expected ASCII characters, found others")))?;
+    let values = values.map_err(|_| {
+        Problem::new(ProblemKind::BadDigest, format!("{name}: expected ASCII characters, found others"))
+    })?;
     Ok(Some(values.join(", ")).filter(|_| !values.is_empty()))
 }
 

@@ -9,14 +9,14 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use contract::{Digest, Expectation, ObjectName, Step};
+use contract::{Digest, Expectation, ObjectName, ProblemKind, Step};
 use ledger::{Expected, FileRecord};
-use runtime::settings::Settings;
 use serde_json::json;
+use settings::Settings;
 
 use crate::body::{self, Media};
 use crate::prepare::accepted;
-use crate::problem::{ALREADY_FINALISED, BAD_NAME, FILE_ENDED, NO_REMOTE, Problem, UNKNOWN_REMOTE};
+use crate::problem::Problem;
 use crate::{Gateway, files};
 use request::FinaliseRequest;
 
@@ -59,13 +59,14 @@ fn expectation(
 ) -> Result<Expectation, Problem> {
     let name = match &request.name {
         Some(name) => name.clone(),
-        None => ObjectName::new(record.name.as_str())
-            .map_err(|error| Problem::new(BAD_NAME, format!("the file's own name: {error}; send filename")))?,
+        None => ObjectName::new(record.name.as_str()).map_err(|error| {
+            Problem::new(ProblemKind::BadName, format!("the file's own name: {error}; send filename"))
+        })?,
     };
     let remote = request.remote.as_ref().or(record.remote.as_ref()).or(settings.default_remote.as_ref());
     let remote = remote.cloned().ok_or_else(|| {
         Problem::new(
-            NO_REMOTE,
+            ProblemKind::NoRemote,
             "expected a remote in this request or in prepare's, or the setting default_remote, found none",
         )
     })?;
@@ -79,17 +80,20 @@ pub(crate) fn check_remote(settings: &Settings, remote: &str) -> Result<(), Prob
         return Ok(());
     }
     let remote: String = remote.chars().take(64).collect();
-    Err(Problem::new(UNKNOWN_REMOTE, format!("expected the name of a configured remote, found {remote:?}")))
+    Err(Problem::new(ProblemKind::UnknownRemote, format!("expected the name of a configured remote, found {remote:?}")))
 }
 
 fn another(record: &FileRecord, asked: Expectation) -> Problem {
     let shown = |it: &Expectation| json!({ "sha256": it.sha256, "filename": it.name, "remote": it.remote });
     let detail = "expected the same SHA-256, filename and remote as the request that was accepted before, found others";
-    Problem::new(ALREADY_FINALISED, detail)
+    Problem::new(ProblemKind::AlreadyFinalised, detail)
         .comparing(shown(&asked), record.expectation.as_ref().map_or(serde_json::Value::Null, shown))
 }
 
 fn ended(record: &FileRecord) -> Problem {
     let reason = record.error.as_ref().map_or_else(String::new, |error| format!(": {}", error.detail));
-    Problem::new(FILE_ENDED, format!("expected a file that can still be delivered, found it {}{reason}", record.state))
+    Problem::new(
+        ProblemKind::FileEnded,
+        format!("expected a file that can still be delivered, found it {}{reason}", record.state),
+    )
 }

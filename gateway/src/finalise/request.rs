@@ -1,10 +1,10 @@
 use std::fmt;
 
-use contract::ObjectName;
+use contract::{ObjectName, ProblemKind};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::body::{self, Media};
-use crate::problem::{BAD_NAME, MALFORMED, Problem};
+use crate::problem::Problem;
 
 /// What the body of a finalise request says, checked in itself. Every part is optional.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl FinaliseRequest {
         Ok(Self {
             size: wire.file_size.map(|Count(size)| size),
             chunks: chunks.map(|Count(chunks)| chunks),
-            name: name.map_err(|error| Problem::new(BAD_NAME, format!("filename: {error}")))?,
+            name: name.map_err(|error| Problem::new(ProblemKind::BadName, format!("filename: {error}")))?,
             remote: wire.remote,
         })
     }
@@ -56,7 +56,10 @@ impl Wire {
             let count = || {
                 Count::parse(&value).ok_or_else(|| {
                     let value: String = value.chars().take(80).collect();
-                    Problem::new(MALFORMED, format!("{key}: expected a number of 0 or more, found {value:?}"))
+                    Problem::new(
+                        ProblemKind::MalformedRequest,
+                        format!("{key}: expected a number of 0 or more, found {value:?}"),
+                    )
                 })
             };
             let repeated = match &*key {
@@ -69,11 +72,17 @@ impl Wire {
                 _ => {
                     let known = "fileSize, chunks, chunksCount, filename, fileName, remote";
                     let key: String = key.chars().take(80).collect();
-                    return Err(Problem::new(MALFORMED, format!("expected the form fields {known}, found {key:?}")));
+                    return Err(Problem::new(
+                        ProblemKind::MalformedRequest,
+                        format!("expected the form fields {known}, found {key:?}"),
+                    ));
                 }
             };
             if repeated {
-                return Err(Problem::new(MALFORMED, format!("expected {key} once, found it twice")));
+                return Err(Problem::new(
+                    ProblemKind::MalformedRequest,
+                    format!("expected {key} once, found it twice"),
+                ));
             }
         }
         Ok(wire)
@@ -89,7 +98,7 @@ fn one_of<T: PartialEq + fmt::Debug>(
 ) -> Result<Option<T>, Problem> {
     match (value, other) {
         (Some(value), Some(other)) if value != other => Err(Problem::new(
-            MALFORMED,
+            ProblemKind::MalformedRequest,
             format!("expected {name} and {other_name} to be the same, found {value:?} and {other:?}"),
         )),
         (value, other) => Ok(value.or(other)),

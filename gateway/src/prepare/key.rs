@@ -1,6 +1,8 @@
 use axum::http::HeaderMap;
 
-use crate::problem::{MALFORMED, Problem};
+use contract::ProblemKind;
+
+use crate::problem::Problem;
 
 /// The longest `Idempotency-Key` in characters.
 const KEY_MAX: usize = 255;
@@ -11,13 +13,15 @@ pub(super) fn of(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let field = match (fields.next(), fields.next()) {
         (None, _) => return Ok(None),
         (Some(field), None) => field,
-        (Some(_), Some(_)) => return Err(Problem::new(MALFORMED, "expected one Idempotency-Key, found several")),
+        (Some(_), Some(_)) => {
+            return Err(Problem::new(ProblemKind::MalformedRequest, "expected one Idempotency-Key, found several"));
+        }
     };
     let bytes = field.as_bytes();
     let right = (1..=KEY_MAX).contains(&bytes.len()) && bytes.iter().all(|byte| (b' '..=b'~').contains(byte));
     if !right {
         return Err(Problem::new(
-            MALFORMED,
+            ProblemKind::MalformedRequest,
             format!("expected an Idempotency-Key of 1 to {KEY_MAX} printable ASCII characters, found another"),
         ));
     }

@@ -11,14 +11,14 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use contract::{FileId, ObjectName, Split, State as FileState, Step};
+use contract::{FileId, ObjectName, ProblemKind, Split, State as FileState, Step};
 use ledger::{Created, NewFile};
 use serde::Serialize;
 
 use crate::Gateway;
 use crate::auth::Caller;
 use crate::body::{self, Media};
-use crate::problem::{BAD_NAME, FILE_TOO_LARGE, KEY_REUSED, NO_SPACE, Problem};
+use crate::problem::Problem;
 use request::PrepareRequest;
 use storage::Found;
 
@@ -57,13 +57,13 @@ pub(crate) async fn prepare(
     if let Some(free) = gateway.space.shortage().await {
         let floor = gateway.space.floor();
         let detail = format!("expected at least {floor} bytes of space at the database, found {free}; try again later");
-        return Err(Problem::new(NO_SPACE, detail));
+        return Err(Problem::new(ProblemKind::InsufficientStorage, detail));
     }
     let found = gateway.storage.look(&request.file_path).await?;
     let size = found.source.size;
     if Split::new(size, service.settings.files.chunk_size).is_none() {
         return Err(Problem::new(
-            FILE_TOO_LARGE,
+            ProblemKind::FileTooLarge,
             format!("a file of {size} bytes has too many chunks; raise files.chunk_size"),
         ));
     }
@@ -82,7 +82,7 @@ fn new_file(
 ) -> Result<NewFile, Problem> {
     let media_type = mime_guess::from_path(&found.name).first_or_octet_stream().to_string();
     let name = ObjectName::new(request.name.unwrap_or(found.name));
-    let name = name.map_err(|error| Problem::new(BAD_NAME, error.to_string()))?;
+    let name = name.map_err(|error| Problem::new(ProblemKind::BadName, error.to_string()))?;
     Ok(NewFile {
         id: FileId::generate(),
         source: found.source,
@@ -104,7 +104,7 @@ fn taken(gateway: &Gateway, created: Created) -> Result<Response, Problem> {
         // The first answer again, whatever became of the file since.
         Created::Before(record) => Ok(accepted(StatusCode::CREATED, record.id, FileState::Prepared)),
         Created::KeyReused => Err(Problem::new(
-            KEY_REUSED,
+            ProblemKind::IdempotencyKeyReused,
             "expected the same request as the first one with this Idempotency-Key, found another; use a new key",
         )),
     }

@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 
-use contract::{Digest, ObjectName};
+use contract::{Digest, ObjectName, ProblemKind};
 use serde::{Deserialize, Serialize};
 
 use crate::body;
-use crate::problem::{BAD_NAME, MALFORMED, Problem};
+use crate::problem::Problem;
 
 /// Notes of a caller about a file at most.
 const METADATA_MAX: usize = 64;
@@ -39,7 +39,8 @@ impl PrepareRequest {
         let metadata = metadata.unwrap_or_default();
         check_metadata(&metadata)?;
         if let Some(name) = &name {
-            ObjectName::new(name.as_str()).map_err(|error| Problem::new(BAD_NAME, format!("name: {error}")))?;
+            ObjectName::new(name.as_str())
+                .map_err(|error| Problem::new(ProblemKind::BadName, format!("name: {error}")))?;
         }
         Ok(Self { file_path, remote, name, metadata })
     }
@@ -61,7 +62,7 @@ impl PrepareRequest {
 }
 
 fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
-    let refuse = |why: String| Err(Problem::new(MALFORMED, format!("metadata: {why}")));
+    let refuse = |why: String| Err(Problem::new(ProblemKind::MalformedRequest, format!("metadata: {why}")));
     if metadata.len() > METADATA_MAX {
         return refuse(format!("expected at most {METADATA_MAX} entries, found {}", metadata.len()));
     }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::Source;
-use runtime::source::{Place, Roots, SourceError};
+use source::{Place, Roots, SourceError};
 use tokio::sync::Semaphore;
 
-use crate::problem::{BAD_PATH, NO_SOURCE, NOT_REGULAR, OUTSIDE, Problem, UNAVAILABLE, UNREADABLE};
+use contract::ProblemKind;
+
+use crate::problem::Problem;
 
 /// Looks at files at once: each holds a thread, and a share that hangs would take one after the other.
 const LOOKS: usize = 64;
@@ -61,8 +63,10 @@ impl Storage {
         };
         match tokio::time::timeout(LOOK_TIMEOUT, looking).await {
             Ok(Ok(found)) => Ok(found?),
-            Ok(Err(ended)) => Err(Problem::new(UNAVAILABLE, "the file could not be looked at").because(ended)),
-            Err(_) => Err(Problem::new(UNAVAILABLE, "the storage of the file does not answer")
+            Ok(Err(ended)) => {
+                Err(Problem::new(ProblemKind::Unavailable, "the file could not be looked at").because(ended))
+            }
+            Err(_) => Err(Problem::new(ProblemKind::Unavailable, "the storage of the file does not answer")
                 .because(format!("no answer from the storage within {LOOK_TIMEOUT:?}"))),
         }
     }
@@ -78,13 +82,14 @@ fn look(roots: &Roots, place: Place) -> Result<Found, SourceError> {
 impl From<SourceError> for Problem {
     fn from(error: SourceError) -> Self {
         let kind = match &error {
-            SourceError::Malformed(_) => BAD_PATH,
-            SourceError::Outside { .. } => OUTSIDE,
-            SourceError::Missing { .. } => NO_SOURCE,
-            SourceError::NotRegular { .. } => NOT_REGULAR,
-            SourceError::Unreadable { .. } => UNREADABLE,
+            SourceError::Malformed(_) => ProblemKind::BadPath,
+            SourceError::Outside { .. } => ProblemKind::OutsideRoots,
+            SourceError::Missing { .. } => ProblemKind::NoSuchFile,
+            SourceError::NotRegular { .. } => ProblemKind::NotARegularFile,
+            SourceError::Unreadable { .. } => ProblemKind::UnreadableFile,
             SourceError::UnknownRoot { .. } | SourceError::Failing { .. } => {
-                return Self::new(UNAVAILABLE, "the storage of the file does not answer as it should").because(error);
+                return Self::new(ProblemKind::Unavailable, "the storage of the file does not answer as it should")
+                    .because(error);
             }
         };
         Self::new(kind, error.to_string())

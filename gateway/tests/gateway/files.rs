@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::{Digest, Timestamp};
+use contract::{Digest, ProblemKind, Timestamp};
 use ledger::{Problem, Progress};
 use serde_json::{Value, json};
 
@@ -53,16 +53,16 @@ async fn its_phase_tells_who_is_at_it() {
     assert_eq!(shown["chunks"], json!({ "total": 2, "stored": 1 }));
     assert_eq!(shown["bytes"], json!({ "stored": 1 << 20, "delivered": 0 }));
 
-    let problem = Problem::new("store-silent", "The store does not answer", "no answer within 10 s");
+    let problem = Problem::new(ProblemKind::SourceUnreadable, "no answer within 10 s");
     ledger.retry_later(&held.lease, &problem, Duration::from_millis(1)).await.unwrap().unwrap();
     let shown = file(&stage, &id).await;
     assert_eq!((&shown["state"], &shown["phase"]), (&json!("chunking"), &json!("waiting")));
-    assert_eq!((&shown["holder"], &shown["error"]["type"]), (&Value::Null, &json!("/problems/store-silent")));
+    assert_eq!((&shown["holder"], &shown["error"]["type"]), (&Value::Null, &json!("/problems/source-unreadable")));
     assert!(shown["not_before"].is_string());
     let mut failure = shown["failures"][0].clone();
     assert_eq!(failure["at"].take(), shown["updated_at"]);
     let expected = json!({
-        "phase": "chunking", "attempt": 1, "at": null, "type": "/problems/store-silent", "detail": "no answer within 10 s",
+        "phase": "chunking", "attempt": 1, "at": null, "type": "/problems/source-unreadable", "detail": "no answer within 10 s",
     });
     assert_eq!(failure, expected);
 

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{Digest, FileId, Role};
+use contract::{Digest, FileId, ProblemKind, Role};
 use ledger::{Claim, ClaimRequest, FileRecord, Held, NewUser, Opening, Problem, Stored, StoredOutcome};
 use mongodb::bson::{Bson, Document, doc};
-use runtime::service::StartError;
-use runtime::settings::{DirectoryRemote, RemoteSettings, Secret, Settings};
+use runtime::StartError;
 use runtime::{Lifecycle, Service};
 use serde_json::json;
+use settings::{DirectoryRemote, RemoteSettings, Secret, Settings};
 use tempfile::TempDir;
 
 use crate::call::Caller;
@@ -114,7 +114,7 @@ impl Stage {
     /// Gives a file up as a chunker does.
     pub(crate) async fn fail(&self, id: &str) {
         let held = self.claim_chunking(id).await;
-        let problem = Problem::new("source-changed", "The source changed", "it grew while it was read");
+        let problem = Problem::new(ProblemKind::SourceChanged, "it grew while it was read");
         self.service.ledger.fail(&held.lease, &problem).await.unwrap().unwrap();
     }
 
@@ -181,7 +181,7 @@ pub(crate) async fn settings(folder: &Path) -> Settings {
 
 pub(crate) async fn start(settings: Settings) -> Result<Service, StartError> {
     let life = Lifecycle::new(settings.work.grace());
-    Service::start(Role::Gateway, Arc::new(settings), life).await
+    runtime::start(Role::Gateway, Arc::new(settings), life).await
 }
 
 pub(crate) async fn database(settings: &Settings) -> mongodb::Database {

@@ -13,7 +13,7 @@ fn shown(failures: &[Failure]) -> Vec<(State, u32, &str)> {
 }
 
 fn because(detail: &str) -> Problem {
-    Problem::new("remote-unavailable", "The remote does not take the file now", detail)
+    Problem::new(contract::ProblemKind::RemoteUnavailable, detail)
 }
 
 /// Claims the file and has the attempt fail; the next may begin at once.
@@ -31,14 +31,14 @@ async fn every_attempt_that_failed_is_kept_with_its_number_and_reason() {
     let record = stage.ledger.retry_later(&held.lease, &problem(), Duration::ZERO).await.unwrap().unwrap();
     assert_eq!(shown(&record.failures), [(State::Chunking, 1, &*problem().detail)]);
     let failure = &record.failures[0];
-    assert_eq!((failure.kind.as_str(), failure.at), ("/problems/source-missing", record.updated_at));
+    assert_eq!((failure.uri.as_str(), failure.at), ("/problems/source-missing", record.updated_at));
 
     // What a caller or a remote wrote is no expression.
     let held = stage.claim(file).await;
-    let odd = Problem { kind: "$type".into(), ..because("$state {$add: 1}") };
+    let odd = Problem { uri: "$type".into(), ..because("$state {$add: 1}") };
     let record = stage.ledger.fail(&held.lease, &odd).await.unwrap().unwrap();
     assert_eq!(shown(&record.failures)[1..], [(State::Chunking, 2, "$state {$add: 1}")]);
-    assert_eq!(record.failures[1].kind, "$type");
+    assert_eq!(record.failures[1].uri, "$type");
     assert_eq!(stage.record(file).await.failures, record.failures);
 }
 

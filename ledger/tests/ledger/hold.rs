@@ -60,7 +60,7 @@ async fn a_retry_keeps_the_attempt_and_says_why_and_when() {
     let stage = Stage::set().await;
     for held in [stage.chunking(3).await, stage.delivering(b"abc").await] {
         let file = held.lease.file;
-        let why = Problem::new("remote-unavailable", "$title", "expected $version, found a.b");
+        let why = Problem::new(contract::ProblemKind::RemoteUnavailable, "expected $version, found a.b");
         let delay = Duration::from_secs(120);
         let record = stage.ledger.retry_later(&held.lease, &why, delay).await.unwrap().unwrap();
 

@@ -36,7 +36,7 @@ async fn what_failed_while_it_was_read_is_read_again_in_a_new_generation() {
 async fn content_that_is_wrong_or_removed_is_read_again_too() {
     let stage = Stage::set().await;
     let (wrong, removed) = (stage.delivering(b"abc").await, stage.delivering(b"abc").await);
-    let content_wrong = Problem::new("content-wrong", "What is stored is not what was read", "chunk 0");
+    let content_wrong = Problem::new(contract::ProblemKind::ContentWrong, "chunk 0");
     stage.ledger.fail(&wrong.lease, &content_wrong).await.unwrap().unwrap();
     stage.ledger.fail(&removed.lease, &problem()).await.unwrap().unwrap();
     assert!(stage.ledger.remove_content(removed.lease.file).await.unwrap());

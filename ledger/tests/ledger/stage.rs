@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use contract::{Digest, Expectation, FileId, ObjectName, Receipt, ReceiptRemote, ReceiptSource, RemoteChecksum};
 use ledger::{
-    BlockCompressor, Claim, ClaimRequest, Expected, FileRecord, Held, Ledger, LedgerOptions, Opening, Problem,
-    Retention, Stored, StoredOutcome,
+    Claim, ClaimRequest, Expected, FileRecord, Held, Ledger, LedgerOptions, Opening, Problem, Retention, Stored,
+    StoredOutcome,
 };
+use settings::BlockCompressor;
 use testing::{DEADLINE, MIB, Sandbox, new_file, taken};
 
 /// So long that no test sees its end, unless it makes it.
@@ -156,7 +157,7 @@ pub(crate) fn expectation(content: &[u8]) -> Expectation {
 }
 
 pub(crate) fn problem() -> Problem {
-    Problem::new("source-missing", "The source is not there", "expected a file, found none")
+    Problem::new(contract::ProblemKind::SourceMissing, "expected a file, found none")
 }
 
 pub(crate) fn receipt(held: &Held) -> Receipt {
@@ -178,7 +179,7 @@ pub(crate) fn receipt(held: &Held) -> Receipt {
             version: Some("$1".into()),
             checksum: Some(RemoteChecksum { field: "repr-digest".into(), value: "$2".into() }),
             proof: "digest".into(),
-            proves: contract::proves("digest").map(str::to_owned),
+            proves: Some(contract::RemoteProof::Digest.sentence().to_owned()),
         },
         bytes_sent: proven.split.size(),
         attempts: file.attempts.delivering,

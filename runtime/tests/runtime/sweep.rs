@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy};
+use bus::Outcome;
 use contract::{EventKind, FileId, Step, StreamSpec};
-use runtime::Outcome;
 
 use crate::stage::{Stage, eventually, next};
 
@@ -62,7 +62,13 @@ async fn a_file_that_nobody_came_for_is_hinted_at_until_somebody_does() {
         stage.until_hints_are((0, 0)).await;
     }
     let held = stage.claim(file).await;
-    stage.service.ledger.fail(&held.lease, &ledger::Problem::new("x", "", "")).await.unwrap().unwrap();
+    stage
+        .service
+        .ledger
+        .fail(&held.lease, &ledger::Problem::new(contract::ProblemKind::SourceMissing, ""))
+        .await
+        .unwrap()
+        .unwrap();
     let due = stage.ms_until(file, "due_at").await.unwrap();
     assert!(due > 86_400_000, "only its content is due to go, much later: {due}");
     stage.stop().await;
@@ -136,7 +142,13 @@ async fn content_goes_when_its_retention_is_over() {
     let stage = Stage::set().await;
     let file = stage.prepared().await;
     let held = stage.claim(file).await;
-    stage.service.ledger.fail(&held.lease, &ledger::Problem::new("x", "", "")).await.unwrap().unwrap();
+    stage
+        .service
+        .ledger
+        .fail(&held.lease, &ledger::Problem::new(contract::ProblemKind::SourceMissing, ""))
+        .await
+        .unwrap()
+        .unwrap();
     stage.set_ago(file, "due_at", 1).await;
     eventually("the content is removed", async || stage.record(file).await.content_removed).await;
     eventually("nothing more is to be done", async || stage.ms_until(file, "due_at").await.is_none().then_some(()))

@@ -27,7 +27,7 @@ async fn a_file_that_is_not_being_chunked_takes_no_chunks() {
     assert_refused(&stage.put(&late, &data).await, ChunkAnswer::Stale, "found it stored");
 
     let held = stage.chunking(SIZE, Kept::Embedded).await;
-    ledger.fail(&held.lease, &Problem::new("source-missing", "", "")).await.unwrap().unwrap();
+    ledger.fail(&held.lease, &Problem::new(contract::ProblemKind::SourceMissing, "")).await.unwrap().unwrap();
     let (late, data) = chunks_of(&held.file, &content).remove(0);
     assert_refused(&stage.put(&late, &data).await, ChunkAnswer::Stale, "found it failed");
     assert!(stage.kept().await.is_empty());

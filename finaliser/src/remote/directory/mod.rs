@@ -5,9 +5,9 @@ mod folder;
 
 use std::path::PathBuf;
 
-use contract::ObjectPath;
+use contract::{ObjectPath, RemoteProof};
 use futures_util::future::BoxFuture;
-use runtime::settings::DirectoryRemote as Settings;
+use settings::DirectoryRemote as Settings;
 use tokio_util::sync::CancellationToken;
 
 use super::aside_name::{AsideName, plain_name};
@@ -107,7 +107,7 @@ impl Remote for DirectoryRemote {
 }
 
 const fn evidence(sent: u64) -> Evidence {
-    Evidence::new("fsync", sent)
+    Evidence::new(RemoteProof::Fsync, sent)
 }
 
 /// Runs file I/O where it may block. A result that nobody waits for any more is dropped there.

@@ -3,10 +3,10 @@
 mod server;
 mod target;
 
-use contract::ObjectPath;
+use contract::{ObjectPath, RemoteProof};
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
-use runtime::settings::HttpRemote as Settings;
+use settings::HttpRemote as Settings;
 
 use super::wire::{Uploaded, answer, encoded, evidence, on_condition};
 use super::{Body, Evidence, Look, Parcel, Remote, RemoteError};
@@ -44,7 +44,7 @@ impl HttpRemote {
             return Err(RemoteError::SentOn(Box::new(to)));
         }
         match head.status {
-            status if status.is_success() => Ok(evidence(&head, "put", parcel.size)),
+            status if status.is_success() => Ok(evidence(&head, RemoteProof::Put, parcel.size)),
             StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(answer::describe(&what, &head, &text))),
             _ => Err(answer::refusal(&what, &head, &text)),
         }

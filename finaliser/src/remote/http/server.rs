@@ -1,11 +1,11 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use contract::{Digest, ObjectPath};
+use contract::{Digest, ObjectPath, RemoteProof};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, header};
-use runtime::settings::{HttpCredentials, HttpRemote as Settings};
+use settings::{HttpCredentials, HttpRemote as Settings};
 use url::Origin;
 
 use super::target::Target;
@@ -264,7 +264,7 @@ fn judge(parcel: &Parcel, head: &response::Parts) -> Option<Look> {
     match Digest::from_repr_digest(&named).ok().flatten()? {
         found if found == parcel.sha256 => {
             let checksum = answer::checksum_of(REPR_DIGEST, &named);
-            Some(Look::Equal(Evidence { checksum, ..evidence(head, "digest", 0) }))
+            Some(Look::Equal(Evidence { checksum, ..evidence(head, RemoteProof::Digest, 0) }))
         }
         found => Some(other(head, format!("the SHA-256 {found}"))),
     }

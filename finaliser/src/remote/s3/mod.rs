@@ -10,14 +10,14 @@ use std::time::SystemTime;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use contract::{Digest, ObjectPath, Timestamp};
+use contract::{Digest, ObjectPath, RemoteProof, Timestamp};
 use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::http::{request, response};
 use hyper::{Method, Response, StatusCode, Uri, header};
 use percent_encoding::{percent_decode_str, utf8_percent_encode};
-use runtime::settings::{HttpVersion, S3Remote as Settings};
+use settings::{HttpVersion, S3Remote as Settings};
 
 use super::wire::{
     self, Connection, Connector, SEGMENT, USER_AGENT, Uploaded, answer, encoded, evidence, later, on_condition, other,
@@ -84,7 +84,7 @@ impl S3Remote {
 
     fn sign(&self, call: Call<'_>) -> Result<request::Builder, RemoteError> {
         // A file with a credential may be missing for a moment while it is renewed.
-        let unreadable = |error: runtime::settings::SettingsError| later("credentials", &error.to_string());
+        let unreadable = |error: settings::SettingsError| later("credentials", &error.to_string());
         let credentials = self.settings.credentials().map_err(unreadable)?;
         let request = call.sign(&credentials, &self.settings.region, now());
         // Lengths and hashes are those of the file, not of a compressed form of it.
@@ -143,7 +143,7 @@ impl S3Remote {
         match head.status {
             status if status.is_success() => {
                 let checked = head.headers.get(CHECKSUM).is_some_and(|found| found == &checksum(&parcel.sha256));
-                let proof = if checked { "checksum" } else { "put" };
+                let proof = if checked { RemoteProof::Checksum } else { RemoteProof::Put };
                 Ok(Evidence { checksum: answer::checksum(&head, CHECKSUM), ..evidence(&head, proof, parcel.size) })
             }
             StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(describe(&what, &head, &text))),
@@ -167,7 +167,7 @@ impl S3Remote {
         }
         let noted = head.headers.get(META_SHA256).and_then(|value| value.to_str().ok()?.parse::<Digest>().ok());
         match noted {
-            Some(found) if found == parcel.sha256 => Ok(Look::Equal(evidence(&head, "metadata", 0))),
+            Some(found) if found == parcel.sha256 => Ok(Look::Equal(evidence(&head, RemoteProof::Metadata, 0))),
             Some(found) => Ok(other(&head, format!("the SHA-256 {found}"))),
             None => self.read_back(parcel).await,
         }

@@ -7,7 +7,7 @@ use hyper::http::request;
 use hyper::{Method, Request, header};
 use percent_encoding::utf8_percent_encode;
 use ring::hmac;
-use runtime::settings::S3Credentials;
+use settings::S3Credentials;
 
 use crate::remote::wire::SEGMENT;
 
@@ -91,7 +91,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use runtime::settings::Secret;
+    use settings::Secret;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use contract::Digest;
+use contract::{Digest, RemoteProof};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hyper::http::response;
@@ -147,7 +147,7 @@ impl S3Remote {
             status if status.is_success() => match xml::element(&text, "ETag") {
                 Some(etag) if !text.contains("<Error>") => {
                     parcel.upload.complete();
-                    let proof = if checked(&text, &parts) { "checksum" } else { "parts" };
+                    let proof = if checked(&text, &parts) { RemoteProof::Checksum } else { RemoteProof::Parts };
                     let named = xml::element(&text, "ChecksumSHA256");
                     Ok(Evidence {
                         etag: answer::kept(&etag),

@@ -2,11 +2,12 @@ use super::folder::Folder;
 use super::packet::{Attributes, Request, WRITE_NEW};
 use super::session::Fault;
 use super::{AsideName, Body, Onto, Parcel, RemoteError};
+use contract::RemoteProof;
 
 /// Writes the body aside and gives it the parcel's name. Returns what is proved.
 ///
 /// What was written is removed if it does not get the name; best effort, as the connection may be gone: the next try removes it.
-pub(super) async fn deliver(folder: &mut Folder, parcel: &Parcel, body: Body) -> Result<&'static str, RemoteError> {
+pub(super) async fn deliver(folder: &mut Folder, parcel: &Parcel, body: Body) -> Result<RemoteProof, RemoteError> {
     // Only to save the work: the rename asks again, and for good.
     if folder.has(parcel.object.folders()).await? {
         let target = folder.path(&parcel.object);
@@ -30,7 +31,7 @@ pub(super) async fn deliver(folder: &mut Folder, parcel: &Parcel, body: Body) ->
 }
 
 /// Writes all and makes it durable, where the server can.
-async fn write(folder: &mut Folder, aside: &str, handle: &[u8], mut body: Body) -> Result<&'static str, RemoteError> {
+async fn write(folder: &mut Folder, aside: &str, handle: &[u8], mut body: Body) -> Result<RemoteProof, RemoteError> {
     let fault = |fault: Fault| fault.of("write aside", aside);
     let mut written = folder.session.write(handle, &mut body).await;
     fail::fail_point!("aside-before-sync", |_| std::process::abort());
@@ -41,7 +42,7 @@ async fn write(folder: &mut Folder, aside: &str, handle: &[u8], mut body: Body) 
     // A server may tell only now that it could not keep what it took.
     let closed = folder.session.done(Request::close(handle)).await;
     written.and(closed).map_err(fault)?;
-    Ok(if syncs { "fsync" } else { "put" })
+    Ok(if syncs { RemoteProof::Fsync } else { RemoteProof::Put })
 }
 
 /// Gives the file its final name, in folders that are made as needed. What has that name already is a clash, unless it may be

@@ -12,10 +12,10 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use contract::{Digest, ObjectPath};
+use contract::{Digest, ObjectPath, RemoteProof};
 use futures_util::future::BoxFuture;
 use percent_encoding::utf8_percent_encode;
-use runtime::settings::{SftpCredentials, SftpRemote as Settings};
+use settings::{SftpCredentials, SftpRemote as Settings};
 
 use super::aside_name::{AsideName, plain_name};
 use super::wire::{SEGMENT, encoded};
@@ -83,7 +83,7 @@ impl SftpRemote {
         match folder.read_back(&path, parcel.size).await? {
             Some(found) if found == parcel.sha256 => {
                 folder.remove_older(AsideName::of(parcel)).await;
-                Ok(Look::Equal(Evidence::new("read-back", 0)))
+                Ok(Look::Equal(Evidence::new(RemoteProof::ReadBack, 0)))
             }
             Some(found) => Ok(Look::Other(format!("{} bytes with the SHA-256 {found}", parcel.size).into())),
             None => Ok(Look::Other("a file that changed while it was read".to_owned().into())),

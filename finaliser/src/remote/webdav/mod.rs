@@ -3,11 +3,11 @@
 mod collections;
 mod multistatus;
 
-use contract::ObjectPath;
+use contract::{ObjectPath, RemoteProof};
 use futures_util::future::BoxFuture;
 use hyper::body::Bytes;
 use hyper::{StatusCode, header};
-use runtime::settings::WebdavRemote as Settings;
+use settings::WebdavRemote as Settings;
 
 use super::aside_name::{AsideName, plain_name};
 use super::http::Server;
@@ -96,7 +96,7 @@ impl WebdavRemote {
         let (head, content) = answer.into_parts();
         match head.status {
             StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT => {
-                return Ok(evidence(&head, "put", parcel.size));
+                return Ok(evidence(&head, RemoteProof::Put, parcel.size));
             }
             StatusCode::PRECONDITION_FAILED if !replace => {
                 return Err(NotPlaced::Aside(RemoteError::Clash(answer::describe(&what, &head, ""))));

@@ -9,12 +9,12 @@ mod streams;
 
 use std::error::Error;
 
-use contract::{Hasher, ObjectName, ObjectPath};
+use crate::sabotage;
+use contract::{Hasher, ObjectName, ObjectPath, RemoteProof};
 use hyper::body::{self, Incoming};
 use hyper::http::{request, response};
 use hyper::{Request, Response, Version, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use runtime::sabotage;
 
 use super::{Body, Evidence, Look, Occupant, Onto, Parcel, RemoteError};
 pub(super) use connection::{Connection, Connector};
@@ -119,13 +119,13 @@ where
         return Err(later(what, &format!("ended after {seen} of {} bytes", parcel.size)));
     }
     Ok(match hasher.finish() {
-        found if found == parcel.sha256 => Look::Equal(evidence(head, "read-back", 0)),
+        found if found == parcel.sha256 => Look::Equal(evidence(head, RemoteProof::ReadBack, 0)),
         found => other(head, format!("{what}: {seen} bytes with the SHA-256 {found}")),
     })
 }
 
 /// What an answer shows of a file that the remote has, after so many bytes were sent.
-pub(super) fn evidence(head: &response::Parts, proof: &'static str, sent: u64) -> Evidence {
+pub(super) fn evidence(head: &response::Parts, proof: RemoteProof, sent: u64) -> Evidence {
     Evidence {
         status: Some(head.status.as_u16()),
         etag: answer::etag(head),

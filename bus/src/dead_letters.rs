@@ -3,8 +3,8 @@
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use contract::{DeadLetter, Timestamp};
 
-use crate::drift::find_stream;
-use crate::nats::{Nats, NatsError};
+use crate::streams::find_stream;
+use crate::{Nats, NatsError};
 
 /// What the stream of unreadable messages holds.
 #[derive(Debug)]

@@ -1,18 +1,16 @@
-//! The connection to NATS and what is published on it.
+//! The connection to NATS.
 
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream;
-use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::message::PublishMessage;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event as ConnectionEvent};
-use contract::{Cause, DeadLetter, Event, FileId, Hint, Names, PAYLOAD_HEADROOM, Role, Step};
+use contract::{Names, PAYLOAD_HEADROOM};
+use settings::{NatsSettings, SettingsError};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use crate::Lifecycle;
-use crate::settings::{NatsSettings, SettingsError};
+use crate::NatsError;
 
 /// How long JetStream has to acknowledge a publish, and the server to answer a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,62 +37,6 @@ pub struct Nats {
     connects: watch::Receiver<u64>,
 }
 
-/// Why NATS could not do it.
-#[derive(Debug, thiserror::Error)]
-pub enum NatsError {
-    /// The connection could not be set up.
-    #[error("connecting to NATS failed: {0}")]
-    Connect(#[from] async_nats::ConnectError),
-    /// The settings for it are wrong.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The credentials file cannot be used.
-    #[error("the NATS credentials file cannot be used: {0}")]
-    Credentials(std::io::Error),
-    /// The stream is not there.
-    #[error("NATS has no stream for {subject}")]
-    NoStream {
-        /// What was published.
-        subject: String,
-    },
-    /// Publishing failed, or its outcome is unknown.
-    #[error("publishing on {subject} failed: {source}")]
-    Publish {
-        /// What was published.
-        subject: String,
-        /// Why.
-        source: jetstream::context::PublishError,
-    },
-    /// It was not there in time.
-    #[error("NATS did not answer within {0:?}")]
-    Unreachable(Duration),
-    /// A stream, consumer or message could not be read.
-    #[error("reading {what} failed: {why}")]
-    Read {
-        /// Which.
-        what: String,
-        /// Why.
-        why: String,
-    },
-    /// A stream or consumer could not be made.
-    #[error("making {what} failed: {why}")]
-    Make {
-        /// Which.
-        what: String,
-        /// Why.
-        why: String,
-    },
-}
-
-/// What became of a hint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hinted {
-    /// It is in the stream.
-    Published,
-    /// One is there or held already, or the stream is full: `due_at` sees to it.
-    Refused,
-}
-
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
@@ -105,16 +47,18 @@ pub enum Use {
 }
 
 impl Nats {
-    /// Opens a connection that comes back by itself for ever. It returns before the server is reached.
+    /// Opens a connection that reconnects by itself for ever. It returns before the server is reached.
+    ///
+    /// Once `stopping` is cancelled, what happens to the connection is no longer worth a line of the log.
     pub async fn open(
         settings: &NatsSettings,
         names: &Names,
         worker: &str,
         usage: Use,
-        life: &Lifecycle,
+        stopping: &CancellationToken,
     ) -> Result<Self, NatsError> {
         let (connected, connects) = watch::channel(0_u64);
-        let life = life.clone();
+        let stopping = stopping.clone();
         let mut options = ConnectOptions::new()
             .name(format!("{worker} ({})", if usage == Use::Data { "chunks" } else { "control" }))
             .retry_on_initial_connect()
@@ -124,7 +68,7 @@ impl Nats {
             .connection_timeout(REQUEST_TIMEOUT)
             .reconnect_delay_callback(reconnect_delay)
             .event_callback(move |event| {
-                note(&event, life.is_stopping());
+                log(&event, stopping.is_cancelled());
                 if matches!(event, ConnectionEvent::Connected) {
                     connected.send_modify(|count| *count += 1);
                 }
@@ -158,14 +102,14 @@ impl Nats {
         Ok(Self { client, jetstream, names: names.clone(), connects })
     }
 
-    /// Opens a connection for small messages and waits until NATS is there, at most so long: for commands, that rather fail.
+    /// Opens a connection for small messages and waits at most `within` for the server: for commands, which would rather fail.
     pub async fn reach(
         settings: &NatsSettings,
         names: &Names,
         worker: &str,
         within: Duration,
     ) -> Result<Self, NatsError> {
-        let nats = Self::open(settings, names, worker, Use::Control, &Lifecycle::new(within)).await?;
+        let nats = Self::open(settings, names, worker, Use::Control, &CancellationToken::new()).await?;
         let mut connects = nats.connects();
         match tokio::time::timeout(within, connects.wait_for(|count| *count > 0)).await {
             Ok(Ok(_)) => {}
@@ -211,46 +155,17 @@ impl Nats {
         }
     }
 
-    /// Publishes the hint to take `step` with a file.
-    pub async fn hint(&self, step: Step, file: FileId, cause: Cause) -> Result<Hinted, NatsError> {
-        let subject = self.names.hint(step, file);
-        let message = PublishMessage::build().payload(Hint::new(file, cause).to_json().into());
-        match self.publish(&subject, message).await {
-            Ok(()) => Ok(Hinted::Published),
-            Err(NatsError::Publish { source, .. }) if is_refusal(&source) => Ok(Hinted::Refused),
-            Err(error) => Err(error),
+    /// Waits until NATS is connected and takes chunks of `chunk_size` bytes. Logs every few seconds why it does not.
+    pub async fn wait_until_payloads_fit(&self, chunk_size: u32) {
+        let mut connects = self.connects();
+        while let Some(problem) = self.problem(chunk_size) {
+            tracing::warn!("not ready: {problem}");
+            tokio::select! {
+                _ = connects.changed() => {}
+                () = tokio::time::sleep(Duration::from_secs(5)) => {}
+            }
         }
     }
-
-    /// Publishes an event. A repetition of one that was published shortly before is dropped by its id.
-    pub async fn event(&self, event: &Event) -> Result<(), NatsError> {
-        let subject = self.names.event(event.file_id, event.event);
-        let message = PublishMessage::build().payload(event.to_json().into()).message_id(&event.id);
-        self.publish(&subject, message).await
-    }
-
-    /// Publishes a message that nobody can read, with the reason.
-    pub async fn dead(&self, role: Role, letter: &DeadLetter) -> Result<(), NatsError> {
-        let message = PublishMessage::build().payload(letter.to_json().into());
-        self.publish(&self.names.dead(role), message).await
-    }
-
-    async fn publish(&self, subject: &str, message: PublishMessage) -> Result<(), NatsError> {
-        let failed = |source: jetstream::context::PublishError| match source.kind() {
-            PublishErrorKind::StreamNotFound => NatsError::NoStream { subject: subject.to_owned() },
-            _ => NatsError::Publish { subject: subject.to_owned(), source },
-        };
-        let ack = self.jetstream.send_publish(subject.to_owned(), message).await.map_err(failed)?;
-        ack.await.map_err(failed)?;
-        Ok(())
-    }
-}
-
-/// Whether JetStream refused the message because of the limits of the stream (10077): one of its subject is there or held
-/// already, or the stream is full.
-fn is_refusal(error: &jetstream::context::PublishError) -> bool {
-    let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<jetstream::Error>());
-    source.is_some_and(|source| source.error_code() == ErrorCode::STREAM_STORE_FAILED)
 }
 
 /// 100 ms, doubled up to 2 s, of which the upper half is random: services that lost one server do not come back at once.
@@ -260,7 +175,7 @@ fn reconnect_delay(attempt: usize) -> Duration {
     span.mul_f64(0.5 + rand::random::<f64>() / 2.0)
 }
 
-fn note(event: &ConnectionEvent, stopping: bool) {
+fn log(event: &ConnectionEvent, stopping: bool) {
     match event {
         // At the end connections close, and in `waybill up` the server goes away after the services.
         other if stopping => tracing::debug!("NATS connection: {other}"),

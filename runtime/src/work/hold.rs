@@ -1,20 +1,14 @@
-//! The lease on a file while it is worked on: renewed with every sign of life, noticed when lost.
-
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ledger::{Held, Lease, LedgerError, Progress, Renewal};
+use bus::Job;
+use ledger::{Held, Lease, Progress, Renewal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::consume::{Job, Outcome};
-use crate::retry;
-use crate::service::Service;
-
-/// How long to leave MongoDB alone after it did not take a file back.
-const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+use crate::Service;
 
 /// A lease that is kept alive until this is dropped.
 #[derive(Debug)]
@@ -135,36 +129,6 @@ impl Holding {
                 Ok(()) => Ended::Finished(ended),
                 Err(LeaseLost) => self.fence.end_of_loss(),
             },
-        }
-    }
-}
-
-/// What a settlement of the record came to. Where MongoDB did not answer, it may have been written or not: the file is handed
-/// back if it is still ours.
-pub async fn settled(service: &Service, lease: &Lease, settlement: Result<Outcome, LedgerError>) -> Outcome {
-    match settlement {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            tracing::warn!(file = %lease.file, "{error}; handing the file back");
-            hand_back(service, lease).await
-        }
-    }
-}
-
-/// Frees a file for the next holder, due now, and gives the attempt back: nobody is to blame. Waits for MongoDB if it does not
-/// answer, as without it there is nothing else to do; the slot is not needed meanwhile.
-pub async fn hand_back(service: &Service, lease: &Lease) -> Outcome {
-    loop {
-        let error = match service.ledger.hand_back(lease).await {
-            Ok(Some(_)) => return Outcome::HandedBack,
-            Ok(None) => return Outcome::Lost,
-            Err(error) => error,
-        };
-        let tired = Outcome::Outage(error.to_string());
-        tracing::debug!(file = %lease.file, "a file was not handed back yet: {error}");
-        tokio::select! {
-            () = tokio::time::sleep(BETWEEN_TRIES.mul_f64(0.5 + retry::jitter() / 2.0)) => {}
-            () = service.life.handing_back() => return tired,
         }
     }
 }

@@ -1,46 +1,34 @@
-//! Streams and consumers: made where they are missing, mended where they differ.
+//! How the streams and consumers of this release are configured, and how those of a server differ.
 
+use std::fmt;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::consumer::{self, AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use async_nats::jetstream::{self, ErrorCode};
-use contract::{ConsumerSpec, Retention, Step, StreamSpec};
-
-use crate::drift::{Difference, Differences};
-use crate::nats::{Nats, NatsError};
+use contract::{ConsumerSpec, Retention, StreamSpec};
 
 /// How long a repetition of an event's id is noticed.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
-/// Makes all streams that are missing and mends those that differ. `true`: the stream of hints was made, so no hint is in it.
-pub(crate) async fn ensure(nats: &Nats) -> Result<bool, NatsError> {
-    let mut work_was_made = false;
-    for spec in StreamSpec::all(nats.names()) {
-        let made = ensure_stream(nats, &spec).await?;
-        work_was_made |= made && spec.name == nats.names().work_stream();
-    }
-    Ok(work_was_made)
+/// A setting that is otherwise. Written as its name and value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The setting, as the `nats` tool's JSON has it.
+    pub setting: &'static str,
+    /// What this release sets.
+    pub expected: String,
+    /// What there is.
+    pub found: String,
 }
 
-async fn ensure_stream(nats: &Nats, spec: &StreamSpec) -> Result<bool, NatsError> {
-    let failed = |why: String| NatsError::Make { what: format!("the stream {}", spec.name), why };
-    let wanted = stream_config(spec);
-    match nats.jetstream().get_stream(&spec.name).await {
-        Ok(stream) if same_stream(&stream.cached_info().config, &wanted) => Ok(false),
-        Ok(stream) => {
-            tracing::warn!(stream = spec.name, "the stream differs from what this release needs; mending it");
-            let mended = mended(stream.cached_info().config.clone(), wanted);
-            nats.jetstream().update_stream(&mended).await.map_err(|e| failed(e.to_string()))?;
-            Ok(false)
-        }
-        Err(error) if !is_missing(&error) => Err(failed(error.to_string())),
-        Err(_) => {
-            // Another service may make it at the same moment; that is as good.
-            nats.jetstream().get_or_create_stream(wanted).await.map_err(|e| failed(e.to_string()))?;
-            tracing::info!(stream = spec.name, "made the stream");
-            Ok(true)
+/// Gathers what differs.
+#[derive(Debug, Default)]
+struct Differences(Vec<Difference>);
+
+impl Differences {
+    fn compare<T: PartialEq + fmt::Debug>(&mut self, setting: &'static str, found: &T, wanted: &T) {
+        if found != wanted {
+            self.0.push(Difference { setting, expected: format!("{wanted:?}"), found: format!("{found:?}") });
         }
     }
 }
@@ -67,12 +55,8 @@ pub(crate) fn stream_config(spec: &StreamSpec) -> Config {
     }
 }
 
-pub(crate) fn is_missing(error: &GetStreamError) -> bool {
-    matches!(error.kind(), GetStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NOT_FOUND)
-}
-
 /// The stream as it is, with what this release sets. The number of replicas and the place of storage are the operator's.
-fn mended(found: Config, wanted: Config) -> Config {
+pub(crate) fn mended(found: Config, wanted: Config) -> Config {
     Config {
         description: wanted.description,
         subjects: wanted.subjects,
@@ -88,7 +72,7 @@ fn mended(found: Config, wanted: Config) -> Config {
 }
 
 /// Whether the stream has what this release sets.
-fn same_stream(found: &Config, wanted: &Config) -> bool {
+pub(crate) fn same_stream(found: &Config, wanted: &Config) -> bool {
     stream_differences(found, wanted).is_empty()
 }
 
@@ -107,16 +91,6 @@ pub(crate) fn stream_differences(found: &Config, wanted: &Config) -> Vec<Differe
     differences.0
 }
 
-/// The consumer of `step`, made or mended as needed.
-pub(crate) async fn consumer(nats: &Nats, step: Step, lease: Duration) -> Result<PullConsumer, NatsError> {
-    let spec = ConsumerSpec::of(step, nats.names(), lease);
-    let made = nats.jetstream().create_consumer_on_stream(consumer_config(&spec), spec.stream.as_str()).await;
-    made.map_err(|e: jetstream::stream::ConsumerError| NatsError::Make {
-        what: format!("the consumer {} of {}", spec.name, spec.stream),
-        why: e.to_string(),
-    })
-}
-
 pub(crate) fn consumer_config(spec: &ConsumerSpec) -> pull::Config {
     pull::Config {
         durable_name: Some(spec.name.to_owned()),
@@ -129,4 +103,16 @@ pub(crate) fn consumer_config(spec: &ConsumerSpec) -> pull::Config {
         max_deliver: -1,
         ..pull::Config::default()
     }
+}
+
+pub(crate) fn consumer_differences(found: &consumer::Config, wanted: &consumer::Config) -> Vec<Difference> {
+    let mut differences = Differences::default();
+    differences.compare("description", &found.description, &wanted.description);
+    differences.compare("deliver_subject", &found.deliver_subject, &wanted.deliver_subject);
+    differences.compare("filter_subject", &found.filter_subject, &wanted.filter_subject);
+    differences.compare("ack_policy", &found.ack_policy, &wanted.ack_policy);
+    differences.compare("ack_wait", &found.ack_wait, &wanted.ack_wait);
+    differences.compare("max_ack_pending", &found.max_ack_pending, &wanted.max_ack_pending);
+    differences.compare("max_deliver", &found.max_deliver, &wanted.max_deliver);
+    differences.0
 }
