@@ -12,13 +12,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
-use crate::until;
+use crate::{DEADLINE, until};
 
 /// The header of a JSON body.
 pub const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// How long a call may take. A gateway that waits for MongoDB answers 503 sooner.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// How long an attempt may take. A gateway that waits for MongoDB answers 503 sooner.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(30);
 
 /// A caller of a gateway, with the token of one user or none.
 #[derive(Debug, Clone)]
@@ -112,16 +112,27 @@ impl Api {
 
     /// Any call. Panics where there is no answer.
     pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
-        self.attempt(method, path, headers, body).await.unwrap_or_else(|e| panic!("{path}: {e}"))
+        let answer = self.answer(DEADLINE, (method, path), headers, body.into()).await;
+        answer.unwrap_or_else(|e| panic!("{path}: {e}"))
     }
 
-    /// Any call; an error where it broke off or took longer than `CALL_LIMIT`: then nobody knows whether it was done.
+    /// Any call; an error where it broke off or took longer than 30 s: then nobody knows whether it was done.
     pub async fn attempt(
         &self,
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
+    ) -> anyhow::Result<Answer> {
+        self.answer(ATTEMPT_LIMIT, (method, path), headers, body.into()).await
+    }
+
+    async fn answer(
+        &self,
+        limit: Duration,
+        (method, path): (&str, &str),
+        headers: &[(&str, &str)],
+        body: Bytes,
     ) -> anyhow::Result<Answer> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.gateway));
         if let Some(token) = &self.token {
@@ -130,12 +141,12 @@ impl Api {
         for (name, value) in headers {
             request = request.header(*name, value.as_bytes());
         }
-        let request = request.body(Full::new(body.into())).unwrap();
+        let request = request.body(Full::new(body)).unwrap();
         let answered = async {
             let (head, body) = self.http.request(request).await?.into_parts();
             anyhow::Ok((head, body.collect().await?.to_bytes()))
         };
-        let (head, bytes) = tokio::time::timeout(CALL_LIMIT, answered).await.context("no answer in time")??;
+        let (head, bytes) = tokio::time::timeout(limit, answered).await.context("no answer in time")??;
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
         Ok(Answer { status: head.status, headers: head.headers, body, bytes })
     }

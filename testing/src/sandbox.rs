@@ -36,6 +36,11 @@ impl Sandbox {
         settings.mongodb.database = unique;
         settings.mongodb.pool_size = 8;
         change(&mut settings);
+        Self::of(settings).await
+    }
+
+    /// What these settings name.
+    pub async fn of(settings: Settings) -> Self {
         let client = mongodb::Client::with_uri_str(settings.mongodb.uri().unwrap().expose()).await.unwrap();
         let db = client.database(&settings.mongodb.database);
         let cleanup = Cleanup::of_given_servers(&settings);

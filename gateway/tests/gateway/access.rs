@@ -3,8 +3,8 @@
 use contract::FileId;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, get_current_timestamp};
 use serde_json::{Value, json};
+use testing::{Api, until};
 
-use crate::call::Caller;
 use crate::stage::{PASSWORD, SECRET, Stage, USER};
 
 /// Addresses with everything about them that could otherwise be wrong: what is asked for, how, and with which body.
@@ -27,11 +27,10 @@ fn requests() -> Vec<(&'static str, String, &'static str)> {
     ]
 }
 
-async fn assert_kept_out(stage: &Stage, caller: &Caller) {
+async fn assert_kept_out(stage: &Stage, caller: &Api) {
     let before = stage.snapshot().await;
     for (method, path, body) in requests() {
-        let answer = caller.send(caller.request(method, &path), body).await;
-        answer.assert_problem(401, "unauthorized");
+        caller.call(method, &path, &[], body).await.assert_problem(401, "unauthorized");
     }
     stage.assert_unchanged(&before).await;
 }
@@ -47,14 +46,15 @@ async fn without_a_token_nothing_is_told() {
 async fn what_is_no_bearer_token_is_none() {
     let stage = Stage::set().await;
     stage.write("a", b"abc");
-    let token = stage.ada.log_in(USER, PASSWORD).await;
+    let token = stage.ada.logged_in(USER, PASSWORD).await;
     assert_eq!(token.get("/files").await.status, 200);
     for field in ["", "Bearer", "Bearer ", "Basic YWRhOmNvcnJlY3QgaG9yc2U=", "correct horse"] {
-        let request = stage.stranger.request("POST", "/upload/prepare").header("authorization", field);
-        stage.stranger.send(request, r#"{"file_path":"a"}"#).await.assert_problem(401, "unauthorized");
+        let body = r#"{"file_path":"a"}"#;
+        let answer = stage.stranger.call("POST", "/upload/prepare", &[("authorization", field)], body).await;
+        answer.assert_problem(401, "unauthorized");
     }
-    let twice = stage.ada.request("GET", "/files").header("authorization", "Bearer abc");
-    stage.ada.send(twice, "").await.assert_problem(401, "unauthorized");
+    let twice = stage.ada.call("GET", "/files", &[("authorization", "Bearer abc")], "").await;
+    twice.assert_problem(401, "unauthorized");
 }
 
 fn claims() -> Value {
@@ -121,6 +121,5 @@ async fn a_user_disabled_in_the_midst_of_work_is_out_soon() {
     let stage = Stage::set().await;
     assert_eq!(stage.ada.get("/files").await.status, 200);
     stage.disable(USER, true).await;
-    crate::stage::eventually("the user is out", async || (stage.ada.get("/files").await.status == 401).then_some(()))
-        .await;
+    until("the user is out", async || (stage.ada.get("/files").await.status == 401).then_some(())).await;
 }

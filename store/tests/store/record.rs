@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use contract::{ChunkAnswer, ChunkHeader, Digest, Epoch, Generation};
 use ledger::{NextGeneration, Opening, Problem, Source, Stored};
+use testing::{bytes, until};
 
-use crate::stage::{BOTH, KIB_64, Kept, Stage, assert_refused, bytes, chunks_of, eventually, header};
+use crate::stage::{BOTH, KIB_64, Kept, Stage, assert_refused, chunks_of, header};
 
 const SIZE: usize = 2 * KIB_64 as usize;
 
@@ -133,7 +134,7 @@ async fn a_yes_is_remembered_for_a_moment_only() {
     stage.claim(held.file.id, Kept::Children, KIB_64).await;
 
     let asked = std::time::Instant::now();
-    let refused = eventually("the claim of before is out", async || {
+    let refused = until("the claim of before is out", async || {
         Some(stage.put(chunk, data).await).filter(|reply| reply.answer != ChunkAnswer::Duplicate)
     })
     .await;
