@@ -6,15 +6,20 @@
 
 mod api;
 mod cleanup;
-pub mod http;
+mod http;
 mod own;
+mod peers;
+mod proxy;
 mod records;
 mod sandbox;
 mod wait;
 
 pub use api::{Answer, Api, JSON};
 pub use cleanup::Cleanup;
+pub use http::ask;
 pub use own::{Own, own_mongo, own_nats};
+pub use peers::{Served, ask_bucket, names, seaweed, sshd};
+pub use proxy::{NetFault, Proxy, Way};
 pub use records::{by_id, new_file, taken};
 pub use sandbox::Sandbox;
 pub use wait::{DEADLINE, until, within};

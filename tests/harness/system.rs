@@ -9,6 +9,7 @@ use contract::{Names, Role};
 use mongodb::bson::doc;
 use settings::Settings;
 use tempfile::TempDir;
+use testing::Cleanup;
 
 use crate::binaries::{Process, binary};
 use crate::source::{Content, write_source};
@@ -101,6 +102,7 @@ pub struct System {
     mongodb_uri: String,
     database: String,
     folder: TempDir,
+    _cleanup: Cleanup,
 }
 
 impl System {
@@ -127,8 +129,7 @@ impl System {
     /// Waits until the gateway listens, and gets a token there.
     pub async fn log_in(&mut self) {
         let gateway = Api::new(&self.gateway_address().await);
-        let answer = gateway.log_in(USER.0, USER.1).await.expect(200);
-        self.api = gateway.with_token(answer.body["access_token"].as_str());
+        self.api = gateway.logged_in(USER.0, USER.1).await;
     }
 
     /// Makes folders, settings and a user, and starts nothing.
@@ -154,6 +155,7 @@ impl System {
             config: folder.path().join("waybill.toml"),
             processes: Vec::new(),
             environment: options.environment.clone(),
+            _cleanup: Cleanup::of_database(&mongodb_uri, &format!("waybill-{name}")),
             nats_url,
             mongodb_uri,
             database: format!("waybill-{name}"),
@@ -335,17 +337,8 @@ impl System {
 
 impl Drop for System {
     fn drop(&mut self) {
+        // Before the database.
         self.processes.clear();
-        let (uri, database) = (self.mongodb_uri.clone(), self.database.clone());
-        // A runtime of its own: this one may be ending.
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let client = mongodb::Client::with_uri_str(&uri).await.ok()?;
-                tokio::time::timeout(std::time::Duration::from_secs(10), client.database(&database).drop()).await.ok()
-            })
-        });
-        drop(dropped.join());
     }
 }
 

@@ -9,7 +9,6 @@ use clap::Parser;
 use contract::Role;
 use harness::run::{Pair, Server};
 use harness::{Behaviour, Options, Proxy, Sink, System, Variable, until};
-use hyper::Method;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -131,7 +130,7 @@ async fn server_away(server: Server) -> Duration {
     let body = json!({ "file_path": "new" }).to_string();
     let headers = [("content-type", "application/json"), ("idempotency-key", "new")];
     let new = until("a file is taken", async || {
-        let answer = system.api.attempt(Method::POST, "/upload/prepare", &headers, body.clone()).await.ok()?;
+        let answer = system.api.attempt("POST", "/upload/prepare", &headers, body.clone()).await.ok()?;
         (answer.status == 201).then(|| answer.file_id())
     });
     let new = new.await;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use contract::Role;
 use harness::run::{Pair, Server};
 use harness::{Behaviour, Options, Proxy, Sink, System, Variable, until};
-use hyper::Method;
 use serde_json::json;
 
 use super::ALONE;
@@ -109,7 +108,7 @@ async fn goes_on_after(server: Server) {
     let body = json!({ "file_path": "new" }).to_string();
     let headers = [("content-type", "application/json"), ("idempotency-key", "new")];
     let new = until("a file is taken", async || {
-        let answer = system.api.attempt(Method::POST, "/upload/prepare", &headers, body.clone()).await.ok()?;
+        let answer = system.api.attempt("POST", "/upload/prepare", &headers, body.clone()).await.ok()?;
         (answer.status == 201).then(|| answer.file_id())
     });
     let new = new.await;
