@@ -182,6 +182,16 @@ impl Api {
         self.post("/upload/prepare", body).await
     }
 
+    /// Prepares a path, with itself as the idempotency key, until the gateway takes it. Returns the file id.
+    pub async fn until_prepared(&self, path: &str) -> String {
+        let (body, headers) = (json!({ "file_path": path }).to_string(), [JSON, ("idempotency-key", path)]);
+        until(&format!("{path} is taken"), async || {
+            let answer = self.attempt("POST", "/upload/prepare", &headers, body.clone()).await.ok()?;
+            (answer.status == 201).then(|| answer.file_id())
+        })
+        .await
+    }
+
     /// `POST /upload/{id}/finalise` with a hash and a JSON body.
     pub async fn finalise(&self, file: &str, sha256: &str, body: &Value) -> Answer {
         let headers = [JSON, ("content-sha256", sha256)];

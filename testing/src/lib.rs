@@ -16,9 +16,9 @@ mod wait;
 
 pub use api::{Answer, Api, JSON};
 pub use cleanup::Cleanup;
-pub use http::ask;
+pub use http::{ask, hashed};
 pub use own::{Own, own_mongo, own_nats};
-pub use peers::{Served, ask_bucket, names, seaweed, sshd};
+pub use peers::{Served, ask_bucket, names, object_in_bucket, seaweed, sshd};
 pub use proxy::{NetFault, Proxy, Way};
 pub use records::{by_id, new_file, taken};
 pub use sandbox::Sandbox;

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use contract::Digest;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use servers::{Nginx, NginxOptions, Seaweed, Sshd, can_test};
 use tempfile::TempDir;
 
-use crate::ask;
+use crate::{ask, hashed, http};
 
 /// An nginx of its own, and the folder that it serves.
 #[derive(Debug)]
@@ -64,11 +65,26 @@ pub async fn seaweed() -> &'static Seaweed {
 
 /// Asks SeaweedFS by WebDAV about a name in a folder of the bucket; returns status and content.
 pub fn ask_bucket(seaweed: &Seaweed, folder: &str, method: &str, name: &str, content: &[u8]) -> (u16, Vec<u8>) {
+    let (server, path) = in_bucket(seaweed, folder, name);
+    ask(&server, method, &path, "Depth: 1\r\n", content)
+}
+
+/// Size and hash of an object in a folder of SeaweedFS' bucket; `None` where there is none.
+pub fn object_in_bucket(seaweed: &Seaweed, folder: &str, name: &str) -> Option<(u64, Digest)> {
+    let (server, path) = in_bucket(seaweed, folder, name);
+    match http::open(&server, "GET", &path, "", b"") {
+        (200, content) => Some(hashed(content)),
+        (404, _) => None,
+        (status, _) => panic!("{name}: {status}"),
+    }
+}
+
+/// The server, and the path there.
+fn in_bucket(seaweed: &Seaweed, folder: &str, name: &str) -> (String, String) {
     let encode = |segment| utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string();
     let name = name.split('/').map(encode).collect::<Vec<_>>().join("/");
     let server = seaweed.webdav_url().replace("http://", "").replace('/', "");
-    let path = format!("/buckets/{}/{folder}/{name}", Seaweed::BUCKET);
-    ask(&server, method, &path, "Depth: 1\r\n", content)
+    (server, format!("/buckets/{}/{folder}/{name}", Seaweed::BUCKET))
 }
 
 /// The names in a folder, which must be there.

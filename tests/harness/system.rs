@@ -13,7 +13,7 @@ use testing::Cleanup;
 
 use crate::binaries::{Process, binary};
 use crate::source::{Content, write_source};
-use crate::{Api, until};
+use crate::{Api, Proxy, until};
 
 /// The user of every system.
 const USER: (&str, &str) = ("ada", "a long enough password");
@@ -111,6 +111,17 @@ impl System {
         let mut system = Self::prepare(&options).await;
         system.start_services(&options).await;
         system
+    }
+
+    /// Starts a system whose chunkers reach NATS, which is at `nats`, by the line that is returned.
+    pub async fn start_with_line(options: Options, nats: SocketAddr, pace: Option<u64>) -> (Self, Proxy) {
+        let line = Proxy::start(nats);
+        line.pace(pace);
+        let mut system = Self::prepare(&options).await;
+        let url = format!("nats://{}", line.address());
+        system.environment.push(Variable::new(Role::Chunker.as_str(), "WAYBILL__NATS__URL", url));
+        system.start_services(&options).await;
+        (system, line)
     }
 
     /// Starts the services of a system that was [prepared](Self::prepare), and waits until all of them are ready.
