@@ -8,10 +8,10 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::{BusError, Hinted, Nats};
 
-/// Announcements that wait at most; the sweep makes further ones.
+/// At most so many announcements wait; the sweep makes further ones.
 const QUEUE: usize = 4096;
 
-/// Announcements under way at once. Each is a round trip or two.
+/// At most so many announcements are under way. Each is a round trip or two.
 const AT_ONCE: usize = 64;
 
 /// Takes announcements. Cheap to clone.
@@ -58,7 +58,7 @@ impl Announcer {
         }
     }
 
-    /// Waits until no announcement waits or is under way.
+    /// Waits until no announcement is queued or under way.
     pub async fn drain(&self) {
         while self.queue.capacity() < QUEUE {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -86,12 +86,12 @@ pub async fn hint_once(nats: &Nats, ledger: &Ledger, step: Step, file: FileId, c
     fail::fail_point!("break-hints", |_| Ok(()));
     fail::fail_point!("hint-before-publish", |_| std::process::abort());
     if nats.hint(step, file, cause).await? == Hinted::Refused {
-        ledger.hint_refused(file).await?;
+        ledger.record_refused_hint(file).await?;
     }
     Ok(())
 }
 
-/// Publishes events one by one, each after the one before was acknowledged, then takes them out of the record.
+/// Publishes events one by one, each after JetStream acknowledged the one before, then removes them from the record.
 pub async fn publish(nats: &Nats, ledger: &Ledger, outbox: &Outbox) -> Result<(), BusError> {
     for event in &outbox.events {
         fail::fail_point!("event-before-publish", |_| std::process::abort());

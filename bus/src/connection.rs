@@ -12,20 +12,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::NatsError;
 
-/// How long JetStream has to acknowledge a publish, and the server to answer a request.
+/// How long JetStream may take to acknowledge a publish, and the server to answer a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a silent connection is tested. The library's default notices a partition after minutes.
+/// How often the client pings a silent connection. With the library's default it notices a partition after minutes.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Commands that wait for the socket at most, on a control connection: small messages.
+/// At most so many commands wait for the socket of a control connection; they are small.
 const CONTROL_CAPACITY: usize = 1024;
 
-/// Commands that wait for the socket at most, on a connection for chunks of up to 4 MiB.
+/// At most so many commands wait for the socket of a chunk connection; each carries up to 4 MiB.
 const DATA_CAPACITY: usize = 16;
 
-/// Messages of one subscription that wait for their reader at most. The store's reader never blocks, so this is only what
-/// arrives between two turns of it.
+/// At most so many messages of one subscription wait for their reader. The store's reader never blocks, so they are only those
+/// that arrive between two of its turns.
 const DATA_SUBSCRIPTION_CAPACITY: usize = 128;
 
 /// A connection to NATS. Cheap to clone.
@@ -40,7 +40,7 @@ pub struct Nats {
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
-    /// Hints, events, acks: small, and never to queue behind payloads.
+    /// Hints, events and acknowledgements: small, so they must not queue behind payloads.
     Control,
     /// Chunks.
     Data,
@@ -49,7 +49,8 @@ pub enum Use {
 impl Nats {
     /// Opens a connection that reconnects by itself for ever. It returns before the server is reached.
     ///
-    /// Once `stopping` is cancelled, what happens to the connection is no longer worth a line of the log.
+    /// Once `stopping` is cancelled, connection events are logged at debug only.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub async fn open(
         settings: &NatsSettings,
         names: &Names,
@@ -133,12 +134,12 @@ impl Nats {
         &self.names
     }
 
-    /// Counts the times the connection was made. A pull that was under way is dead after each.
+    /// How often the connection has been made. Each time, a pull that was under way is dead.
     pub fn connects(&self) -> watch::Receiver<u64> {
         self.connects.clone()
     }
 
-    /// What stands in the way of chunks of `chunk_size` bytes; `None` if nothing does.
+    /// Why NATS cannot carry chunks of `chunk_size` bytes now; `None` if it can.
     pub fn problem(&self, chunk_size: u32) -> Option<String> {
         if self.client.connection_state() != State::Connected {
             return Some("NATS is not connected".into());
@@ -168,7 +169,7 @@ impl Nats {
     }
 }
 
-/// 100 ms, doubled up to 2 s, of which the upper half is random: services that lost one server do not come back at once.
+/// 100 ms, doubled up to 2 s; the upper half is random, so that services that lost the same server do not all return at once.
 fn reconnect_delay(attempt: usize) -> Duration {
     let doublings = u32::try_from(attempt.min(5)).unwrap_or(5);
     let span = Duration::from_millis(100 * 2_u64.pow(doublings)).min(Duration::from_secs(2));

@@ -1,4 +1,4 @@
-//! How the streams and consumers that there are differ from what this release sets; for `waybill doctor`.
+//! How the streams and consumers of the server differ from what this release sets; for `waybill doctor`.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::stream_config::{Difference, consumer_config, consumer_differences, st
 use crate::streams::{self, find_stream};
 use crate::{Nats, NatsError};
 
-/// A stream or consumer that is not as this release sets it.
+/// A stream or consumer that is missing or differs from what this release sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
     /// Which.
     pub of: Of,
-    /// How it differs; nothing where it is not there at all.
+    /// How it differs; empty where it is missing.
     pub differences: Vec<Difference>,
 }
 

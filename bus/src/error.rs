@@ -4,19 +4,19 @@ use async_nats::jetstream::context::PublishError;
 use ledger::LedgerError;
 use settings::SettingsError;
 
-/// Why NATS could not do it.
+/// Why an operation on NATS failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsError {
     /// The connection could not be set up.
     #[error("connecting to NATS failed: {0}")]
     Connect(#[from] async_nats::ConnectError),
-    /// The settings for it are wrong.
+    /// The settings of the connection are wrong.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The credentials file cannot be used.
     #[error("the NATS credentials file cannot be used: {0}")]
     Credentials(std::io::Error),
-    /// The stream is not there.
+    /// No stream takes the subject.
     #[error("NATS has no stream for {subject}")]
     NoStream {
         /// What was published.
@@ -30,7 +30,7 @@ pub enum NatsError {
         /// Why.
         source: PublishError,
     },
-    /// It was not there in time.
+    /// The server did not answer in time.
     #[error("NATS did not answer within {0:?}")]
     Unreachable(Duration),
     /// A stream, consumer or message could not be read.
@@ -51,13 +51,13 @@ pub enum NatsError {
     },
 }
 
-/// Why something that needs both NATS and MongoDB was not done.
+/// Why an operation on both NATS and MongoDB failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    /// NATS did not do it, or its answer was lost.
+    /// NATS failed, or its answer was lost.
     #[error(transparent)]
     Nats(#[from] NatsError),
-    /// MongoDB could not be told.
+    /// MongoDB failed, or its answer was lost.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }

@@ -12,7 +12,7 @@ use crate::{Nats, NatsError};
 pub enum Hinted {
     /// It is in the stream.
     Published,
-    /// One is there or held already, or the stream is full: `due_at` sees to it.
+    /// The stream already has one for the file, or is full. `due_at` brings the next one.
     Refused,
 }
 
@@ -28,7 +28,7 @@ impl Nats {
         }
     }
 
-    /// Publishes an event. A repetition of one that was published shortly before is dropped by its id.
+    /// Publishes an event. JetStream drops a repetition by its id within the duplicate window.
     pub async fn event(&self, event: &Event) -> Result<(), NatsError> {
         fail::fail_point!("break-outbox", |_| Ok(()));
         let subject = self.names().event(event.file_id, event.event);
@@ -36,7 +36,7 @@ impl Nats {
         self.publish(&subject, message).await
     }
 
-    /// Publishes a message that nobody can read, with the reason.
+    /// Publishes a message that no worker can read, with the reason.
     pub(crate) async fn dead(&self, role: Role, letter: &DeadLetter) -> Result<(), NatsError> {
         let message = PublishMessage::build().payload(letter.to_json().into());
         self.publish(&self.names().dead(role), message).await
@@ -53,8 +53,8 @@ impl Nats {
     }
 }
 
-/// Whether JetStream refused the message because of the limits of the stream (10077): one of its subject is there or held
-/// already, or the stream is full.
+/// Whether JetStream refused the message because of the limits of the stream (10077): the stream already has one for the
+/// subject, or is full.
 fn is_refusal(error: &PublishError) -> bool {
     let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<jetstream::Error>());
     source.is_some_and(|source| source.error_code() == ErrorCode::STREAM_STORE_FAILED)

@@ -5,23 +5,23 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use contract::{ConsumerSpec, Retention, StreamSpec};
+use contract::{ConsumerSpec, StreamRetention, StreamSpec};
 
-/// How long a repetition of an event's id is noticed.
+/// How long JetStream notices that an event's id repeats.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
-/// A setting that is otherwise. Written as its name and value.
+/// A setting that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The setting, as the `nats` tool's JSON has it.
     pub setting: &'static str,
     /// What this release sets.
     pub expected: String,
-    /// What there is.
+    /// What the server has.
     pub found: String,
 }
 
-/// Gathers what differs.
+/// Collects the settings that differ.
 #[derive(Debug, Default)]
 struct Differences(Vec<Difference>);
 
@@ -34,7 +34,7 @@ impl Differences {
 }
 
 pub(crate) fn stream_config(spec: &StreamSpec) -> Config {
-    let work = spec.retention == Retention::WorkQueue;
+    let work = spec.retention == StreamRetention::WorkQueue;
     Config {
         name: spec.name.clone(),
         description: Some(spec.description.to_owned()),
@@ -55,7 +55,7 @@ pub(crate) fn stream_config(spec: &StreamSpec) -> Config {
     }
 }
 
-/// The stream as it is, with what this release sets. The number of replicas and the place of storage are the operator's.
+/// The stream as it is, with what this release sets. The operator decides the number of replicas and the storage.
 pub(crate) fn mended(found: Config, wanted: Config) -> Config {
     Config {
         description: wanted.description,
@@ -76,7 +76,7 @@ pub(crate) fn same_stream(found: &Config, wanted: &Config) -> bool {
     stream_differences(found, wanted).is_empty()
 }
 
-/// What of that which this release sets is otherwise.
+/// The settings of this release that the stream does not have.
 pub(crate) fn stream_differences(found: &Config, wanted: &Config) -> Vec<Difference> {
     let mut differences = Differences::default();
     differences.compare("subjects", &found.subjects, &wanted.subjects);
@@ -99,7 +99,7 @@ pub(crate) fn consumer_config(spec: &ConsumerSpec) -> pull::Config {
         ack_policy: AckPolicy::Explicit,
         ack_wait: spec.ack_wait,
         max_ack_pending: spec.max_ack_pending,
-        // Attempts are counted in MongoDB; a limit here would leave a message behind that nobody gets.
+        // MongoDB counts the attempts; a limit here would leave messages in the stream that no worker gets.
         max_deliver: -1,
         ..pull::Config::default()
     }

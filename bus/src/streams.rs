@@ -24,7 +24,7 @@ pub async fn make_streams(nats: &Nats, ledger: &Ledger) -> Result<(), BusError> 
     Ok(())
 }
 
-/// Makes all streams that are missing and mends those that differ. `true`: the stream of hints was made, so no hint is in it.
+/// Makes all streams that are missing and mends those that differ. `true`: the stream of hints was made, so it is empty.
 pub(crate) async fn ensure(nats: &Nats) -> Result<bool, NatsError> {
     let mut work_was_made = false;
     for spec in StreamSpec::all(nats.names()) {
@@ -47,7 +47,7 @@ async fn ensure_stream(nats: &Nats, spec: &StreamSpec) -> Result<bool, NatsError
         }
         Err(error) if !is_missing(&error) => Err(failed(error.to_string())),
         Err(_) => {
-            // Another service may make it at the same moment; that is as good.
+            // Another service may make it at the same moment; then that one is used.
             nats.jetstream().get_or_create_stream(wanted).await.map_err(|e| failed(e.to_string()))?;
             tracing::info!(stream = spec.name, "made the stream");
             Ok(true)

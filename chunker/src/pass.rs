@@ -7,7 +7,7 @@ use bus::chunk_client::{Chunk, PassId, SendError};
 use contract::{ChunkNumber, Digest, Split};
 use ledger::{ChunkProof, FileRecord, Layout, LedgerError};
 use runtime::work::{Fence, LeaseLost};
-use source::{Fingerprint, Place, SourceError};
+use sources::{Fingerprint, SourceError, SourcePath};
 use tokio::sync::mpsc;
 
 use crate::Chunker;
@@ -19,10 +19,10 @@ const READ_AHEAD: usize = 2;
 /// Proofs of stored chunks in one look-up.
 const PROOFS: u32 = 1024;
 
-/// Why a pass did not come to its end.
+/// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PassError {
-    /// The source is not what it was; the text says what differs.
+    /// The source changed; the text says what differs.
     #[error("the source changed: {0}")]
     Changed(String),
     /// The source cannot be read now.
@@ -34,7 +34,7 @@ pub(crate) enum PassError {
     /// The record names another holder, generation or state: our claim is over.
     #[error("the store refused: {0}")]
     Stale(String),
-    /// NATS, the store or MongoDB could not be reached. Nobody's fault, so no attempt.
+    /// NATS, the store or MongoDB was out of reach. Such an attempt does not count.
     #[error("{0}")]
     Outage(String),
     /// The lease was lost.
@@ -71,11 +71,11 @@ impl From<ReadError> for PassError {
     }
 }
 
-/// Opens the source of a file and looks at it.
+/// Opens the source of a file and takes its fingerprint.
 pub(crate) async fn open(chunker: &Arc<Chunker>, file: &FileRecord) -> Result<(std::fs::File, Fingerprint), PassError> {
-    let place = Place { root: file.source.root.clone(), path: file.source.path.clone() };
+    let path = SourcePath { root: file.source.root.clone(), path: file.source.path.clone() };
     let chunker = chunker.clone();
-    let opened = tokio::task::spawn_blocking(move || chunker.roots.open_file(&place)).await;
+    let opened = tokio::task::spawn_blocking(move || chunker.roots.open_file(&path)).await;
     Ok(opened.map_err(|e| PassError::Outage(e.to_string()))??)
 }
 
@@ -148,7 +148,7 @@ fn count_stored(chunker: &Chunker, chunk: Chunk, fence: &Fence) {
     chunker.memory.put_back(chunk.data);
 }
 
-/// Compares a source with what the record says of it. Inodes and change times differ between hosts, so they do not count.
+/// Compares a source with the record. Inodes and change times differ between hosts, so they do not count.
 pub(crate) fn differs(file: &FileRecord, found: Fingerprint) -> Option<String> {
     let recorded = Fingerprint { size: file.source.size, mtime_ns: file.source.mtime_ns, ..found };
     reader::differences(recorded, found)
@@ -161,7 +161,7 @@ struct StoredProofs<'a> {
     layout: Layout,
     split: Split,
     known: VecDeque<ChunkProof>,
-    /// The first number that was not looked up yet.
+    /// The first number that has not been looked up yet.
     end: u32,
 }
 
@@ -177,14 +177,14 @@ impl StoredProofs<'_> {
             if self.has(&chunk).await? {
                 count_stored(self.chunker, chunk, fence);
             } else if missing.send(chunk).await.is_err() {
-                // The sender has stopped, and says why itself.
+                // The sender has stopped and returns the reason itself.
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Whether this chunk is stored already; an error if another is.
+    /// Whether this chunk is stored already. An error if a different one is stored under its number.
     async fn has(&mut self, chunk: &Chunk) -> Result<bool, PassError> {
         if chunk.number.0 >= self.end {
             let ledger = &self.chunker.service.ledger;

@@ -6,15 +6,15 @@ use std::os::unix::fs::FileExt;
 
 use bus::chunk_client::Chunk;
 use contract::{Digest, Hasher, Split};
-use source::Fingerprint;
+use sources::Fingerprint;
 use tokio::sync::mpsc;
 
 use crate::memory::Memory;
 
-/// Why a reading did not come to its end.
+/// Why a reading failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
-    /// The source is not what it was when it was opened; the text says what differs.
+    /// The source changed since it was opened; the text says what differs.
     #[error("{0}")]
     Changed(String),
     /// The file system failed.
@@ -59,14 +59,14 @@ fn read_exactly(file: &File, buffer: &mut [u8], at: u64) -> Result<(), ReadError
     })
 }
 
-/// Compares how the file looks with how it looked when it was opened. Size and times are compared together with inode
-/// and ctime here, because the file stayed open on this host.
+/// Compares the file with its fingerprint at the opening. Inode and ctime count too here, because the file stayed open on this
+/// host.
 fn unchanged(file: &File, opened: Fingerprint) -> Result<(), ReadError> {
     let now = Fingerprint::of(file).map_err(|source| ReadError::Io { at: opened.size, source })?;
     differences(opened, now).map_or(Ok(()), |what| Err(ReadError::Changed(what)))
 }
 
-/// What differs between two looks at an open file; `None` if nothing does.
+/// What differs between two fingerprints; `None` if nothing does.
 pub(crate) fn differences(before: Fingerprint, now: Fingerprint) -> Option<String> {
     let mut what = Vec::new();
     let mut note = |name, before: i128, now: i128| {

@@ -3,6 +3,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Step;
+
 /// Where a file is on its way. The record in MongoDB holds it; nothing else does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -11,7 +13,7 @@ pub enum State {
     Prepared,
     /// Claimed by a chunker, or waiting for the next one to claim it.
     Chunking,
-    /// All chunks are in MongoDB and proved against the source. Rests here until an expectation is accepted.
+    /// All chunks are in MongoDB and proved against the source. The file rests here until an expectation is accepted.
     Stored,
     /// Claimed by a finaliser, or waiting for the next one to claim it.
     Delivering,
@@ -24,7 +26,7 @@ pub enum State {
 }
 
 impl State {
-    /// All states, in the order of a file's way.
+    /// All states, in the order in which a file passes through them.
     pub const ALL: [Self; 7] = [
         Self::Prepared,
         Self::Chunking,
@@ -48,9 +50,18 @@ impl State {
         }
     }
 
+    /// The step that takes a file on from here; `None` where nothing further happens to it by itself.
+    pub const fn next_step(self) -> Option<Step> {
+        match self {
+            Self::Prepared | Self::Chunking => Some(Step::Prepare),
+            Self::Stored | Self::Delivering => Some(Step::Finalise),
+            Self::Delivered | Self::Failed | Self::Cancelled => None,
+        }
+    }
+
     /// Whether nothing further happens to the file by itself.
     pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Delivered | Self::Failed | Self::Cancelled)
+        self.next_step().is_none()
     }
 }
 
@@ -77,13 +88,13 @@ impl FromStr for State {
 pub enum EventKind {
     /// A file was recorded.
     Prepared,
-    /// A chunker has begun with it.
+    /// A chunker began to read it.
     Chunking,
     /// All its chunks are stored and proved.
     Stored,
-    /// What a finalise request expected is not what was stored; the file rests in `stored`.
+    /// What is stored is not what a finalise request expected; the file rests in `stored`.
     Mismatch,
-    /// A finaliser has begun with it.
+    /// A finaliser began to deliver it.
     Delivering,
     /// It is at the remote.
     Delivered,

@@ -18,7 +18,7 @@ use crate::Service;
 /// How long a probe may take.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Health checks at once; an address that only machines ask needs no more.
+/// At most so many health checks are under way; only machines ask at this address.
 const AT_ONCE: usize = 16;
 
 /// Answers health checks until the process stops.

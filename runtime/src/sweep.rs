@@ -1,19 +1,19 @@
-//! Looks, again and again, for files that nobody works on, content that nobody needs and events that nobody published.
-//! Every service does; no one of them is special.
+//! Searches periodically for files that nobody works on, content that nobody needs and events that nobody published. Every
+//! service sweeps; none of them is special.
 
 use std::time::Duration;
 
 use bus::{BusError, NatsError, hint_once, make_streams, publish};
 use contract::Cause;
 use futures_util::{StreamExt, stream};
-use ledger::{Errand, Overdue};
+use ledger::{DueAction, Overdue};
 
 use crate::Service;
 
-/// Files taken up by one sweep at most, so that a backlog does not become a flood.
+/// At most so many files are taken up by one sweep, so that a backlog does not become a flood.
 const AT_MOST: u16 = 256;
 
-/// Hints, and then files whose events are published, at once by one sweep.
+/// At most so many hints, and then outboxes, are published at once by one sweep.
 const AT_ONCE: usize = 16;
 
 /// Sweeps until the process stops.
@@ -37,7 +37,7 @@ pub(crate) async fn run(service: Service) {
             Err(BusError::Nats(NatsError::NoStream { .. })) => streams_are_there = false,
             Err(error) => tracing::warn!("a sweep broke off; the next one goes on: {error}"),
         }
-        // From half the interval to one and a half: many services do not sweep in step.
+        // From half the interval to one and a half, so that many services do not sweep in step.
         let pause =
             if streams_are_there { interval.mul_f64(0.5 + rand::random::<f64>()) } else { Duration::from_millis(200) };
         tokio::select! {
@@ -55,7 +55,7 @@ async fn sweep(service: &Service) -> Result<(), BusError> {
         .collect()
         .await;
     hinted.into_iter().collect::<Result<(), _>>()?;
-    // Not by the announcer, which tells nobody that a stream is missing.
+    // Not by the announcer: it does not report that a stream is missing.
     let stale = service.ledger.stale_outboxes(AT_MOST).await?;
     let published: Vec<Result<(), BusError>> = stream::iter(stale)
         .map(|outbox| async move { publish(&service.nats, &service.ledger, &outbox).await })
@@ -65,15 +65,15 @@ async fn sweep(service: &Service) -> Result<(), BusError> {
     published.into_iter().collect()
 }
 
-/// Does what a file is due for, unless another sweep took it up first.
+/// Does what a file is due for, unless another sweep took the file up first.
 async fn run_errand(service: &Service, overdue: &Overdue) -> Result<(), BusError> {
     if !service.ledger.push_due(overdue).await? {
         return Ok(());
     }
     fail::fail_point!("sweep-after-push", |_| std::process::abort());
-    match overdue.errand {
-        Errand::Hint(step) => hint_once(&service.nats, &service.ledger, step, overdue.file, Cause::Sweep).await,
-        Errand::RemoveContent => {
+    match overdue.action {
+        DueAction::Hint(step) => hint_once(&service.nats, &service.ledger, step, overdue.file, Cause::Sweep).await,
+        DueAction::RemoveContent => {
             if service.ledger.remove_content(overdue.file).await? {
                 tracing::info!(file = %overdue.file, "its retention is over; its content was removed");
             }

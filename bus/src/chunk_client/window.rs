@@ -1,9 +1,9 @@
 //! How many chunks of a file are under way at once.
 
-/// Chunks under way at least, however often the store is busy: below two, reading and writing take turns.
+/// At least so many chunks are under way, however often the store is busy: below two, reading and writing would take turns.
 const LEAST: usize = 2;
 
-/// Bytes of a file under way at most, so that large chunks do not make the window heavy.
+/// At most so many bytes of a file are under way, so that large chunks do not take too much memory.
 const BYTES: usize = 16 * 1024 * 1024;
 
 /// A window that shrinks when the store is busy and grows while it is not.
@@ -25,12 +25,12 @@ impl Window {
         self.now
     }
 
-    /// The store took a chunk.
+    /// Call when the store took a chunk.
     pub(super) fn grow(&mut self) {
         self.now = (self.now + 1).min(self.most);
     }
 
-    /// The store was busy or silent.
+    /// Call when the store was busy or silent.
     pub(super) fn shrink(&mut self) {
         self.now = (self.now / 2).max(LEAST);
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use contract::{Digest, FileId, ProblemKind, Role};
-use ledger::{ClaimRequest, FileRecord, Held, NewUser, Opening, Problem, Stored, StoredOutcome};
+use ledger::{ClaimRequest, ClaimedFile, FileRecord, GenerationOptions, NewUser, Problem, StoredOutcome};
 use mongodb::bson::{Bson, Document, doc};
 use runtime::Service;
 use settings::{DirectoryRemote, RemoteSettings, Secret, Settings};
@@ -91,17 +91,17 @@ impl Stage {
 
     pub(crate) async fn store(&self, id: &str, content: &[u8]) {
         let mut held = self.claim_chunking(id).await;
-        let stored = self.service.ledger.stored(&mut held, Stored { sha256: Digest::of(content) }).await.unwrap();
+        let stored = self.service.ledger.record_stored(&mut held, Digest::of(content)).await.unwrap();
         assert!(!matches!(stored, StoredOutcome::Lost));
     }
 
-    pub(crate) async fn claim_chunking(&self, id: &str) -> Held {
+    pub(crate) async fn claim_chunking(&self, id: &str) -> ClaimedFile {
         let request = ClaimRequest { file: id.parse().unwrap(), worker: "chunker-of-the-test", lease: LEASE };
-        let opening = Opening { chunk_size: 1 << 20, embed_limit: 2 << 20 };
+        let opening = GenerationOptions { chunk_size: 1 << 20, embed_limit: 2 << 20 };
         taken(self.service.ledger.claim_chunking(&request, opening).await.unwrap())
     }
 
-    pub(crate) async fn claim_delivering(&self, id: &str) -> Held {
+    pub(crate) async fn claim_delivering(&self, id: &str) -> ClaimedFile {
         let request = ClaimRequest { file: id.parse().unwrap(), worker: "finaliser-of-the-test", lease: LEASE };
         taken(self.service.ledger.claim_delivering(&request).await.unwrap())
     }
@@ -110,7 +110,7 @@ impl Stage {
     pub(crate) async fn fail(&self, id: &str) {
         let held = self.claim_chunking(id).await;
         let problem = Problem::new(ProblemKind::SourceChanged, "it grew while it was read");
-        self.service.ledger.fail(&held.lease, &problem).await.unwrap().unwrap();
+        self.service.ledger.record_failed(&held.lease, &problem).await.unwrap().unwrap();
     }
 
     pub(crate) async fn record(&self, id: &str) -> FileRecord {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use async_nats::jetstream::stream::Info;
 use bus::{Hinted, Job, Outcome};
 use contract::{Cause, Event, FileId, Role, Step};
-use ledger::{Claim, ClaimRequest, FileRecord, Held, Opening};
+use ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, GenerationOptions};
 use runtime::Service;
 use settings::Settings;
 use testing::{Sandbox, new_file, taken, until, within};
@@ -89,11 +89,11 @@ impl Stage {
     pub(crate) async fn try_claim(&self, file: FileId) -> Claim {
         let lease = self.service.settings.work.lease();
         let request = ClaimRequest { file, worker: &self.service.worker, lease };
-        let opening = Opening { chunk_size: 1 << 20, embed_limit: 2 << 20 };
+        let opening = GenerationOptions { chunk_size: 1 << 20, embed_limit: 2 << 20 };
         self.service.ledger.claim_chunking(&request, opening).await.unwrap()
     }
 
-    pub(crate) async fn claim(&self, file: FileId) -> Held {
+    pub(crate) async fn claim(&self, file: FileId) -> ClaimedFile {
         taken(self.try_claim(file).await)
     }
 

@@ -1,4 +1,4 @@
-//! A store in this process with a database and a prefix of its own, and a sender of chunks that is no chunker.
+//! A store in this process with a database and a prefix of its own, and a sender of chunks that is not a chunker.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use contract::{ChunkAnswer, ChunkHeader, ChunkNumber, ChunkReply, Digest, FileId, Role};
 use futures_util::StreamExt;
-use ledger::{ClaimRequest, FileRecord, Held, Layout, Opening};
+use ledger::{ClaimRequest, ClaimedFile, FileRecord, GenerationOptions, Layout};
 use mongodb::bson::{Bson, Document, doc};
 use runtime::Service;
 use settings::Settings;
@@ -16,7 +16,7 @@ use testing::{DEADLINE, MIB, Sandbox, new_file, taken, until};
 /// The smallest chunks there are.
 pub(crate) const KIB_64: u32 = 64 * 1024;
 
-/// So long that no test sees its end.
+/// So long that no test outlasts it.
 pub(crate) const BUDGET_MS: u64 = 30_000;
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -36,7 +36,7 @@ impl Deref for Stage {
     }
 }
 
-/// How a file is cut and kept.
+/// How the chunks of a file are stored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kept {
     /// In documents of `chunks`.
@@ -65,7 +65,7 @@ impl Stage {
         start(&self.sandbox).await
     }
 
-    /// What every store says of its endpoint for chunks, by `$SRV.STATS`; by the name of the instance.
+    /// What every store reports about its endpoint for chunks (`$SRV.STATS`), by the name of the instance.
     pub(crate) async fn stats(&self, stores: usize) -> BTreeMap<String, serde_json::Value> {
         let inbox = self.client.new_inbox();
         let mut answers = self.client.subscribe(inbox.clone()).await.unwrap();
@@ -95,7 +95,7 @@ impl Stage {
         until("the stores take chunks", async || (self.stats(stores).await.len() == stores).then_some(())).await;
     }
 
-    /// Until NATS knows of a store that has stopped: what it still sends there, nobody answers.
+    /// Waits until NATS knows that a store has stopped: until then nobody answers what NATS sends to it.
     pub(crate) async fn until_all_is_answered(&self) {
         until("all is answered", async || {
             for _ in 0..8 {
@@ -115,12 +115,12 @@ impl Stage {
         id
     }
 
-    /// Claims a file as a chunker does that is about to send its chunks.
-    pub(crate) async fn claim(&self, file: FileId, kept: Kept, chunk_size: u32) -> Held {
+    /// Claims a file like a chunker that is about to send its chunks.
+    pub(crate) async fn claim(&self, file: FileId, kept: Kept, chunk_size: u32) -> ClaimedFile {
         let request = ClaimRequest { file, worker: "chunker-of-the-test", lease: LEASE };
         let embed_limit = if matches!(kept, Kept::Embedded) { 15 * u64::from(MIB) } else { 0 };
-        let claim = self.service.ledger.claim_chunking(&request, Opening { chunk_size, embed_limit }).await.unwrap();
-        let held = taken(claim);
+        let options = GenerationOptions { chunk_size, embed_limit };
+        let held = taken(self.service.ledger.claim_chunking(&request, options).await.unwrap());
         self.open_content(&held.file).await;
         held
     }
@@ -132,7 +132,7 @@ impl Stage {
     }
 
     /// A file of `size` bytes that is being chunked into chunks of 64 KiB.
-    pub(crate) async fn chunking(&self, size: usize, kept: Kept) -> Held {
+    pub(crate) async fn chunking(&self, size: usize, kept: Kept) -> ClaimedFile {
         let file = self.prepared(size).await;
         self.claim(file, kept, KIB_64).await
     }
@@ -146,8 +146,8 @@ impl Stage {
         put_over(self.client.clone(), self.service.names.chunk_put(), headers, data.to_vec()).await
     }
 
-    /// Sends many chunks at once; the answers in their order. Beyond a few dozen the connection of a store that is short of
-    /// cores drops some, and their sender waits in vain.
+    /// Sends many chunks at once and returns the answers in their order. Beyond a few dozen, the connection of a store
+    /// that is short of cores drops some, and their sender waits in vain.
     pub(crate) async fn put_at_once(&self, chunks: &[(ChunkHeader, Vec<u8>)]) -> Vec<ChunkAnswer> {
         let send = |(header, data): &(ChunkHeader, Vec<u8>)| {
             let subject = self.service.names.chunk_put();
@@ -161,7 +161,7 @@ impl Stage {
         answers
     }
 
-    /// Everything that is kept of all files: each chunk by the key of its document and its number in it, with its length.
+    /// Everything stored of all files: the length of each chunk, by the key of its document and its number in it.
     pub(crate) async fn kept(&self) -> BTreeMap<(Vec<u8>, String), usize> {
         let mut kept = BTreeMap::new();
         let len = |chunk: &Document| match chunk.get("data") {
@@ -191,7 +191,7 @@ impl Stage {
         kept
     }
 
-    /// The bytes that are kept of a file, chunk by chunk.
+    /// The stored bytes of a file, chunk by chunk.
     pub(crate) async fn stored(&self, file: &FileRecord) -> Vec<Vec<u8>> {
         let (layout, count) = (file.layout.unwrap(), file.split().unwrap().count());
         let read =
@@ -232,7 +232,7 @@ pub(crate) fn chunks_of(file: &FileRecord, content: &[u8]) -> Vec<(ChunkHeader, 
     content.chunks(chunk_size).zip(0..).map(|(data, number)| (header(file, number, data), data.to_vec())).collect()
 }
 
-/// Asserts what was answered, and that the reason names `why`.
+/// Asserts what was answered, and that the reason contains `why`.
 #[track_caller]
 pub(crate) fn assert_refused(reply: &ChunkReply, answer: ChunkAnswer, why: &str) {
     let detail = reply.detail.as_deref().unwrap_or_default();

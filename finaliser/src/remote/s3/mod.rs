@@ -222,6 +222,7 @@ impl Remote for S3Remote {
 }
 
 /// What an answer that is neither a success nor a clash means. The code tells more than the status.
+#[expect(clippy::disallowed_methods, reason = "Retry-After may be a date, which is compared with our clock")]
 fn failure(what: &str, head: &response::Parts, text: &str) -> RemoteError {
     let detail = describe(what, head, text);
     match xml::element(text, "Code").as_deref() {
@@ -259,6 +260,7 @@ fn checksum(sha256: &Digest) -> String {
 }
 
 /// By our own clock: the server compares it with its own.
+#[expect(clippy::disallowed_methods, reason = "a signature carries the time of signing, which MongoDB does not know")]
 fn now() -> Timestamp {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))

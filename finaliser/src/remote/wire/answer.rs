@@ -19,6 +19,7 @@ const KEPT_BYTES: usize = 1024;
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What an answer that is neither a success nor a clash means.
+#[expect(clippy::disallowed_methods, reason = "Retry-After may be a date, which is compared with our clock")]
 pub(in crate::remote) fn refusal(what: &str, head: &response::Parts, text: &str) -> RemoteError {
     let detail = describe(what, head, text);
     match head.status.as_u16() {

@@ -1,0 +1,103 @@
+//! `POST /upload/prepare`: records a file and queues its chunking.
+
+mod key;
+mod request;
+mod storage;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use contract::{FileId, ObjectName, ProblemKind, Split, State as FileState, Step};
+use ledger::{Created, NewFile};
+
+use super::{accepted, check_remote};
+use crate::Gateway;
+use crate::auth::Caller;
+use crate::body::Media;
+use crate::refusal::Refusal;
+use request::PrepareRequest;
+use storage::Found;
+
+pub(crate) use storage::Storage;
+
+pub(crate) async fn prepare(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(Caller { user, .. }): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let (head, body) = request.into_parts();
+    match Media::of(&head.headers)? {
+        Media::Json | Media::Unnamed => {}
+        other => return Err(other.unexpected("application/json")),
+    }
+    let key = key::of(&head.headers)?;
+    let request = PrepareRequest::parse(&gateway.limits.read(body).await?)?;
+    let idempotency = key.map(|key| ledger::Idempotency { key, fingerprint: request.fingerprint() });
+    // Before the file is opened: the first answer holds even if the file has gone since.
+    if let Some(idempotency) = &idempotency
+        && let Some(before) = gateway.service.ledger.find_created(&user, idempotency).await?
+    {
+        return answer(&gateway, before);
+    }
+    let service = &gateway.service;
+    if let Some(remote) = &request.remote {
+        check_remote(&service.settings, remote)?;
+    }
+    if let Some(free) = gateway.space.shortage().await {
+        let floor = gateway.space.floor();
+        let detail = format!("expected at least {floor} free bytes at the database, found {free}; try again later");
+        return Err(Refusal::new(ProblemKind::InsufficientStorage, detail));
+    }
+    let found = gateway.storage.find(&request.file_path).await?;
+    let size = found.source.size;
+    if Split::new(size, service.settings.files.chunk_size).is_none() {
+        return Err(Refusal::new(
+            ProblemKind::FileTooLarge,
+            format!("a file of {size} bytes has too many chunks; raise files.chunk_size"),
+        ));
+    }
+    let new = new_file(request, found, user, idempotency)?;
+    fail::fail_point!("gateway-before-record", |_| std::process::abort());
+    let created = service.ledger.create(new).await?;
+    fail::fail_point!("gateway-after-record", |_| std::process::abort());
+    answer(&gateway, created)
+}
+
+fn new_file(
+    request: PrepareRequest,
+    found: Found,
+    user: String,
+    idempotency: Option<ledger::Idempotency>,
+) -> Result<NewFile, Refusal> {
+    let media_type = mime_guess::from_path(&found.name).first_or_octet_stream().to_string();
+    let name = ObjectName::new(request.name.unwrap_or(found.name));
+    let name = name.map_err(|error| Refusal::new(ProblemKind::BadName, error.to_string()))?;
+    Ok(NewFile {
+        id: FileId::generate(),
+        source: found.source,
+        name,
+        media_type,
+        metadata: request.metadata,
+        user,
+        remote: request.remote,
+        idempotency,
+    })
+}
+
+fn answer(gateway: &Gateway, created: Created) -> Result<Response, Refusal> {
+    match created {
+        Created::New(record) => {
+            gateway.service.announcer.announce(&record, Some(Step::Prepare));
+            Ok(accepted(StatusCode::CREATED, record.id, record.state))
+        }
+        // The first answer again, whatever has become of the file since.
+        Created::Existing(record) => Ok(accepted(StatusCode::CREATED, record.id, FileState::Prepared)),
+        Created::KeyReused => Err(Refusal::new(
+            ProblemKind::IdempotencyKeyReused,
+            "expected the same request as the first one with this Idempotency-Key, found another; use a new key",
+        )),
+    }
+}
