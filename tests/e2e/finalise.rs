@@ -2,7 +2,6 @@
 
 use contract::{Digest, Role};
 use harness::{Answer, Content, Options, Sink, System, until};
-use hyper::Method;
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 
@@ -10,7 +9,7 @@ const MIB: u64 = 1024 * 1024;
 
 /// A finalise request with any headers and body.
 async fn finalise(system: &System, file: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    system.api.call(Method::POST, &format!("/upload/{file}/finalise"), headers, body.to_owned()).await
+    system.api.call("POST", &format!("/upload/{file}/finalise"), headers, body.to_owned()).await
 }
 
 fn wrong() -> Digest {

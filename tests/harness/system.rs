@@ -9,10 +9,11 @@ use contract::{Names, Role};
 use mongodb::bson::doc;
 use settings::Settings;
 use tempfile::TempDir;
+use testing::Cleanup;
 
 use crate::binaries::{Process, binary};
 use crate::source::{Content, write_source};
-use crate::{Api, until};
+use crate::{Api, Proxy, until};
 
 /// The user of every system.
 const USER: (&str, &str) = ("ada", "a long enough password");
@@ -101,6 +102,7 @@ pub struct System {
     mongodb_uri: String,
     database: String,
     folder: TempDir,
+    _cleanup: Cleanup,
 }
 
 impl System {
@@ -109,6 +111,17 @@ impl System {
         let mut system = Self::prepare(&options).await;
         system.start_services(&options).await;
         system
+    }
+
+    /// Starts a system whose chunkers reach NATS, which is at `nats`, by the line that is returned.
+    pub async fn start_with_line(options: Options, nats: SocketAddr, pace: Option<u64>) -> (Self, Proxy) {
+        let line = Proxy::start(nats);
+        line.pace(pace);
+        let mut system = Self::prepare(&options).await;
+        let url = format!("nats://{}", line.address());
+        system.environment.push(Variable::new(Role::Chunker.as_str(), "WAYBILL__NATS__URL", url));
+        system.start_services(&options).await;
+        (system, line)
     }
 
     /// Starts the services of a system that was [prepared](Self::prepare), and waits until all of them are ready.
@@ -127,8 +140,7 @@ impl System {
     /// Waits until the gateway listens, and gets a token there.
     pub async fn log_in(&mut self) {
         let gateway = Api::new(&self.gateway_address().await);
-        let answer = gateway.log_in(USER.0, USER.1).await.expect(200);
-        self.api = gateway.with_token(answer.body["access_token"].as_str());
+        self.api = gateway.logged_in(USER.0, USER.1).await;
     }
 
     /// Makes folders, settings and a user, and starts nothing.
@@ -154,6 +166,7 @@ impl System {
             config: folder.path().join("waybill.toml"),
             processes: Vec::new(),
             environment: options.environment.clone(),
+            _cleanup: Cleanup::of_database(&mongodb_uri, &format!("waybill-{name}")),
             nats_url,
             mongodb_uri,
             database: format!("waybill-{name}"),
@@ -335,17 +348,8 @@ impl System {
 
 impl Drop for System {
     fn drop(&mut self) {
+        // Before the database.
         self.processes.clear();
-        let (uri, database) = (self.mongodb_uri.clone(), self.database.clone());
-        // A runtime of its own: this one may be ending.
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let client = mongodb::Client::with_uri_str(&uri).await.ok()?;
-                tokio::time::timeout(std::time::Duration::from_secs(10), client.database(&database).drop()).await.ok()
-            })
-        });
-        drop(dropped.join());
     }
 }
 

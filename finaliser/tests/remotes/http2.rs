@@ -22,7 +22,7 @@ use crate::conformance::{Server, suite};
 use crate::parcel::{IMPATIENT, PATIENT, bytes, later, open_body, parcel, refused, send, within};
 use crate::storing_server::StoringServer;
 use crate::tls;
-use crate::webdav::{Served, open_webdav};
+use crate::webdav::{Share, open_webdav};
 
 /// More than any window.
 const LARGE: usize = 32 * 1024 * 1024;
@@ -231,17 +231,13 @@ async fn a_connection_that_ends_is_later() {
 /// nginx over TLS, HTTP/2 and nothing else.
 #[tokio::test]
 async fn webdav_conforms_at_nginx_over_http_2() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
     let (certificate, key) = tls::pem(&["127.0.0.1"]);
-    let mut served = Served::new(|options| {
-        (options.tls, options.http2) = (Some(NginxTls { certificate: certificate.clone(), key }), true);
-    })
-    .await;
+    let tls = NginxTls { certificate: certificate.clone(), key };
+    let share = Share::new(|options| (options.tls, options.http2) = (Some(tls), true)).await;
+    let Some(mut served) = share else { return };
     let ca = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(ca.path(), certificate).unwrap();
-    served.remote = open_webdav(&format!("{}in/", served.nginx.url()), |remote| {
+    served.remote = open_webdav(&served.url(), |remote| {
         (remote.server.http_version, remote.server.ca_file) = (HttpVersion::Two, Some(ca.path().to_owned()));
     });
     suite(&served).await;

@@ -4,8 +4,9 @@ use contract::{ChunkNumber, FileId, Generation, Step};
 use ledger::{Batch, FoundKey, Layout, Moment, Position};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
+use testing::{MIB, Sandbox, by_id};
 
-use crate::stage::{Empty, MIB, Stage, by_id};
+use crate::stage::{Stage, options};
 
 fn key(file: FileId, generation: u32, number: Option<u32>) -> Bson {
     let mut bytes = file.as_bytes().to_vec();
@@ -170,7 +171,7 @@ async fn what_is_stored_wrongly_is_told_from_what_cannot_be_reached() {
     chunks.insert_one(doc! { "_id": key(file, 1, Some(0)), "len": "three" }).await.unwrap();
     let read = stage.ledger.read_proofs(file, Generation(1), Layout::Children, ChunkNumber(0), 1).await;
     assert!(read.unwrap_err().is_corrupt_data());
-    let mut nowhere = Empty::new().await.options.clone();
+    let mut nowhere = options(&Sandbox::new().await);
     nowhere.uri = "mongodb://127.0.0.1:1/".into();
     nowhere.server_selection_timeout = std::time::Duration::from_millis(100);
     assert!(!ledger::Ledger::connect(&nowhere).await.unwrap_err().is_corrupt_data());

@@ -1,8 +1,9 @@
 //! What the store answers to one chunk, and what it stores of it.
 
 use contract::{ChunkAnswer, ChunkReply, Digest, FileId};
+use testing::bytes;
 
-use crate::stage::{BOTH, KIB_64, Kept, Stage, assert_refused, bytes, chunks_of, header, headers};
+use crate::stage::{BOTH, KIB_64, Kept, Stage, assert_refused, chunks_of, header, headers};
 
 const SIZE: usize = 3 * KIB_64 as usize - 7;
 

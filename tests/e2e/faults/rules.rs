@@ -116,15 +116,14 @@ async fn bytes_that_differ_and_what_is_left_aside_are_noticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_taken_twice_is_noticed() {
-    use hyper::Method;
     let stage = Stage::start().await;
     let sink = &stage.sinks[0].1;
     let bytes = std::fs::read(stage.system.source().join("one")).unwrap();
     let remote = harness::Api::new(sink.url().trim_end_matches("/in/"));
-    let again = remote.call(Method::PUT, "/in/one", &[("if-none-match", "*")], bytes.clone()).await;
+    let again = remote.call("PUT", "/in/one", &[("if-none-match", "*")], bytes.clone()).await;
     assert_eq!(again.status, 412);
     assert!(stage.broken().await.is_empty(), "what is refused is not taken");
-    remote.call(Method::PUT, "/in/one", &[], bytes).await.expect(201);
+    remote.call("PUT", "/in/one", &[], bytes).await.expect(201);
     stage.assert_only(Rule::Once, "2 times whole").await;
 }
 

@@ -1,10 +1,10 @@
 //! One suite for every kind of remote, on servers that others wrote: what holds for one holds for all.
 
 mod folder;
-mod nginx;
 mod place;
 mod seaweed;
-mod sshd;
+mod secret_file;
+mod share;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,11 +16,10 @@ use serde_json::{Value, json};
 
 use crate::operator::waybill;
 use crate::remotes::{assert_error, damage};
-use folder::Folder;
-use nginx::Web;
+pub(crate) use folder::Folder;
 pub(crate) use place::{Place, Trouble};
 pub(crate) use seaweed::Bucket;
-use sshd::Inbox;
+pub(crate) use share::Share;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -195,20 +194,23 @@ async fn s3() {
     suite(&bucket).await;
 }
 
+async fn share_suite(share: impl AsyncFnOnce(Folder) -> Option<Share>) {
+    let Some(folder) = Folder::mount(256) else { return };
+    let Some(share) = share(folder).await else { return };
+    suite(&share).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn http() {
-    let Some(web) = Web::mount("http", 256).await else { return };
-    suite(&web).await;
+    share_suite(async |folder| Share::nginx("http", folder).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn webdav() {
-    let Some(web) = Web::mount("webdav", 256).await else { return };
-    suite(&web).await;
+    share_suite(async |folder| Share::nginx("webdav", folder).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sftp() {
-    let Some(inbox) = Inbox::mount(256).await else { return };
-    suite(&inbox).await;
+    share_suite(Share::sshd).await;
 }
