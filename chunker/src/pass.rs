@@ -7,7 +7,7 @@ use bus::chunk_client::{Chunk, PassId, SendError};
 use contract::{ChunkNumber, Digest, Split};
 use ledger::{ChunkProof, FileRecord, Layout, LedgerError};
 use runtime::work::{Fence, LeaseLost};
-use source::{Fingerprint, SourceError, SourcePath};
+use sources::{Fingerprint, SourceError, SourcePath};
 use tokio::sync::mpsc;
 
 use crate::Chunker;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use contract::ProblemKind;
 use ledger::Source;
-use source::{Roots, SourceError, SourcePath};
+use sources::{Roots, SourceError, SourcePath};
 use tokio::sync::Semaphore;
 
 use crate::refusal::Refusal;
