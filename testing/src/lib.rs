@@ -12,6 +12,8 @@ mod peers;
 mod proxy;
 mod records;
 mod sandbox;
+mod stored;
+mod streams;
 mod wait;
 
 pub use api::{Answer, Api, JSON};
@@ -20,8 +22,10 @@ pub use http::{ask, hashed};
 pub use own::{Own, own_mongo, own_nats};
 pub use peers::{Served, ask_bucket, names, object_in_bucket, seaweed, sshd};
 pub use proxy::{NetFault, Proxy, Way};
-pub use records::{by_id, new_file, taken};
+pub use records::{new_file, taken};
 pub use sandbox::Sandbox;
+pub use stored::{Stored, binary, by_id, content_id, flip};
+pub use streams::messages;
 pub use wait::{DEADLINE, until, within};
 
 /// 1 MiB, in bytes.

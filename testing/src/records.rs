@@ -2,13 +2,6 @@ use std::collections::BTreeMap;
 
 use contract::{FileId, ObjectName};
 use ledger::{Claim, ClaimedFile, NewFile, Source};
-use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Bson, Document, doc};
-
-/// The filter for one record.
-pub fn by_id(file: FileId) -> Document {
-    doc! { "_id": Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: file.as_bytes().to_vec() }) }
-}
 
 /// A file as a gateway records it.
 pub fn new_file(size: u64) -> NewFile {

@@ -6,10 +6,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use contract::{Names, Role};
-use mongodb::bson::doc;
 use settings::Settings;
 use tempfile::TempDir;
-use testing::Cleanup;
+use testing::{Cleanup, Stored};
 
 use crate::binaries::{Process, binary};
 use crate::source::{Content, write_source};
@@ -79,6 +78,11 @@ impl Options {
         Self { toml: format!("[remotes.sink]\nkind = \"http\"\nurl = {url:?}\n"), ..Self::default() }
     }
 
+    /// With further settings, as TOML. What begins without a section is of the last one: of the sink, after `with_sink`.
+    pub fn toml(self, more: &str) -> Self {
+        Self { toml: self.toml + more, ..self }
+    }
+
     /// With so many of each worker.
     pub fn workers(self, chunkers: u8, stores: u8, finalisers: u8) -> Self {
         Self { workers: [(Role::Chunker, chunkers), (Role::Store, stores), (Role::Finaliser, finalisers)], ..self }
@@ -113,13 +117,13 @@ impl System {
         system
     }
 
-    /// Starts a system whose chunkers reach NATS, which is at `nats`, by the line that is returned.
-    pub async fn start_with_line(options: Options, nats: SocketAddr, pace: Option<u64>) -> (Self, Proxy) {
-        let line = Proxy::start(nats);
-        line.pace(pace);
+    /// Starts a system in which processes whose names begin so reach NATS by the line that is returned.
+    pub async fn start_with_line(options: Options, process: &str, pace: Option<u64>) -> (Self, Proxy) {
         let mut system = Self::prepare(&options).await;
+        let line = Proxy::start(system.nats_url.trim_start_matches("nats://").parse().unwrap());
+        line.pace(pace);
         let url = format!("nats://{}", line.address());
-        system.environment.push(Variable::new(Role::Chunker.as_str(), "WAYBILL__NATS__URL", url));
+        system.environment.push(Variable::new(process, "WAYBILL__NATS__URL", url));
         system.start_services(&options).await;
         (system, line)
     }
@@ -286,6 +290,11 @@ impl System {
         mongodb::Client::with_uri_str(&self.mongodb_uri).await.unwrap().database(&self.database)
     }
 
+    /// What it has.
+    pub async fn stored(&self) -> Stored {
+        Stored { db: self.database().await }
+    }
+
     /// The allowed root.
     pub fn source(&self) -> PathBuf {
         self.folder.path().join("source")
@@ -341,8 +350,7 @@ impl System {
 
     /// How many files are recorded.
     pub async fn recorded(&self) -> u64 {
-        let files = self.database().await.collection::<mongodb::bson::Document>("files");
-        files.count_documents(doc! {}).await.unwrap()
+        self.stored().await.count("files").await
     }
 }
 

@@ -11,6 +11,7 @@ mod redirects;
 mod s3;
 mod s3_answers;
 mod scripted_proxy;
+mod serving;
 mod sftp;
 mod sftp_line;
 mod sftp_login;

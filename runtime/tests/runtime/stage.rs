@@ -9,7 +9,7 @@ use contract::{Cause, Event, FileId, Role, Step};
 use ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, GenerationOptions};
 use runtime::Service;
 use settings::Settings;
-use testing::{Sandbox, new_file, taken, until, within};
+use testing::{Sandbox, messages, new_file, taken, until, within};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) struct Stage {
@@ -107,16 +107,8 @@ impl Stage {
 
     /// Messages of a stream, oldest first: subject and payload.
     pub(crate) async fn messages(&self, name: &str) -> Vec<(String, Vec<u8>)> {
-        let stream = self.service.nats.jetstream().get_stream(name).await.unwrap();
-        let state = stream.get_info().await.unwrap().state;
-        let mut messages = Vec::new();
-        for sequence in state.first_sequence..=state.last_sequence {
-            // What was taken out leaves a gap.
-            if let Ok(message) = stream.get_raw_message(sequence).await {
-                messages.push((message.subject.to_string(), message.payload.to_vec()));
-            }
-        }
-        messages
+        let messages = messages(&async_nats::connect(&self.settings.nats.url).await.unwrap(), name).await.unwrap();
+        messages.into_iter().map(|message| (message.subject.to_string(), message.payload.to_vec())).collect()
     }
 
     /// The events that were published, oldest first.

@@ -73,7 +73,7 @@ fn options(pair: &Pair, sink: &Sink) -> Options {
 
 /// A system whose chunkers send one MiB a second, with a file that is being chunked.
 async fn chunking(pair: &Pair, sink: &Sink) -> (System, Proxy, String) {
-    let (system, slow) = System::start_with_line(options(pair, sink), pair.address(Server::Nats), Some(MIB)).await;
+    let (system, slow) = System::start_with_line(options(pair, sink), "chunker", Some(MIB)).await;
     let (file, _) = system.send("chunking", 48 * MIB, "folder").await;
     until("it is held", async || system.api.file(&file).await["holder"].as_str().map(str::to_owned)).await;
     (system, slow, file)

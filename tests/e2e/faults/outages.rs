@@ -15,8 +15,7 @@ fn on(pair: &Pair, sink: &Sink, more: &str) -> Options {
         work: "lease_ms = 3000".into(),
         nats_url: Some(pair.nats_url()),
         mongodb_uri: Some(pair.mongodb_uri()),
-        toml: format!("[remotes.sink]\nkind = \"http\"\nurl = {:?}\nidle_timeout_ms = 4000\n{more}", sink.url()),
-        ..Options::default()
+        ..Options::with_sink(&sink.url()).toml("idle_timeout_ms = 4000\n").toml(more)
     }
 }
 
@@ -38,7 +37,7 @@ async fn with_nats_data_deleted_while_files_are_in_every_state_none_is_lost() {
     let sink = Sink::start().await;
     // One at a time, so that the second file stays prepared while the first is chunked.
     let options = on(&pair, &sink, "[chunker]\nconcurrency = 1\n");
-    let (mut system, slow) = System::start_with_line(options, pair.address(Server::Nats), None).await;
+    let (mut system, slow) = System::start_with_line(options, "chunker", None).await;
     let before = pids(&system);
 
     let (delivered, _) = system.send("delivered", MIB, "folder").await;
@@ -83,7 +82,7 @@ async fn goes_on_after(server: Server) {
     let mut pair = Pair::start().await.unwrap();
     let sink = Sink::start().await;
     let options = on(&pair, &sink, "");
-    let (mut system, slow) = System::start_with_line(options, pair.address(Server::Nats), Some(MIB)).await;
+    let (mut system, slow) = System::start_with_line(options, "chunker", Some(MIB)).await;
     let before = pids(&system);
     let (chunking, _) = system.send("chunking", 4 * MIB, "folder").await;
     system.api.until_state(&chunking, "chunking").await;

@@ -13,9 +13,10 @@ use harness::{NetFault, Options, Proxy, System, until};
 use rand::RngExt;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testing::flip;
 
 use crate::operator::waybill;
-use crate::remotes::{assert_error, damage};
+use crate::remotes::assert_error;
 pub(crate) use folder::Folder;
 pub(crate) use place::{Place, Trouble};
 pub(crate) use seaweed::Bucket;
@@ -101,7 +102,7 @@ async fn clash(scene: &Scene<'_>) {
 async fn wrong_content(scene: &Scene<'_>) {
     for (name, size, number) in [("damaged small", 3 * MIB, 1), ("damaged large", 33 * MIB, 30)] {
         let (file, content) = scene.system.store(name, size).await;
-        damage(&scene.system, &file, false, number).await;
+        scene.system.stored().await.change_chunk(&file, number, flip).await;
         let body = json!({ "remote": "there" });
         scene.system.api.finalise(&file, &content.sha256.to_string(), &body).await.expect(202);
         let failed = scene.system.api.until_state(&file, "failed").await;
