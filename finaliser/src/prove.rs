@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use contract::{ChunkNumber, Digest, Generation, Hasher, Proven};
+use contract::{ChunkNumber, Digest, FileId, Generation, Hasher, Proven};
 use futures_util::{StreamExt, stream};
 use ledger::{FileRecord, Layout, Ledger, LedgerError, StoredChunk};
 use runtime::hold::{Fence, LeaseLost};
@@ -47,7 +47,8 @@ pub(crate) enum ProofError {
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
     ledger: Ledger,
-    record: FileRecord,
+    file: FileId,
+    generation: Generation,
     layout: Layout,
     proven: Proven,
     /// Chunks that one query reads.
@@ -66,7 +67,8 @@ impl Content {
         let wide = if is_small { None } else { wide.clone().try_acquire_owned().ok() };
         Some(Self {
             ledger: ledger.clone(),
-            record: record.clone(),
+            file: record.id,
+            generation: record.generation,
             layout: record.layout?,
             proven,
             range: range(if wide.is_some() { prefetch * 2 } else { prefetch }),
@@ -79,7 +81,7 @@ impl Content {
     }
 
     pub(crate) const fn generation(&self) -> Generation {
-        self.record.generation
+        self.generation
     }
 
     /// Pieces that may wait for the remote: one range.
@@ -155,9 +157,9 @@ impl Content {
 
     /// Begins to read a range at once, not only when it is waited for.
     fn read(&self, from: ChunkNumber) -> impl Future<Output = Result<Vec<StoredChunk>, ProofError>> + use<> {
-        let Self { ledger, record, layout, range, .. } = self.clone();
-        let reading =
-            tokio::spawn(async move { ledger.read_chunks(record.id, record.generation, layout, from, range).await });
+        let Self { file, generation, layout, range, .. } = *self;
+        let ledger = self.ledger.clone();
+        let reading = tokio::spawn(async move { ledger.read_chunks(file, generation, layout, from, range).await });
         async { Ok(reading.await??) }
     }
 
