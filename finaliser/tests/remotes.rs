@@ -20,6 +20,8 @@ mod redirects;
 mod s3;
 #[path = "remotes/s3_answers.rs"]
 mod s3_answers;
+#[path = "remotes/s3_connections.rs"]
+mod s3_connections;
 #[path = "remotes/scripted_proxy.rs"]
 mod scripted_proxy;
 #[path = "remotes/sftp.rs"]

@@ -23,6 +23,17 @@ impl Body {
         Self { pieces, left: size }
     }
 
+    /// A body whose bytes are in memory.
+    pub(super) fn in_memory(bytes: Vec<Bytes>) -> Self {
+        let size = bytes.iter().map(|piece| piece.len() as u64).sum();
+        let (to, pieces) = mpsc::channel(bytes.len().max(1));
+        for piece in bytes {
+            // The channel has room for all of them.
+            drop(to.try_send(piece));
+        }
+        Self::new(size, pieces)
+    }
+
     /// The next bytes; `None` at the end of the whole.
     pub async fn next(&mut self) -> Option<Result<Bytes, BodyStopped>> {
         let piece = self.pieces.recv().await;

@@ -1,16 +1,16 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use contract::{Digest, ObjectPath, RemoteProof};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, header};
 use runtime::settings::{HttpCredentials, HttpRemote as Settings};
 use url::Origin;
 
 use super::target::Target;
-use crate::remote::wire::{self, Connection, Connector, USER_AGENT, Uploaded, answer, encoded, evidence, later, other};
-use crate::remote::{Body, Evidence, Look, Parcel, RemoteError};
+use crate::remote::body::Body;
+use crate::remote::wire::{self, Answered, Connector, USER_AGENT, Uploaded, answer, encoded, evidence, later, other};
+use crate::remote::{Evidence, Look, Parcel, RemoteError};
 
 /// RFC 9530; the `http` crate has no name for it.
 const REPR_DIGEST: &str = "repr-digest";
@@ -25,9 +25,6 @@ pub(in crate::remote) struct Server {
     /// Where else it may send us to.
     others: Vec<(Origin, Connector)>,
 }
-
-/// The answer to a request, whose content is still to be read.
-pub(in crate::remote) type Answered = (Connection<Full<Bytes>>, Response<Incoming>);
 
 impl Server {
     /// Checks the address and reads the certificates; connects to nothing.
@@ -163,7 +160,7 @@ impl Server {
             .header(header::CONTENT_LENGTH, parcel.size)
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(REPR_DIGEST, parcel.sha256.to_repr_digest());
-        self.connector_of(to)?.upload(what, request, (parcel.size, body), &parcel.still_ours).await
+        self.connector_of(to)?.upload(what, request, body, &parcel.still_ours).await
     }
 
     /// Sends a request with a short body, or none, and reads the head of its answer.
@@ -173,9 +170,7 @@ impl Server {
         request: request::Builder,
         body: Bytes,
     ) -> Result<Answered, RemoteError> {
-        let request =
-            request.body(Full::new(body)).map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
-        self.connector.exchange(what, request).await
+        self.connector.exchange(what, request, body).await
     }
 
     /// Asks about a path in the folder, there and where the server sends on to. Returns also what was asked at last.
@@ -190,9 +185,8 @@ impl Server {
                 return Ok((what, (answered.0, Response::from_parts(head, content))));
             };
             what = format!("{method} {to}");
-            let request = self.request_to(method, &to)?.body(Full::default());
-            let request = request.map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
-            answered = self.connector_of(Some(&to))?.exchange(&what, request).await?;
+            let request = self.request_to(method, &to)?;
+            answered = self.connector_of(Some(&to))?.exchange(&what, request, Bytes::new()).await?;
             from = to;
             hops += 1;
         }

@@ -1,10 +1,10 @@
 //! S3, and servers that speak like it.
 
-mod left;
+mod answer;
+mod old_uploads;
 mod parts;
 mod sign;
 mod upload;
-mod xml;
 
 use std::time::SystemTime;
 
@@ -12,18 +12,18 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use contract::{Digest, ObjectPath, RemoteProof, Timestamp};
 use futures_util::future::BoxFuture;
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::http::{request, response};
-use hyper::{Method, Response, StatusCode, Uri, header};
-use percent_encoding::{percent_decode_str, utf8_percent_encode};
+use hyper::{Method, StatusCode, Uri, header};
+use percent_encoding::percent_decode_str;
 use runtime::settings::{HttpVersion, S3Remote as Settings};
 
 use super::wire::{
-    self, Connection, Connector, SEGMENT, USER_AGENT, Uploaded, answer, encoded, evidence, later, on_condition, other,
+    self, Answered, Connector, USER_AGENT, Uploaded, encode, encoded, evidence, later, on_condition, other,
 };
 use super::{Body, Evidence, KeptUpload, Look, Onto, Parcel, Remote, RemoteError};
-use left::Left;
+use answer::{describe, failure};
+use old_uploads::OldUploads;
 use sign::Call;
 
 /// Up to here a file is sent by one PUT; a larger one in parts.
@@ -46,7 +46,7 @@ pub(super) struct S3Remote {
     path: String,
     host: String,
     connector: Connector,
-    left: Left,
+    old_uploads: OldUploads,
 }
 
 impl S3Remote {
@@ -57,11 +57,10 @@ impl S3Remote {
         let authority = uri.authority().ok_or_else(|| wrong("expected a host in it"))?;
         settings.credentials().map_err(|error| RemoteError::Refused(error.to_string()))?;
         // As it is signed: every server encodes it anew in this one way.
-        let encode =
-            |segment| utf8_percent_encode(&percent_decode_str(segment).decode_utf8_lossy(), SEGMENT).to_string();
-        let path = uri.path().split('/').map(encode).collect::<Vec<_>>().join("/");
+        let anew = |segment| encode(&percent_decode_str(segment).decode_utf8_lossy());
+        let path = uri.path().split('/').map(anew).collect::<Vec<_>>().join("/");
         Ok(Self {
-            left: Left::new(&path, settings.bucket_in_host),
+            old_uploads: OldUploads::new(&path, settings.bucket_in_host),
             path,
             host: authority.to_string(),
             connector: Connector::open(&uri, settings.ca_file.as_deref(), HttpVersion::One, settings.idle_timeout())?,
@@ -92,17 +91,8 @@ impl S3Remote {
     }
 
     /// Sends a request whose body is a command, if anything.
-    async fn ask(
-        &self,
-        what: &str,
-        request: request::Builder,
-        body: Bytes,
-    ) -> Result<(Connection<Full<Bytes>>, Response<Incoming>), RemoteError> {
-        let request = request
-            .header(header::CONTENT_LENGTH, body.len())
-            .body(Full::new(body))
-            .map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
-        self.connector.exchange(what, request).await
+    async fn ask(&self, what: &str, request: request::Builder, body: Bytes) -> Result<Answered, RemoteError> {
+        self.connector.exchange(what, request.header(header::CONTENT_LENGTH, body.len()), body).await
     }
 
     /// [`S3Remote::ask`], and the whole text of the answer.
@@ -118,18 +108,13 @@ impl S3Remote {
         Ok((head, String::from_utf8_lossy(&content).into_owned()))
     }
 
-    /// The fields that an object keeps: its SHA-256.
-    fn fields(&self, parcel: &Parcel) -> Vec<(&'static str, String)> {
-        vec![(META_SHA256, parcel.sha256.to_string())]
-    }
-
     fn conditional(&self, request: request::Builder, onto: &Onto) -> request::Builder {
         if self.settings.conditional { on_condition(request, onto) } else { request }
     }
 
     async fn put(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
         let what = format!("PUT {}", self.address(&parcel.object));
-        let mut fields = self.fields(parcel);
+        let mut fields = vec![sha256_field(parcel)];
         if self.settings.checksums {
             fields.push((CHECKSUM, checksum(&parcel.sha256)));
         }
@@ -138,13 +123,15 @@ impl S3Remote {
             .header(header::CONTENT_LENGTH, parcel.size)
             .header(header::CONTENT_TYPE, "application/octet-stream");
         let request = self.conditional(request, &parcel.onto);
-        let Uploaded { head, text } =
-            self.connector.upload(&what, request, (parcel.size, body), &parcel.still_ours).await?;
+        let Uploaded { head, text } = self.connector.upload(&what, request, body, &parcel.still_ours).await?;
         match head.status {
             status if status.is_success() => {
                 let checked = head.headers.get(CHECKSUM).is_some_and(|found| found == &checksum(&parcel.sha256));
                 let proof = if checked { RemoteProof::Checksum } else { RemoteProof::Put };
-                Ok(Evidence { checksum: answer::checksum(&head, CHECKSUM), ..evidence(&head, proof, parcel.size) })
+                Ok(Evidence {
+                    checksum: wire::answer::checksum(&head, CHECKSUM),
+                    ..evidence(&head, proof, parcel.size)
+                })
             }
             StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(describe(&what, &head, &text))),
             _ => Err(failure(&what, &head, &text)),
@@ -161,7 +148,7 @@ impl S3Remote {
             status if status.is_success() => {}
             _ => return Err(failure(&what, &head, "")),
         }
-        match answer::length(&head) {
+        match wire::answer::length(&head) {
             Some(length) if length != parcel.size => return Ok(other(&head, format!("{length} bytes"))),
             _ => {}
         }
@@ -221,45 +208,22 @@ impl Remote for S3Remote {
     }
 }
 
-/// What an answer that is neither a success nor a clash means. The code tells more than the status.
-fn failure(what: &str, head: &response::Parts, text: &str) -> RemoteError {
-    let detail = describe(what, head, text);
-    match xml::element(text, "Code").as_deref() {
-        Some(
-            // Our clock, our pace or our credentials: each may be right the next time.
-            "RequestTimeTooSkewed"
-            | "RequestTimeout"
-            | "ExpiredToken"
-            | "OperationAborted"
-            | "ConditionalRequestConflict"
-            | "InternalError"
-            | "SlowDown"
-            | "ServiceUnavailable",
-        ) => RemoteError::Later { detail, after: answer::retry_after(&head.headers, SystemTime::now()) },
-        Some("NotImplemented") => {
-            RemoteError::Refused(format!("{detail}; without `conditional` or `checksums` it may take the file"))
-        }
-        _ => match answer::refusal(what, head, text) {
-            RemoteError::Later { after, .. } => RemoteError::Later { detail, after },
-            _ => RemoteError::Refused(detail),
-        },
-    }
+/// The field that an object keeps: its SHA-256.
+fn sha256_field(parcel: &Parcel) -> (&'static str, String) {
+    (META_SHA256, parcel.sha256.to_string())
 }
 
-/// An answer in words, for people.
-fn describe(what: &str, head: &response::Parts, text: &str) -> String {
-    let said = [xml::element(text, "Code"), xml::element(text, "Message")];
-    let said = said.into_iter().flatten().collect::<Vec<_>>().join(": ");
-    let said = if said.is_empty() { text } else { &said };
-    answer::describe(what, head, &answer::plain(said.as_bytes()))
-}
-
+/// A SHA-256 as S3 writes it.
 fn checksum(sha256: &Digest) -> String {
     BASE64_STANDARD.encode(sha256.as_bytes())
 }
 
 /// By our own clock: the server compares it with its own.
 fn now() -> Timestamp {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    timestamp(SystemTime::now())
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
 }

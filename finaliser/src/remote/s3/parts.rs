@@ -1,8 +1,8 @@
 use bytes::Bytes;
 use contract::{Digest, Hasher};
-use tokio::sync::mpsc;
 
-use crate::remote::{Body, RemoteError};
+use crate::remote::RemoteError;
+use crate::remote::body::Body;
 
 /// The most parts of an upload.
 pub(super) const PARTS: u64 = 10_000;
@@ -78,19 +78,16 @@ impl Part {
         hashing.await.map_err(|_| RemoteError::Stopped)
     }
 
-    /// The part as the body of a request.
-    pub(super) fn into_body(self) -> Body {
-        let (to, pieces) = mpsc::channel(self.pieces.len().max(1));
-        for piece in self.pieces {
-            // The channel has room for all of them.
-            drop(to.try_send(piece));
-        }
-        Body::new(self.len, pieces)
+    /// The part as the body of a request, as often as it is sent.
+    pub(super) fn body(&self) -> Body {
+        Body::in_memory(self.pieces.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc;
+
     use super::*;
 
     #[test]

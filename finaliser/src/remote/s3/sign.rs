@@ -5,11 +5,10 @@ use std::fmt::Write;
 use contract::{Digest, Timestamp};
 use hyper::http::request;
 use hyper::{Method, Request, header};
-use percent_encoding::utf8_percent_encode;
 use ring::hmac;
 use runtime::settings::S3Credentials;
 
-use crate::remote::wire::SEGMENT;
+use crate::remote::wire::encode;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
@@ -66,7 +65,6 @@ impl Call<'_> {
 
     /// The query, encoded and in the order of its keys.
     fn query(&self) -> String {
-        let encode = |text| utf8_percent_encode(text, SEGMENT).to_string();
         let mut pairs: Vec<_> = self.query.iter().map(|(key, value)| (encode(key), encode(value))).collect();
         pairs.sort();
         pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join("&")

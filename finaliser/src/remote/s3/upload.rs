@@ -10,10 +10,12 @@ use hyper::http::response;
 use hyper::{Method, StatusCode, header};
 use ledger::{Upload, UploadedPart};
 
+use super::answer::{describe, element, failure, is_error};
 use super::parts::{Part, Parts, part_size};
-use super::{CHECKSUM, S3Remote, answer, checksum, describe, evidence, failure, later, xml};
-use crate::remote::wire::Uploaded;
-use crate::remote::{Body, Evidence, KeptUpload, Parcel, Remote, RemoteError};
+use super::{CHECKSUM, S3Remote, checksum, evidence, later, sha256_field};
+use crate::remote::body::Body;
+use crate::remote::wire::{Pool, Uploaded, answer};
+use crate::remote::{Evidence, KeptUpload, Parcel, Remote, RemoteError};
 
 /// Why an upload did not get on.
 enum UploadError {
@@ -57,7 +59,7 @@ impl S3Remote {
             None => {}
         }
         let what = format!("POST {address}?uploads");
-        let mut fields = self.fields(parcel);
+        let mut fields = vec![sha256_field(parcel)];
         if self.settings.checksums {
             fields.push(("x-amz-checksum-algorithm", "SHA256".to_owned()));
         }
@@ -68,7 +70,7 @@ impl S3Remote {
         if !head.status.is_success() {
             return Err(failure(&what, &head, &text));
         }
-        let id = xml::element(&text, "UploadId").filter(|id| !id.is_empty());
+        let id = element(&text, "UploadId").filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| later(&what, "the answer has no UploadId"))?;
         let part_size = part_size(parcel.size, self.settings.part_size);
         let upload = Upload { id, address, part_size, parts: Vec::new() };
@@ -83,12 +85,13 @@ impl S3Remote {
         // One more is gathered meanwhile.
         let most = usize::try_from(self.settings.in_flight_bytes / upload.part_size).unwrap_or(usize::MAX);
         let most = most.saturating_sub(1).max(1);
+        let connections = Pool::new(&self.connector);
         let mut on_their_way = FuturesUnordered::new();
         let mut more = true;
         while more || !on_their_way.is_empty() {
             tokio::select! {
                 part = parts.next(), if more && on_their_way.len() < most => match part {
-                    Some(part) => on_their_way.push(self.send_part(parcel, upload, &known, part?)),
+                    Some(part) => on_their_way.push(self.send_part(&connections, parcel, (upload, &known), part?)),
                     None => more = false,
                 },
                 Some(sent) = on_their_way.next() => sent?,
@@ -100,9 +103,9 @@ impl S3Remote {
     /// Sends a part, unless the remote has the same bytes under its number.
     async fn send_part(
         &self,
+        connections: &Pool<'_>,
         parcel: &Parcel,
-        upload: &Upload,
-        known: &BTreeMap<u32, UploadedPart>,
+        (upload, known): (&Upload, &BTreeMap<u32, UploadedPart>),
         part: Part,
     ) -> Result<(), UploadError> {
         let (number, len, sha256) = (part.number, part.len, part.sha256().await?);
@@ -112,10 +115,12 @@ impl S3Remote {
         let what = format!("PUT {} part {number}", upload.address);
         let fields = if self.settings.checksums { vec![(CHECKSUM, checksum(&sha256))] } else { vec![] };
         let query = [("partNumber", &*number.to_string()), ("uploadId", &upload.id)];
-        let request =
-            self.request(Method::PUT, &parcel.object, &query, &fields, sha256)?.header(header::CONTENT_LENGTH, len);
-        let sent = self.connector.upload(&what, request, (len, part.into_body()), &parcel.still_ours).await;
-        let Uploaded { head, text } = sent?;
+        // The same bytes under the same number: the server may get them twice.
+        let request = || {
+            let request = self.request(Method::PUT, &parcel.object, &query, &fields, sha256)?;
+            Ok((request.header(header::CONTENT_LENGTH, len), part.body()))
+        };
+        let Uploaded { head, text } = connections.upload(&what, request, &parcel.still_ours).await?;
         if !head.status.is_success() {
             return Err(refused(&what, &head, &text));
         }
@@ -144,11 +149,11 @@ impl S3Remote {
         let (head, text) = self.command(&what, request, body).await?;
         match head.status {
             // A server that begins its answer early has only the text left to say that it failed.
-            status if status.is_success() => match xml::element(&text, "ETag") {
-                Some(etag) if !text.contains("<Error>") => {
+            status if status.is_success() => match element(&text, "ETag") {
+                Some(etag) if !is_error(&text) => {
                     parcel.upload.complete();
                     let proof = if checked(&text, &parts) { RemoteProof::Checksum } else { RemoteProof::Parts };
-                    let named = xml::element(&text, "ChecksumSHA256");
+                    let named = element(&text, "ChecksumSHA256");
                     Ok(Evidence {
                         etag: answer::kept(&etag),
                         checksum: named.and_then(|value| answer::checksum_of(CHECKSUM, &value)),
@@ -172,7 +177,7 @@ impl S3Remote {
     fn parts_as_xml(&self, parts: &BTreeMap<u32, UploadedPart>) -> String {
         let mut xml = "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">".to_owned();
         for (number, part) in parts {
-            let etag = xml::escape(&part.etag);
+            let etag = escaped(&part.etag);
             xml.push_str(&format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag>"));
             if self.settings.checksums {
                 xml.push_str(&format!("<ChecksumSHA256>{}</ChecksumSHA256>", checksum(&part.sha256)));
@@ -196,15 +201,31 @@ fn known(upload: &Upload) -> BTreeMap<u32, UploadedPart> {
 }
 
 fn refused(what: &str, head: &response::Parts, text: &str) -> UploadError {
-    match xml::element(text, "Code").as_deref() {
+    match element(text, "Code").as_deref() {
         Some("NoSuchUpload" | "InvalidPart" | "InvalidPartOrder") => UploadError::Gone(describe(what, head, text)),
         _ => failure(what, head, text).into(),
     }
+}
+
+/// Text as an element of XML may hold it.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// Whether the remote names the checksum of our parts' checksums.
 fn checked(text: &str, parts: &BTreeMap<u32, UploadedPart>) -> bool {
     let all: Vec<u8> = parts.values().flat_map(|part| *part.sha256.as_bytes()).collect();
     let expected = checksum(&Digest::of(&all));
-    xml::element(text, "ChecksumSHA256").is_some_and(|found| found.split('-').next() == Some(&expected))
+    element(text, "ChecksumSHA256").is_some_and(|found| found.split('-').next() == Some(&expected))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_escaped_is_read_back() {
+        let text = "\"<&amp;>'";
+        assert_eq!(element(&format!("<T>{}</T>", escaped(text)), "T").as_deref(), Some(text));
+    }
 }

@@ -14,11 +14,10 @@ use std::time::{Duration, Instant};
 
 use contract::{Digest, ObjectPath, RemoteProof};
 use futures_util::future::BoxFuture;
-use percent_encoding::utf8_percent_encode;
 use runtime::settings::{SftpCredentials, SftpRemote as Settings};
 
 use super::aside_name::{AsideName, plain_name};
-use super::wire::{SEGMENT, encoded};
+use super::wire::{encode_path, encoded};
 use super::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
 use folder::Folder;
 use host_key::HostKeys;
@@ -113,10 +112,9 @@ impl Remote for SftpRemote {
         let Settings { host, port, path, .. } = &self.settings;
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let path = path.trim_end_matches('/');
-        let folder: Vec<_> = path.split('/').map(|segment| utf8_percent_encode(segment, SEGMENT).to_string()).collect();
         // `~` is where a login begins.
         let from = if path.is_empty() || path.starts_with('/') { "" } else { "/~/" };
-        format!("sftp://{host}:{port}{from}{}/{}", folder.join("/"), encoded(object))
+        format!("sftp://{host}:{port}{from}{}/{}", encode_path(path), encoded(object))
     }
 
     fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {

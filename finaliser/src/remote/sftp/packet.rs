@@ -242,7 +242,7 @@ pub(super) fn parse(mut packet: Bytes) -> Result<(u32, Reply), Malformed> {
         101 => {
             let code = number(&mut packet)?;
             // Some servers send no text.
-            let text = answer::plain(&string(&mut packet).unwrap_or_default());
+            let text = answer::one_line(answer::as_text(&string(&mut packet).unwrap_or_default()));
             Reply::Status(Status { code, text: if text.is_empty() { "without a reason".into() } else { text } })
         }
         102 => Reply::Handle(string(&mut packet)?),

@@ -9,7 +9,7 @@ use super::multistatus::{self, Member, PROPFIND};
 use crate::remote::RemoteError;
 use crate::remote::aside_name::{ASIDE, AsideName};
 use crate::remote::http::Server;
-use crate::remote::wire::{answer, encoded_segments, later};
+use crate::remote::wire::{answer, encoded_folders, later};
 
 /// An answer to PROPFIND is not longer: some 10,000 names.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -102,7 +102,7 @@ pub(super) async fn make_within(server: &Server, object: &ObjectPath) -> Result<
         there -= 1;
     }
     for depth in there + 1..=folders.len() {
-        match make(server, &encoded_segments(&folders[..depth])).await? {
+        match make(server, &encoded_folders(&folders[..depth])).await? {
             Made::Done | Made::Taken => {}
             Made::Orphan if depth == 1 => return Err(no_folder(server)),
             Made::Orphan => return Err(blocked(server, &folders[..depth - 1]).await?),
@@ -112,7 +112,7 @@ pub(super) async fn make_within(server: &Server, object: &ObjectPath) -> Result<
 }
 
 async fn is_there(server: &Server, folders: &[ObjectName]) -> Result<bool, RemoteError> {
-    let path = encoded_segments(folders);
+    let path = encoded_folders(folders);
     match kind(server, &path).await? {
         Kind::Collection => Ok(true),
         Kind::Nothing => Ok(false),
@@ -126,7 +126,7 @@ async fn is_there(server: &Server, folders: &[ObjectName]) -> Result<bool, Remot
 
 /// Why nothing can be put into a collection that was there, or was made.
 pub(super) async fn blocked(server: &Server, folders: &[ObjectName]) -> Result<RemoteError, RemoteError> {
-    let path = encoded_segments(folders);
+    let path = encoded_folders(folders);
     Ok(match kind(server, &path).await? {
         Kind::File => no_collection(server, folders),
         Kind::Nothing | Kind::Collection | Kind::Unknown => {
@@ -136,7 +136,7 @@ pub(super) async fn blocked(server: &Server, folders: &[ObjectName]) -> Result<R
 }
 
 fn no_collection(server: &Server, folders: &[ObjectName]) -> RemoteError {
-    let address = server.address_of(&encoded_segments(folders));
+    let address = server.address_of(&encoded_folders(folders));
     RemoteError::Refused(format!("{address}: expected a collection, found something else"))
 }
 

@@ -1,14 +1,13 @@
 //! The XML of PROPFIND (RFC 4918, sections 9.1 and 13).
 
 use percent_encoding::percent_decode_str;
-use roxmltree::{Document, Node, ParsingOptions};
+use roxmltree::Node;
+
+use crate::remote::wire::xml;
 
 /// Asks only whether it is a collection.
 pub(super) const PROPFIND: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
     <propfind xmlns=\"DAV:\"><prop><resourcetype/></prop></propfind>\n";
-
-/// More than an answer of 4 MiB has that is not made of tags alone; they take about 40 MB.
-const NODES: u32 = 400_000;
 
 /// What a server tells of one resource.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,11 +19,9 @@ pub(super) struct Member {
 }
 
 /// What there is according to an answer to PROPFIND.
-pub(super) fn members(xml: &[u8]) -> Result<Vec<Member>, String> {
-    let text = std::str::from_utf8(xml).map_err(|error| format!("expected UTF-8: {error}"))?;
-    // No DTD: what it could define is of no use here, and without end.
-    let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(text, options).map_err(|error| error.to_string())?;
+pub(super) fn members(answer: &[u8]) -> Result<Vec<Member>, String> {
+    let text = std::str::from_utf8(answer).map_err(|error| format!("expected UTF-8: {error}"))?;
+    let document = xml::document(text)?;
     let root = document.root_element();
     if !is(root, "multistatus") {
         return Err(format!("expected a multistatus of WebDAV, found {:?}", root.tag_name().name()));

@@ -1,13 +1,14 @@
 use std::time::{Duration, SystemTime};
 
-use contract::{RemoteChecksum, Timestamp};
-use hyper::header::{self, HeaderMap, HeaderName};
+use contract::RemoteChecksum;
+use httpdate::parse_http_date;
+use hyper::header::{self, HeaderMap};
 use hyper::http::response;
 
 use crate::remote::RemoteError;
 
-/// How much of an answer's text is read.
-pub(in crate::remote) const TEXT_BYTES: usize = 1024;
+/// How much of an answer's text is read. An error of S3 may quote all of the request that it refuses.
+pub(in crate::remote) const TEXT_BYTES: usize = 64 * 1024;
 
 /// How much of it is shown.
 const TEXT_CHARS: usize = 200;
@@ -31,9 +32,9 @@ pub(in crate::remote) fn refusal(what: &str, head: &response::Parts, text: &str)
 
 /// An answer in words, for people.
 pub(in crate::remote) fn describe(what: &str, head: &response::Parts, text: &str) -> String {
-    match text {
+    match &*one_line(text) {
         "" => format!("{what}: answered {}", head.status),
-        _ => format!("{what}: answered {}: {text}", head.status),
+        text => format!("{what}: answered {}: {text}", head.status),
     }
 }
 
@@ -67,9 +68,9 @@ pub(in crate::remote) fn kept(value: &str) -> Option<String> {
     (value.len() <= KEPT_BYTES).then(|| value.to_owned())
 }
 
-/// `Date`: when the server answered, by its own clock, in milliseconds since 1970.
-pub(in crate::remote) fn answered_at(head: &response::Parts) -> Option<i64> {
-    date(head.headers.get(header::DATE)?.to_str().ok()?.trim())
+/// `Date`: when the server answered, by its own clock.
+pub(in crate::remote) fn answered_at(headers: &HeaderMap) -> Option<SystemTime> {
+    parse_http_date(headers.get(header::DATE)?.to_str().ok()?.trim()).ok()
 }
 
 /// Whether an answer's content is for people, as far as it says what it is.
@@ -80,51 +81,42 @@ pub(in crate::remote) fn is_text(head: &response::Parts) -> bool {
     })
 }
 
-/// The beginning of a text on one line, without control characters; nothing where it is no text.
-pub(in crate::remote) fn plain(bytes: &[u8]) -> String {
-    let bytes = &bytes[..bytes.len().min(TEXT_BYTES)];
-    let text = match std::str::from_utf8(bytes) {
+/// The bytes as text; nothing where they are none.
+pub(in crate::remote) fn as_text(bytes: &[u8]) -> &str {
+    match std::str::from_utf8(bytes) {
         Ok(text) => text,
         // The last character may be cut.
         Err(error) if error.error_len().is_none() => {
             std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default()
         }
-        Err(_) => return String::new(),
-    };
-    let visible: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    visible.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(TEXT_CHARS).collect()
+        Err(_) => "",
+    }
+}
+
+/// The beginning of a text on one line, without control characters.
+pub(in crate::remote) fn one_line(text: &str) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ").chars().take(TEXT_CHARS).collect()
 }
 
 /// `Retry-After` as a span: seconds, or a date. A date counts from the answer's own `Date`, where it has one, so that the
 /// two clocks need not agree.
 pub(in crate::remote) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
-    let wanted = text(header::RETRY_AFTER)?;
+    let wanted = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let span = match wanted.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
-            let until = date(wanted)?;
-            let from = text(header::DATE).and_then(date).or_else(|| {
-                let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-                i64::try_from(since_1970.as_millis()).ok()
-            })?;
-            Duration::from_millis(u64::try_from(until - from).unwrap_or(0))
+            let until = parse_http_date(wanted).ok()?;
+            until.duration_since(answered_at(headers).unwrap_or(now)).unwrap_or_default()
         }
     };
     Some(span.min(RETRY_AFTER_MAX))
 }
 
-/// Milliseconds since 1970 of an HTTP date in the form that servers must send (RFC 9110, section 5.6.7).
-fn date(text: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let parts: Vec<&str> = text.split(' ').collect();
-    let [_, day, month, year, time, "GMT"] = parts[..] else { return None };
-    let month = MONTHS.iter().position(|name| *name == month)? + 1;
-    Timestamp::try_from(format!("{year}-{month:02}-{day}T{time}Z")).ok().map(Timestamp::as_millis)
-}
-
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderName;
+
     use super::*;
 
     fn after(fields: &[(HeaderName, &str)]) -> Option<Duration> {
@@ -154,10 +146,10 @@ mod tests {
 
     #[test]
     fn texts_are_short_and_plain() {
-        assert_eq!(plain(b" no\r\n\x1b[31m such\tuser\0 "), "no [31m such user");
-        assert_eq!(plain(b"\xff\xfe\x00"), "");
-        assert_eq!(plain("ä".repeat(2000).as_bytes()), "ä".repeat(TEXT_CHARS));
-        // 1,023 bytes and half a character.
-        assert_eq!(plain(format!("{}ä", "x ".repeat(511) + "y").as_bytes()).len(), TEXT_CHARS);
+        assert_eq!(one_line(" no\r\n\x1b[31m such\tuser\0 "), "no [31m such user");
+        assert_eq!(one_line(as_text(b"\xff\xfe\x00")), "");
+        assert_eq!(one_line(&"ä".repeat(2000)), "ä".repeat(TEXT_CHARS));
+        // The last character is cut.
+        assert_eq!(as_text("yä".as_bytes().split_last().unwrap().1), "y");
     }
 }

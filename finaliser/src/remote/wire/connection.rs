@@ -5,9 +5,10 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::http::response;
 use hyper::http::uri::Parts;
@@ -22,6 +23,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::held_writes::HeldWrites;
+use super::outgoing::Outgoing;
 use super::streams::{self, Streams};
 use super::{answer, later};
 use crate::remote::RemoteError;
@@ -65,17 +67,8 @@ impl Connector {
         Ok(Self { open: TowerToHyperService::new(tls), server: server.clone(), version, idle })
     }
 
-    /// How long the server may keep us waiting each time.
-    pub(in crate::remote) const fn idle(&self) -> Duration {
-        self.idle
-    }
-
-    /// A connection for one request.
-    pub(in crate::remote) async fn connect<B>(&self, what: &str) -> Result<Connection<B>, RemoteError>
-    where
-        B: Body<Data: Send> + Send + Unpin + 'static,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
-    {
+    /// A new connection.
+    pub(in crate::remote) async fn connect(&self, what: &str) -> Result<Connection, RemoteError> {
         let io = match tokio::time::timeout(self.idle, self.open.call(self.server.clone())).await {
             Ok(io) => io.map_err(|error| later(what, &chain(&*error)))?,
             Err(_) => return Err(later(what, &format!("no connection within {:?}", self.idle))),
@@ -130,28 +123,40 @@ fn authorities(file: &Path) -> Result<RootCertStore, RemoteError> {
     if roots.is_empty() { Err(wrong("expected PEM certificates, found none".into())) } else { Ok(roots) }
 }
 
-/// A connection for one request. It moves only while one of its methods is awaited, and dropping it closes it: whoever
-/// stops waiting has stopped sending.
-pub(in crate::remote) struct Connection<B: Body + 'static> {
-    sender: Sender<B>,
+/// A connection for one request after another. It moves only while one of its methods is awaited, and dropping it closes it:
+/// whoever stops waiting has stopped sending.
+pub(in crate::remote) struct Connection {
+    sender: Sender,
     driver: Option<BoxFuture<'static, ()>>,
     server: Uri,
     broken: Arc<OnceLock<String>>,
     idle: Duration,
 }
 
-enum Sender<B: Body + 'static> {
-    One(http1::SendRequest<B>),
-    Two(http2::SendRequest<B>),
+enum Sender {
+    One(http1::SendRequest<Outgoing>),
+    Two(http2::SendRequest<Outgoing>),
 }
 
-impl<B> Connection<B>
-where
-    B: Body<Data: Send> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+impl Connection {
+    /// How long the server may keep us waiting each time.
+    pub(super) const fn idle(&self) -> Duration {
+        self.idle
+    }
+
+    /// Whether another request can be sent. The server may be closing the connection all the same: that shows only afterwards.
+    pub(super) fn is_ready(&mut self) -> bool {
+        let ready = match &mut self.sender {
+            Sender::One(sender) => Either::Left(sender.ready()),
+            Sender::Two(sender) => Either::Right(sender.ready()),
+        };
+        // Looked at once, and whatever else this task has done: whoever is not ready now is not waited for.
+        let ready = tokio::task::unconstrained(drive(&mut self.driver, ready)).now_or_never();
+        matches!(ready, Some(Ok(())))
+    }
+
     /// Sends the request and reads the head of the answer, which may come before the request is out.
-    pub(in crate::remote) async fn ask(&mut self, request: Request<B>) -> Result<Response<Incoming>, String> {
+    pub(super) async fn ask(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, String> {
         let answer = match &mut self.sender {
             Sender::One(sender) => Either::Left(sender.send_request(request)),
             Sender::Two(sender) => Either::Right(sender.send_request(absolute(request, &self.server))),
@@ -186,7 +191,7 @@ where
             // A server that sends it byte by byte gets one idle timeout for all of them.
             let _ = tokio::time::timeout(self.idle, self.read_text(&mut content, &mut bytes)).await;
         }
-        answer::plain(&bytes)
+        answer::as_text(&bytes).to_owned()
     }
 
     /// An answer's whole content, which must not have more than `limit` bytes.
@@ -212,7 +217,7 @@ where
 }
 
 /// The request as HTTP/2 has it: the host is in the address.
-fn absolute<B>(mut request: Request<B>, server: &Uri) -> Request<B> {
+fn absolute(mut request: Request<Outgoing>, server: &Uri) -> Request<Outgoing> {
     let mut parts = Parts::default();
     (parts.scheme, parts.authority) = (server.scheme().cloned(), server.authority().cloned());
     parts.path_and_query = request.uri().path_and_query().cloned();

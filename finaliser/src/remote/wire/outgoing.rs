@@ -15,7 +15,7 @@ const LOOKS: u32 = 8;
 
 /// How far a body has come on its way into the connection.
 #[derive(Debug, Default)]
-pub(in crate::remote) struct Flow {
+pub(super) struct Flow {
     handed: AtomicU64,
     taken: AtomicU64,
     at_source: AtomicBool,
@@ -23,7 +23,7 @@ pub(in crate::remote) struct Flow {
 
 impl Flow {
     /// The flow of a body of `size` bytes: where [`Flow::feed`] puts its pieces, and the body as hyper wants it.
-    pub(in crate::remote) fn new(size: u64) -> (Arc<Self>, mpsc::Sender<Bytes>, Outgoing) {
+    pub(super) fn new(size: u64) -> (Arc<Self>, mpsc::Sender<Bytes>, Outgoing) {
         let flow = Arc::new(Self::default());
         // One piece: hyper has its own buffer behind it.
         let (to, pieces) = mpsc::channel(1);
@@ -31,12 +31,12 @@ impl Flow {
     }
 
     /// How many bytes the connection took.
-    pub(in crate::remote) fn taken(&self) -> u64 {
+    pub(super) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Acquire)
     }
 
     /// Passes the pieces on, the last only if the claim still holds: with it the remote has the whole.
-    pub(in crate::remote) async fn feed(
+    pub(super) async fn feed(
         &self,
         mut body: Body,
         to: mpsc::Sender<Bytes>,
@@ -61,7 +61,7 @@ impl Flow {
 
     /// Returns once the remote has for `idle` neither taken a byte that we have nor ended the exchange. Waiting for the
     /// source does not count.
-    pub(in crate::remote) async fn stalled(&self, idle: Duration) {
+    pub(super) async fn stalled(&self, idle: Duration) {
         let mut taken = self.taken();
         let mut quiet = 0;
         while quiet < LOOKS {
@@ -80,6 +80,13 @@ impl Flow {
 pub(in crate::remote) struct Outgoing {
     pieces: Body,
     flow: Arc<Flow>,
+}
+
+impl Outgoing {
+    /// A body that is in memory, as that of a command is.
+    pub(in crate::remote) fn in_memory(bytes: Bytes) -> Self {
+        Self { pieces: Body::in_memory(vec![bytes]), flow: Arc::default() }
+    }
 }
 
 impl hyper::body::Body for Outgoing {

@@ -228,8 +228,8 @@ impl Session {
         match self.call(Request::limits()).await {
             Ok(Reply::Extended(limits)) => {
                 let (read, write) = packet::parse_limits(limits)?;
-                self.read_bytes = read::at_once(read);
-                self.write_bytes = write::at_once(write);
+                self.read_bytes = at_once(read, read::MOST);
+                self.write_bytes = at_once(write, write::MOST);
                 Ok(())
             }
             Ok(_) => Err(self.unexpected()),
@@ -261,5 +261,25 @@ impl Session {
     fn unexpected(&mut self) -> Fault {
         self.is_broken = true;
         Fault::Broken("the server answered something else than was asked".into())
+    }
+}
+
+/// Bytes that are read or written at once, by the limit that a server names: 0 for none.
+fn at_once(limit: u64, most: u32) -> u32 {
+    match u32::try_from(limit) {
+        Ok(0) | Err(_) => most,
+        Ok(limit) => limit.min(most),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_may_ask_for_less_at_once_but_not_for_more() {
+        for most in [read::MOST, write::MOST] {
+            assert_eq!([0, 1000, 1 << 20, u64::MAX].map(|limit| at_once(limit, most)), [most, 1000, most, most]);
+        }
     }
 }

@@ -7,18 +7,10 @@ use super::super::packet::{Reply, Request, Status, code};
 use super::{Fault, REQUESTS, Session};
 
 /// Bytes read at once where the server allows it.
-const MOST: u32 = 128 * 1024;
+pub(super) const MOST: u32 = 128 * 1024;
 
 /// Bytes that are asked for and have not come at most. All of them may wait in the channel's buffer (`login.rs`).
 const ASKED: u32 = 1024 * 1024;
-
-/// Bytes read at once, by the limit that a server names: 0 for none.
-pub(super) fn at_once(limit: u64) -> u32 {
-    match u32::try_from(limit) {
-        Ok(0) | Err(_) => MOST,
-        Ok(limit) => limit.min(MOST),
-    }
-}
 
 /// A part of the file that was asked for.
 struct Part {

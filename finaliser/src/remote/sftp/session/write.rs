@@ -8,7 +8,7 @@ use super::super::packet::{Reply, Request, Status};
 use super::{Body, Fault, REQUESTS, Replies, Session};
 
 /// Bytes written at once where the server allows it: OpenSSH's own limit, a little less than its packets hold.
-const MOST: u32 = 255 * 1024;
+pub(super) const MOST: u32 = 255 * 1024;
 
 /// Bytes of writes that are not answered at most. OpenSSH takes 2 MiB before it has looked at any.
 const UNANSWERED: u32 = 4 * 1024 * 1024;
@@ -16,14 +16,6 @@ const UNANSWERED: u32 = 4 * 1024 * 1024;
 /// Written bytes are synced this often, where the server can, so that the last sync of a large file takes less than the idle
 /// timeout: a server that syncs shows no sign of life.
 const SYNC_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Bytes written at once, by the limit that a server names: 0 for none.
-pub(super) fn at_once(limit: u64) -> u32 {
-    match u32::try_from(limit) {
-        Ok(0) | Err(_) => MOST,
-        Ok(limit) => limit.min(MOST),
-    }
-}
 
 impl Session {
     /// Writes the whole body, with many writes on their way, and syncs it now and then where the server can. After a write that
@@ -137,15 +129,5 @@ async fn answers(
             }
             _ => return Err(Fault::Broken("the server answered a write with something else".into())),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_may_ask_for_less_at_once_but_not_for_more() {
-        assert_eq!([0, 1000, 1 << 20, u64::MAX].map(at_once), [MOST, 1000, MOST, MOST]);
     }
 }
