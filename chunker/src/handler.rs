@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use contract::{Digest, ProblemKind, State, Step};
-use ledger::{
-    Claim, ClaimRequest, FileRecord, Held, LedgerError, NextGeneration, Opening, Problem, Source, Stored, StoredOutcome,
-};
-use runtime::hold::{self, Ended, Fence, Holding};
-use runtime::source::SourceError;
-use runtime::{Job, Outcome, retry};
+use bus::{Job, Outcome};
+use contract::{Digest, ProblemKind, Step};
+use ledger::{ClaimRequest, Held, LedgerError, NextGeneration, Opening, Problem, Source, Stored, StoredOutcome};
+use runtime::work::{Attempt, Ended, Failure, Fence, Holding, LeaseLost};
+use source::SourceError;
 
 use crate::Chunker;
 use crate::pass::{self, PassError};
@@ -16,36 +14,32 @@ use crate::pass::{self, PassError};
 /// How many readings of a source may be found changed before the file is given up.
 const GENERATIONS: u32 = 3;
 
-/// Attempts at a source that is not there. Few: mostly it stays away; some: a share may be mounted late.
+/// Attempts at a source that is missing. Few: mostly it stays away; some: a share may be mounted late.
 const MISSING_ATTEMPTS: u32 = 3;
 
 /// Claims the file and has it stored.
 pub(crate) async fn handle(chunker: Arc<Chunker>, job: Job) -> Outcome {
     let service = &chunker.service;
     let request = ClaimRequest { file: job.file, worker: &service.worker, lease: service.settings.work.lease() };
-    let mut held = match service.ledger.claim_chunking(&request, opening(&chunker)).await {
-        Ok(Claim::Taken(held)) => held,
-        Ok(Claim::HeldByAnother { remaining }) => return Outcome::Held(remaining),
-        Ok(Claim::NothingToDo) => return Outcome::Done,
-        Err(error) => return Outcome::Outage(error.to_string()),
+    let claim = service.ledger.claim_chunking(&request, opening(&chunker)).await;
+    let mut attempt = match Attempt::begin(service, claim) {
+        Ok(attempt) => attempt,
+        Err(outcome) => return outcome,
     };
     fail::fail_point!("chunker-after-claim", |_| std::process::abort());
-    service.announcer.announce(&held.file, None);
-    if held.file.attempts.chunking > service.settings.retry.attempts {
-        // The attempts before did not even come to say why: each ended with its worker.
-        let detail =
-            format!("{} attempts to read it were begun and none came to an end", held.file.attempts.chunking - 1);
-        let problem = Problem::new(ProblemKind::TooManyAttempts, detail);
-        return hold::settled(service, &held.lease, give_up(&chunker, &held, problem).await).await;
+    if let Some(failure) = attempt.exhausted("read it") {
+        return attempt.fail(failure).await;
     }
-    let holding = Holding::start(service, &held, &job);
-    let settlement = match holding.run(service, store_or_cancel(&chunker, &mut held, &holding)).await {
-        Ended::Lost => return Outcome::Lost,
-        Ended::HandBack => return hold::hand_back(service, &held.lease).await,
-        Ended::Finished(Ok(sha256)) => stored(&chunker, &mut held, sha256).await,
-        Ended::Finished(Err(error)) => unstored(&chunker, &held, error).await,
-    };
-    hold::settled(service, &held.lease, settlement).await
+    let holding = Holding::start(service, &attempt.held, &job);
+    match holding.run(service, store_or_cancel(&chunker, &mut attempt.held, &holding)).await {
+        Ended::Finished(Ok(sha256)) => {
+            let recorded = record_stored(&chunker, &mut attempt.held, sha256).await;
+            attempt.end(recorded).await
+        }
+        Ended::Finished(Err(error)) => attempt.fail(failure(&attempt.held, error)).await,
+        Ended::Lost => Outcome::Lost,
+        Ended::HandBack => attempt.fail(Failure::HandBack).await,
+    }
 }
 
 fn opening(chunker: &Chunker) -> Opening {
@@ -53,8 +47,8 @@ fn opening(chunker: &Chunker) -> Opening {
     Opening { chunk_size: files.chunk_size, embed_limit: files.embed_limit }
 }
 
-/// [`store`], unless somebody wants the file cancelled. One that a remote may have from a generation before goes on: only a
-/// finaliser can ask there.
+/// [`store`], unless a caller asks to cancel. A file that a remote may have from a generation before goes on: only a finaliser
+/// can ask there.
 async fn store_or_cancel(chunker: &Arc<Chunker>, held: &mut Held, holding: &Holding) -> Result<Digest, PassError> {
     let fence = holding.fence();
     let cancellable = !held.file.may_be_at_remote();
@@ -67,7 +61,7 @@ async fn store_or_cancel(chunker: &Arc<Chunker>, held: &mut Held, holding: &Hold
 
 /// Reads the source until one reading found it unchanged, each in a generation of its own.
 async fn store(chunker: &Arc<Chunker>, held: &mut Held, fence: &Fence) -> Result<Digest, PassError> {
-    // Chunks of this generation can be there only if somebody had claimed the file before.
+    // This generation can have chunks only if a chunker had claimed the file before.
     let mut resuming = held.file.epoch.0 > 1;
     loop {
         let what = match pass::run(chunker, &held.file, fence, resuming).await {
@@ -83,12 +77,13 @@ async fn store(chunker: &Arc<Chunker>, held: &mut Held, fence: &Fence) -> Result
         let source = Source { size: now.size, mtime_ns: now.mtime_ns, ..held.file.source.clone() };
         let next = NextGeneration { source, opening: opening(chunker) };
         let begun = chunker.service.ledger.begin_generation(&held.lease, &next).await?;
-        held.file = begun.ok_or(runtime::hold::LeaseLost)?;
+        held.file = begun.ok_or(LeaseLost)?;
         resuming = false;
     }
 }
 
-async fn stored(chunker: &Chunker, held: &mut Held, sha256: Digest) -> Result<Outcome, LedgerError> {
+/// Records the file as stored and announces what follows.
+async fn record_stored(chunker: &Chunker, held: &mut Held, sha256: Digest) -> Result<Outcome, LedgerError> {
     let announcer = &chunker.service.announcer;
     fail::fail_point!("chunker-before-stored", |_| std::process::abort());
     let recorded = chunker.service.ledger.stored(held, Stored { sha256 }).await?;
@@ -101,69 +96,31 @@ async fn stored(chunker: &Chunker, held: &mut Held, sha256: Digest) -> Result<Ou
     Ok(Outcome::Done)
 }
 
-/// Commits what a failed attempt means for the file, before the hint is answered.
-async fn unstored(chunker: &Chunker, held: &Held, error: PassError) -> Result<Outcome, LedgerError> {
-    let service = &chunker.service;
-    let limit = service.settings.retry.attempts;
+/// What a failed pass means for the file.
+fn failure(held: &Held, error: PassError) -> Failure {
+    let later =
+        |kind, why: String, attempts| Failure::Later { problem: Problem::new(kind, why), attempts, at_least: None };
     match error {
-        PassError::Lost(_) => Ok(Outcome::Lost),
-        PassError::Cancelled => {
-            tracing::info!(file = %held.file.id, "cancelled");
-            settled(service.ledger.cancelled(&held.lease).await?, chunker)
-        }
+        PassError::Lost(_) => Failure::Lost,
+        PassError::Cancelled => Failure::Cancelled,
         PassError::Stale(why) => {
-            // If the record is no longer ours, whoever has it answers for it. If it still is, the store looked before it was.
+            // If the record is no longer ours, its holder answers for it. If it still is, the store looked before it was.
             tracing::warn!(file = %held.file.id, "{why}");
-            Ok(hold::hand_back(service, &held.lease).await)
+            Failure::HandBack
         }
-        PassError::Outage(why) => Ok(match hold::hand_back(service, &held.lease).await {
-            Outcome::HandedBack => Outcome::Outage(why),
-            other => other,
-        }),
+        PassError::Outage(why) => Failure::Outage(why),
         PassError::Changed(what) => {
             let detail = format!("{GENERATIONS} readings did not agree; in the last one, {what}");
-            give_up(chunker, held, Problem::new(ProblemKind::SourceChanged, detail)).await
+            Failure::Final(Problem::new(ProblemKind::SourceChanged, detail))
         }
         PassError::Source(error @ (SourceError::Missing { .. } | SourceError::UnknownRoot { .. })) => {
-            let problem = Problem::new(ProblemKind::SourceMissing, error.to_string());
-            again(chunker, held, problem, MISSING_ATTEMPTS.min(limit)).await
+            later(ProblemKind::SourceMissing, error.to_string(), Some(MISSING_ATTEMPTS))
         }
         PassError::Source(error @ (SourceError::Unreadable { .. } | SourceError::Failing { .. })) => {
-            let problem = Problem::new(ProblemKind::SourceUnreadable, error.to_string());
-            again(chunker, held, problem, limit).await
+            later(ProblemKind::SourceUnreadable, error.to_string(), None)
         }
-        PassError::Source(error) => {
-            let problem = Problem::new(ProblemKind::SourceChanged, error.to_string());
-            give_up(chunker, held, problem).await
-        }
-        PassError::Unreadable(why) => {
-            let problem = Problem::new(ProblemKind::SourceUnreadable, why);
-            again(chunker, held, problem, limit).await
-        }
+        // It was a regular file beneath its root when it was prepared.
+        PassError::Source(error) => Failure::Final(Problem::new(ProblemKind::SourceChanged, error.to_string())),
+        PassError::Unreadable(why) => later(ProblemKind::SourceUnreadable, why, None),
     }
-}
-
-async fn again(chunker: &Chunker, held: &Held, problem: Problem, limit: u32) -> Result<Outcome, LedgerError> {
-    let (service, attempt) = (&chunker.service, held.file.attempts.chunking);
-    let queued = held.file.queued_at.unwrap_or(held.file.created_at);
-    if attempt >= limit || retry::is_last(&service.settings.retry, attempt, queued, held.lease.now()) {
-        return give_up(chunker, held, problem).await;
-    }
-    let delay = retry::delay(&service.settings.retry, attempt, retry::jitter(), None);
-    tracing::warn!(file = %held.file.id, attempt, ?delay, "{}; trying again later", problem.detail);
-    let committed = service.ledger.retry_later(&held.lease, &problem, delay).await?;
-    fail::fail_point!("retry-after-commit", |_| std::process::abort());
-    settled(committed, chunker)
-}
-
-async fn give_up(chunker: &Chunker, held: &Held, problem: Problem) -> Result<Outcome, LedgerError> {
-    tracing::error!(file = %held.file.id, kind = problem.uri, "given up: {}", problem.detail);
-    settled(chunker.service.ledger.fail(&held.lease, &problem).await?, chunker)
-}
-
-fn settled(record: Option<FileRecord>, chunker: &Chunker) -> Result<Outcome, LedgerError> {
-    let Some(record) = record else { return Ok(Outcome::Lost) };
-    debug_assert!(matches!(record.state, State::Failed | State::Cancelled | State::Chunking));
-    chunker.service.announcer.announce(&record, None);
-    Ok(Outcome::Done)
 }

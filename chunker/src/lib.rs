@@ -1,23 +1,20 @@
 //! Reads files, splits and hashes them, and sends the chunks to the store.
 //!
-//! `handler` says what is done with one hint; `pass` is one reading of a source; `reader` reads and hashes; `sender` keeps a
-//! window of chunk requests under way.
+//! `handler` says what is done with one hint; `pass` is one reading of a source; `reader` reads and hashes within the bounds of
+//! `memory`; `bus::chunk_client` sends.
 
 mod handler;
 mod memory;
 mod pass;
 mod reader;
-mod sender;
-mod window;
 
 use std::sync::Arc;
 
+use bus::chunk_client::ChunkClient;
+use bus::{Nats, Use};
 use contract::Step;
-use runtime::Service;
-use runtime::consume::consume;
-use runtime::nats::{Nats, Use};
-use runtime::service::StartError;
-use runtime::source::Roots;
+use runtime::{Service, StartError, status};
+use source::Roots;
 
 use crate::memory::Memory;
 
@@ -27,8 +24,8 @@ pub(crate) struct Chunker {
     pub(crate) service: Service,
     pub(crate) roots: Roots,
     pub(crate) memory: Memory,
-    /// A connection for chunks alone: an ack must not queue behind payloads.
-    pub(crate) data: Nats,
+    /// Sends chunks over a connection of their own.
+    pub(crate) client: ChunkClient,
 }
 
 /// Starts the chunker's tasks.
@@ -40,11 +37,14 @@ pub async fn run(service: Service) -> Result<(), StartError> {
     let opened = tokio::task::spawn_blocking(move || Roots::open(&folders)).await;
     let roots = opened.map_err(|e| StartError::Own(e.to_string()))?;
     let roots = roots.map_err(|e| StartError::Own(format!("files.roots: {e}")))?;
-    let data = Nats::open(&service.settings.nats, &service.names, &service.worker, Use::Data, &service.life).await?;
-    service.register().await?;
-    let chunker = Arc::new(Chunker { service: service.clone(), roots, memory: Memory::new(), data });
-    let concurrency = service.settings.chunker.concurrency;
+    let settings = service.settings.clone();
+    let stopping = service.life.stopping_token();
+    let data = Nats::open(&settings.nats, &service.names, &service.worker, Use::Data, stopping).await?;
+    let client = ChunkClient::new(data, settings.chunker.window, settings.chunker.chunk_timeout());
+    status::register(&service).await?;
+    let chunker = Arc::new(Chunker { service: service.clone(), roots, memory: Memory::new(), client });
     let handle = move |job| handler::handle(chunker.clone(), job);
-    service.life.spawn("hints to prepare", consume(service.clone(), Step::Prepare, concurrency, handle));
+    let hints = service.hints(Step::Prepare, settings.chunker.concurrency);
+    service.life.spawn("hints to prepare", hints.consume(handle));
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use contract::Role;
-use runtime::args::ServiceArgs;
+use settings::ServiceArgs;
 
 /// Reads files from shared storage, splits and hashes them and sends the chunks to the store
 #[derive(Parser)]
@@ -16,5 +16,5 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    runtime::service::main(Role::Chunker, Args::parse().service, chunker::run).await
+    runtime::main(Role::Chunker, Args::parse().service, chunker::run).await
 }

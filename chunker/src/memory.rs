@@ -6,35 +6,33 @@ use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// KiB of chunks that all files together may have read and not yet stored: with the copies on the connection this stays well
+/// KiB of chunks that all files together may have read but not yet stored. With the copies on the connection this stays well
 /// below 128 MiB, however many files are read at once.
 const KIB: usize = 48 * 1024;
 
-/// A bounded amount of memory, and the buffers in it that wait to be used again.
+/// A bounded amount of memory, and a pool of the buffers in it.
 #[derive(Debug)]
 pub(crate) struct Memory {
     kib: Arc<Semaphore>,
-    /// A buffer is made only where none waits, so there are never more than were once in use together.
+    /// A buffer is allocated only where the pool is empty, so the pool never holds more than were in use together.
     idle: Mutex<Vec<BytesMut>>,
 }
-
-/// The right to a part of the memory; gives it back when dropped.
-pub(crate) type Share = OwnedSemaphorePermit;
 
 impl Memory {
     pub(crate) fn new() -> Self {
         Self { kib: Arc::new(Semaphore::new(KIB)), idle: Mutex::default() }
     }
 
-    /// A buffer of `len` bytes, with whatever content, as soon as there is room. Blocking. `None`: the process ends.
-    pub(crate) fn take(&self, len: u32) -> Option<(BytesMut, Share)> {
+    /// A buffer of `len` bytes with undefined content, and the right to hold it, as soon as there is room. Blocking. `None`: the
+    /// process ends.
+    pub(crate) fn take(&self, len: u32) -> Option<(BytesMut, OwnedSemaphorePermit)> {
         let share = Handle::current().block_on(self.kib.clone().acquire_many_owned(len.div_ceil(1024))).ok()?;
         let mut buffer = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         buffer.resize(len as usize, 0);
         Some((buffer, share))
     }
 
-    /// Takes bytes that are stored back to be used again, unless the connection still holds them.
+    /// Returns a sent buffer to the pool, unless the connection still holds it.
     pub(crate) fn put_back(&self, bytes: Bytes) {
         if let Ok(buffer) = bytes.try_into_mut() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);

@@ -3,44 +3,44 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bus::chunk_client::{Chunk, PassId, SendError};
 use contract::{ChunkNumber, Digest, Split};
 use ledger::{ChunkProof, FileRecord, Layout, LedgerError};
-use runtime::hold::{Fence, LeaseLost};
-use runtime::source::{Fingerprint, Place, SourceError};
+use runtime::work::{Fence, LeaseLost};
+use source::{Fingerprint, Place, SourceError};
 use tokio::sync::mpsc;
 
 use crate::Chunker;
-use crate::reader::{self, Piece, ReadError};
-use crate::sender::{Addressee, Sender};
+use crate::reader::{self, ReadError};
 
-/// Chunks that are read ahead of the window.
+/// Chunks read ahead of the window.
 const READ_AHEAD: usize = 2;
 
-/// Proofs of stored chunks that are looked up at once.
+/// Proofs of stored chunks in one look-up.
 const PROOFS: u32 = 1024;
 
-/// Why a pass did not come to its end.
+/// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PassError {
-    /// The source is not what it was; the text says what differs.
+    /// The source changed; the text says what differs.
     #[error("the source changed: {0}")]
     Changed(String),
     /// The source cannot be read now.
     #[error("the source cannot be read: {0}")]
     Unreadable(String),
-    /// It is not there or not to be read, whoever tries.
+    /// It is missing or may not be read, whoever tries.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The record says otherwise than we think: our claim is over.
+    /// The record names another holder, generation or state: our claim is over.
     #[error("the store refused: {0}")]
     Stale(String),
-    /// NATS, the store or MongoDB could not be reached. Nobody's fault, so no attempt.
+    /// NATS, the store or MongoDB was out of reach. Such an attempt does not count.
     #[error("{0}")]
     Outage(String),
     /// The lease was lost.
     #[error(transparent)]
     Lost(#[from] LeaseLost),
-    /// Somebody wants the file cancelled.
+    /// A caller asks to cancel the file.
     #[error("the file is to be cancelled")]
     Cancelled,
 }
@@ -48,6 +48,17 @@ pub(crate) enum PassError {
 impl From<LedgerError> for PassError {
     fn from(error: LedgerError) -> Self {
         Self::Outage(error.to_string())
+    }
+}
+
+impl From<SendError> for PassError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Conflict(what) => Self::Changed(what),
+            SendError::Stale(why) => Self::Stale(why),
+            SendError::Outage(why) => Self::Outage(why),
+            SendError::Fenced => Self::Lost(LeaseLost),
+        }
     }
 }
 
@@ -60,7 +71,7 @@ impl From<ReadError> for PassError {
     }
 }
 
-/// Opens the source of a file and looks at it.
+/// Opens the source of a file and takes its fingerprint.
 pub(crate) async fn open(chunker: &Arc<Chunker>, file: &FileRecord) -> Result<(std::fs::File, Fingerprint), PassError> {
     let place = Place { root: file.source.root.clone(), path: file.source.path.clone() };
     let chunker = chunker.clone();
@@ -68,8 +79,8 @@ pub(crate) async fn open(chunker: &Arc<Chunker>, file: &FileRecord) -> Result<(s
     Ok(opened.map_err(|e| PassError::Outage(e.to_string()))??)
 }
 
-/// Reads the source once and has every chunk stored. What it returns is the SHA-256 of the whole, and of all chunks it is
-/// known that MongoDB has them with the hashes of this reading.
+/// Reads the source once and has every chunk stored. Returns the SHA-256 of the whole; every chunk is then known to be stored
+/// with the hash of this reading.
 ///
 /// `resuming`: chunks of this generation may be stored already.
 pub(crate) async fn run(
@@ -90,85 +101,108 @@ pub(crate) async fn run(
     }
     fence.note_progress(|progress| *progress = ledger::Progress::default());
 
-    let (pieces, read) = mpsc::channel(READ_AHEAD);
+    let (chunks, read) = mpsc::channel(READ_AHEAD);
     let shared = chunker.clone();
-    let reading = tokio::task::spawn_blocking(move || reader::read(&source, opened, split, &pieces, &shared.memory));
-
-    let addressee = Addressee { file: file.id, generation: file.generation, epoch: file.epoch };
-    let mut sender = Sender::new(chunker, addressee, fence.clone(), split.chunk_size());
+    let reading = tokio::task::spawn_blocking(move || reader::read(&source, opened, split, &chunks, &shared.memory));
     let sent = if resuming {
         let (to_send, missing) = mpsc::channel(1);
         let mut stored = StoredProofs { chunker, file, layout, split, known: VecDeque::new(), end: 0 };
-        let (compared, sent) = tokio::join!(stored.pass_on_missing(read, to_send, fence), sender.send_all(missing));
+        let sending = send(chunker, file, split, missing, fence);
+        let (compared, sent) = tokio::join!(stored.pass_on_missing(read, to_send, fence), sending);
         sent.and(compared)
     } else {
-        sender.send_all(read).await
+        send(chunker, file, split, read, fence).await
     };
-    // The reader ends by itself when nobody takes its pieces; then the sender knows why.
+    // The reader ends by itself when the sender takes no more chunks; then the sender knows why.
     let whole = reading.await.map_err(|e| PassError::Outage(format!("the reader broke down: {e}")))?;
     sent?;
     Ok(whole?)
 }
 
-/// Compares a source with what the record says of it. Inodes and change times differ between hosts, so they do not count.
+/// Sends chunks of this claim while its lease holds. Each counts as progress once it is stored.
+async fn send(
+    chunker: &Chunker,
+    file: &FileRecord,
+    split: Split,
+    chunks: mpsc::Receiver<Chunk>,
+    fence: &Fence,
+) -> Result<(), PassError> {
+    let pass = PassId { file: file.id, generation: file.generation, epoch: file.epoch };
+    let may_send = || {
+        fail::fail_point!("chunker-before-chunk", |_| std::process::abort());
+        fence.check().is_ok()
+    };
+    let stored = |chunk| {
+        fail::fail_point!("chunker-after-chunk", |_| std::process::abort());
+        count_stored(chunker, chunk, fence);
+    };
+    Ok(chunker.client.send_all(pass, split.chunk_size(), chunks, may_send, stored).await?)
+}
+
+/// Counts a chunk as stored and returns its buffer.
+fn count_stored(chunker: &Chunker, chunk: Chunk, fence: &Fence) {
+    fence.note_progress(|progress| {
+        progress.chunks_stored += 1;
+        progress.bytes_stored += chunk.data.len() as u64;
+    });
+    chunker.memory.put_back(chunk.data);
+}
+
+/// Compares a source with the record. Inodes and change times differ between hosts, so they do not count.
 pub(crate) fn differs(file: &FileRecord, found: Fingerprint) -> Option<String> {
     let recorded = Fingerprint { size: file.source.size, mtime_ns: file.source.mtime_ns, ..found };
     reader::differences(recorded, found)
 }
 
-/// Which chunks of a generation are stored, looked up piece by piece as the reading goes on.
+/// Which chunks of a generation are stored, looked up in batches as the reading goes on.
 struct StoredProofs<'a> {
     chunker: &'a Chunker,
     file: &'a FileRecord,
     layout: Layout,
     split: Split,
     known: VecDeque<ChunkProof>,
-    /// The first number that was not looked up yet.
+    /// The first number that has not been looked up yet.
     end: u32,
 }
 
 impl StoredProofs<'_> {
-    /// Passes on the pieces that are not stored yet, and counts those that are.
+    /// Passes on the chunks that are not stored yet, and counts those that are.
     async fn pass_on_missing(
         &mut self,
-        mut read: mpsc::Receiver<Piece>,
-        missing: mpsc::Sender<Piece>,
+        mut read: mpsc::Receiver<Chunk>,
+        missing: mpsc::Sender<Chunk>,
         fence: &Fence,
     ) -> Result<(), PassError> {
-        while let Some(piece) = read.recv().await {
-            if self.has(&piece).await? {
-                fence.note_progress(|progress| {
-                    progress.chunks_stored += 1;
-                    progress.bytes_stored += piece.data.len() as u64;
-                });
-                self.chunker.memory.put_back(piece.data);
-            } else if missing.send(piece).await.is_err() {
-                // The sender has stopped, and says why itself.
+        while let Some(chunk) = read.recv().await {
+            if self.has(&chunk).await? {
+                count_stored(self.chunker, chunk, fence);
+            } else if missing.send(chunk).await.is_err() {
+                // The sender has stopped and returns the reason itself.
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Whether this chunk is stored already; an error if another is.
-    async fn has(&mut self, piece: &Piece) -> Result<bool, PassError> {
-        if piece.number.0 >= self.end {
+    /// Whether this chunk is stored already. An error if a different one is stored under its number.
+    async fn has(&mut self, chunk: &Chunk) -> Result<bool, PassError> {
+        if chunk.number.0 >= self.end {
             let ledger = &self.chunker.service.ledger;
             let from = ChunkNumber(self.end);
             let found = ledger.read_proofs(self.file.id, self.file.generation, self.layout, from, PROOFS).await?;
             self.known = found.into();
             self.end = self.end.saturating_add(PROOFS);
         }
-        while self.known.front().is_some_and(|proof| proof.number < piece.number) {
+        while self.known.front().is_some_and(|proof| proof.number < chunk.number) {
             self.known.pop_front();
         }
-        let Some(proof) = self.known.front().filter(|proof| proof.number == piece.number) else { return Ok(false) };
-        if proof.sha256 == piece.sha256 && Some(proof.len) == self.split.len(piece.number) {
+        let Some(proof) = self.known.front().filter(|proof| proof.number == chunk.number) else { return Ok(false) };
+        if proof.sha256 == chunk.sha256 && Some(proof.len) == self.split.len(chunk.number) {
             return Ok(true);
         }
         Err(PassError::Changed(format!(
             "chunk {} was stored with SHA-256 {}, and now has {}",
-            piece.number, proof.sha256, piece.sha256
+            chunk.number, proof.sha256, chunk.sha256
         )))
     }
 }

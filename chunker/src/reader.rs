@@ -4,44 +4,35 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 
-use bytes::Bytes;
-use contract::{ChunkNumber, Digest, Hasher, Split};
-use runtime::source::Fingerprint;
+use bus::chunk_client::Chunk;
+use contract::{Digest, Hasher, Split};
+use source::Fingerprint;
 use tokio::sync::mpsc;
 
-use crate::memory::{Memory, Share};
+use crate::memory::Memory;
 
-/// A chunk that was read.
-#[derive(Debug)]
-pub(crate) struct Piece {
-    pub(crate) number: ChunkNumber,
-    pub(crate) sha256: Digest,
-    pub(crate) data: Bytes,
-    pub(crate) _share: Share,
-}
-
-/// Why a reading did not come to its end.
+/// Why a reading failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
-    /// The source is not what it was when it was opened; the text says what differs.
+    /// The source changed since it was opened; the text says what differs.
     #[error("{0}")]
     Changed(String),
     /// The file system failed.
     #[error("reading at byte {at} failed: {source}")]
     Io { at: u64, source: io::Error },
-    /// Nobody takes the pieces any more.
+    /// The sender takes no more chunks.
     #[error("the reading was broken off")]
     BrokenOff,
 }
 
-/// Reads the whole file. Blocking; ends early when `pieces` is closed.
+/// Reads the whole file. Blocking; ends early when `chunks` is closed.
 ///
 /// Positioned reads, never a memory map: a file that shrinks under a map kills the process.
 pub(crate) fn read(
     file: &File,
     opened: Fingerprint,
     split: Split,
-    pieces: &mpsc::Sender<Piece>,
+    chunks: &mpsc::Sender<Chunk>,
     memory: &Memory,
 ) -> Result<Digest, ReadError> {
     let mut whole = Hasher::new();
@@ -49,11 +40,11 @@ pub(crate) fn read(
         let at = split.offset(number);
         // Every number of the split has a length.
         let len = split.len(number).unwrap_or_default();
-        let (mut buffer, _share) = memory.take(len).ok_or(ReadError::BrokenOff)?;
+        let (mut buffer, share) = memory.take(len).ok_or(ReadError::BrokenOff)?;
         read_exactly(file, &mut buffer, at)?;
         whole.update(&buffer);
-        let piece = Piece { number, sha256: Digest::of(&buffer), data: buffer.freeze(), _share };
-        pieces.blocking_send(piece).map_err(|_| ReadError::BrokenOff)?;
+        let chunk = Chunk { number, sha256: Digest::of(&buffer), data: buffer.freeze(), memory: share };
+        chunks.blocking_send(chunk).map_err(|_| ReadError::BrokenOff)?;
     }
     unchanged(file, opened)?;
     Ok(whole.finish())
@@ -68,14 +59,14 @@ fn read_exactly(file: &File, buffer: &mut [u8], at: u64) -> Result<(), ReadError
     })
 }
 
-/// Compares how the file looks with how it looked when it was opened. Size and times are compared together with inode
-/// and ctime here, because the file stayed open on this host.
+/// Compares the file with its fingerprint at the opening. Inode and ctime count too here, because the file stayed open on this
+/// host.
 fn unchanged(file: &File, opened: Fingerprint) -> Result<(), ReadError> {
     let now = Fingerprint::of(file).map_err(|source| ReadError::Io { at: opened.size, source })?;
     differences(opened, now).map_or(Ok(()), |what| Err(ReadError::Changed(what)))
 }
 
-/// What differs between two looks at an open file; `None` if nothing does.
+/// What differs between two fingerprints; `None` if nothing does.
 pub(crate) fn differences(before: Fingerprint, now: Fingerprint) -> Option<String> {
     let mut what = Vec::new();
     let mut note = |name, before: i128, now: i128| {
@@ -101,7 +92,7 @@ mod tests {
         bytes: &[u8],
         chunk_size: u32,
         meanwhile: impl FnOnce(&mut File) + Send,
-    ) -> Result<(Vec<Piece>, Digest), ReadError> {
+    ) -> Result<(Vec<Chunk>, Digest), ReadError> {
         let mut source = tempfile::tempfile().unwrap();
         source.write_all(bytes).unwrap();
         let opened = Fingerprint::of(&source).unwrap();

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::ObjectPath;
-use runtime::hold::{Fence, LeaseLost};
-use runtime::settings::OnClash;
-use runtime::{retry, sabotage};
+use runtime::work::{Fence, LeaseLost};
+use settings::OnClash;
 use tokio::sync::mpsc;
 
 use crate::prove::{Content, ProofError};
 use crate::remote::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError, Target};
+use crate::sabotage;
 
 /// Quick tries within one attempt; after them the record waits for the next one, and the slot is free.
 const QUICK_TRIES: u32 = 3;
@@ -124,7 +124,7 @@ impl Delivery<'_> {
                 ended => return ended,
             };
             tracing::debug!(file = %self.parcel.file_id, tries, "{failure}; trying again at once");
-            tokio::time::sleep(QUICK_PAUSE.mul_f64(f64::from(tries) * retry::jitter())).await;
+            tokio::time::sleep(QUICK_PAUSE.mul_f64(f64::from(tries) * rand::random::<f64>())).await;
             self.fence.check()?;
             tries += 1;
         }

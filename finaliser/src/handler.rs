@@ -1,12 +1,11 @@
 //! What the finaliser does with one hint.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use bus::{Job, Outcome};
 use contract::{Expectation, Named, ProblemKind};
-use ledger::{Claim, ClaimRequest, Held, LedgerError, Problem};
-use runtime::hold::{self, Ended, Holding};
-use runtime::{Job, Outcome, retry};
+use ledger::{ClaimRequest, Held, LedgerError, Problem};
+use runtime::work::{Attempt, Ended, Failure, Holding};
 
 use crate::deliver::{Delivered, Delivery, DeliveryError};
 use crate::prove::{Content, ProofError};
@@ -22,36 +21,36 @@ pub(crate) async fn handle(finaliser: Arc<Finaliser>, job: Job) -> Outcome {
         Err(error) => return Outcome::Outage(error.to_string()),
     }
     let request = ClaimRequest { file: job.file, worker: &service.worker, lease: service.settings.work.lease() };
-    let held = match service.ledger.claim_delivering(&request).await {
-        Ok(Claim::Taken(held)) => held,
-        Ok(Claim::HeldByAnother { remaining }) => return Outcome::Held(remaining),
-        Ok(Claim::NothingToDo) => return Outcome::Done,
-        Err(error) => return Outcome::Outage(error.to_string()),
+    let attempt = match Attempt::begin(service, service.ledger.claim_delivering(&request).await) {
+        Ok(attempt) => attempt,
+        Err(outcome) => return outcome,
     };
     fail::fail_point!("finaliser-after-claim", |_| std::process::abort());
-    service.announcer.announce(&held.file, None);
-    let settlement = match accepted(&finaliser, &held) {
-        Err(NotBegun::GivenUp(problem)) => give_up(&finaliser, &held, *problem).await,
-        Err(NotBegun::NoRemote(problem)) => again(&finaliser, &held, *problem, None).await,
-        Ok((delivery, expectation)) => {
-            let holding = Holding::start(service, &held, &job);
-            let delivery = delivery(&holding);
-            let content = delivery.content.clone();
-            let work = async {
-                let _place = finaliser.places.take(&expectation.remote).await;
-                delivery.run().await
-            };
-            let ended = holding.run(service, work).await;
-            note(&finaliser, &expectation.remote, &ended);
-            match ended {
-                Ended::Lost => return Outcome::Lost,
-                Ended::HandBack => return hold::hand_back(service, &held.lease).await,
-                Ended::Finished(Ok(done)) => delivered(&finaliser, &held, &expectation, &content, done).await,
-                Ended::Finished(Err(error)) => undelivered(&finaliser, &held, error).await,
-            }
-        }
+    if let Some(failure) = attempt.exhausted("deliver it") {
+        return attempt.fail(failure).await;
+    }
+    let held = &attempt.held;
+    let (delivery, expectation) = match accepted(&finaliser, held) {
+        Ok(accepted) => accepted,
+        Err(failure) => return attempt.fail(*failure).await,
     };
-    hold::settled(service, &held.lease, settlement).await
+    let holding = Holding::start(service, held, &job);
+    let delivery = delivery(&holding);
+    let content = delivery.content.clone();
+    let work = async {
+        let _place = finaliser.places.take(&expectation.remote).await;
+        delivery.run().await
+    };
+    let ended = holding.run(service, work).await;
+    note(&finaliser, &expectation.remote, &ended);
+    match ended {
+        Ended::Finished(Ok(done)) => {
+            attempt.end(record_delivered(&finaliser, held, &expectation, &content, done).await).await
+        }
+        Ended::Finished(Err(error)) => attempt.fail(failure(error)).await,
+        Ended::Lost => Outcome::Lost,
+        Ended::HandBack => attempt.fail(Failure::HandBack).await,
+    }
 }
 
 /// Puts the delivery off, unclaimed, if its remote has enough to do: the slot is for others then.
@@ -67,7 +66,7 @@ async fn put_off(finaliser: &Finaliser, job: &Job) -> Result<bool, LedgerError> 
     if !finaliser.places.must_wait(&expectation.remote).await {
         return Ok(false);
     }
-    ledger.defer(job.file, places::delay(record.deferrals, retry::jitter())).await?;
+    ledger.defer(job.file, places::delay(record.deferrals, rand::random())).await?;
     Ok(true)
 }
 
@@ -82,39 +81,24 @@ fn note(finaliser: &Finaliser, remote: &str, ended: &Ended<Result<Delivered, Del
     }
 }
 
-/// Why a delivery was not even begun.
-enum NotBegun {
-    /// What is recorded is not what is expected, or too many attempts broke off.
-    GivenUp(Box<Problem>),
-    /// The remote is not configured here.
-    NoRemote(Box<Problem>),
-}
-
 /// Judges the record and its expectation, before any connection is opened, and makes the delivery ready.
 fn accepted<'a>(
     finaliser: &'a Finaliser,
     held: &'a Held,
-) -> Result<(impl FnOnce(&Holding) -> Delivery<'a>, Expectation), NotBegun> {
+) -> Result<(impl FnOnce(&Holding) -> Delivery<'a>, Expectation), Box<Failure>> {
     let (service, file) = (&finaliser.service, &held.file);
-    let attempts = file.attempts.delivering;
-    if attempts > service.settings.retry.attempts {
-        // The attempts before did not even come to say why: each ended with its worker.
-        let detail = format!("{} attempts to deliver it were begun and none came to an end", attempts - 1);
-        let problem = Problem::new(ProblemKind::TooManyAttempts, detail);
-        return Err(NotBegun::GivenUp(problem.into()));
-    }
     let content = Content::of(&service.ledger, file, service.settings.finaliser.prefetch, &finaliser.wide);
     let (Some(expectation), Some(content)) = (file.expectation.clone(), content) else {
         let detail = format!("the record of {} has no expectation or no stored content", file.id);
         let problem = Problem::new(ProblemKind::RecordIncomplete, detail);
-        return Err(NotBegun::GivenUp(problem.into()));
+        return Err(Box::new(Failure::Final(problem)));
     };
-    expectation.judge(content.proven()).map_err(|mismatch| NotBegun::GivenUp(Problem::from(&mismatch).into()))?;
+    expectation.judge(content.proven()).map_err(|mismatch| Box::new(Failure::Final(Problem::from(&mismatch))))?;
     let configured = service.settings.remotes.get(&expectation.remote).zip(finaliser.remotes.get(&expectation.remote));
     let Some((settings, remote)) = configured else {
         let detail = format!("the remote {:?} is not configured for this finaliser", expectation.remote);
         let problem = Problem::new(ProblemKind::UnknownRemote, detail);
-        return Err(NotBegun::NoRemote(problem.into()));
+        return Err(Box::new(Failure::Later { problem, attempts: None, at_least: None }));
     };
     let named = Named {
         name: &expectation.name,
@@ -127,7 +111,7 @@ fn accepted<'a>(
     let object = settings
         .name()
         .render(&named)
-        .map_err(|error| NotBegun::GivenUp(Problem::new(ProblemKind::Unnameable, error.to_string()).into()))?;
+        .map_err(|error| Box::new(Failure::Final(Problem::new(ProblemKind::Unnameable, error.to_string()))))?;
     let begin = move |holding: &Holding| {
         let fence = holding.fence().clone();
         let still_ours = fence.clone();
@@ -153,7 +137,8 @@ fn accepted<'a>(
     Ok((begin, expectation))
 }
 
-async fn delivered(
+/// Records the delivery with its receipt and announces it.
+async fn record_delivered(
     finaliser: &Finaliser,
     held: &Held,
     expectation: &Expectation,
@@ -168,63 +153,21 @@ async fn delivered(
     Ok(Outcome::Done)
 }
 
-/// Commits what a failed attempt means for the file, before the hint is answered.
-async fn undelivered(finaliser: &Finaliser, held: &Held, error: DeliveryError) -> Result<Outcome, LedgerError> {
+/// What a failed delivery means for the file.
+fn failure(error: DeliveryError) -> Failure {
+    let final_one = |kind, detail| Failure::Final(Problem::new(kind, detail));
     match error {
-        DeliveryError::Lost(_) | DeliveryError::Proof(ProofError::Lost(_)) => Ok(Outcome::Lost),
-        DeliveryError::Cancelled | DeliveryError::Proof(ProofError::Cancelled) => {
-            let cancelled = finaliser.service.ledger.cancelled(&held.lease).await?;
-            let Some(record) = cancelled else { return Ok(Outcome::Lost) };
-            tracing::info!(file = %held.file.id, "cancelled; the remote does not have it");
-            finaliser.service.announcer.announce(&record, None);
-            Ok(Outcome::Done)
-        }
-        DeliveryError::Clash(detail) => {
-            let problem = Problem::new(ProblemKind::RemoteClash, detail);
-            give_up(finaliser, held, problem).await
-        }
-        DeliveryError::Refused(detail) => {
-            give_up(finaliser, held, Problem::new(ProblemKind::RemoteRefused, detail)).await
-        }
+        DeliveryError::Lost(_) | DeliveryError::Proof(ProofError::Lost(_)) => Failure::Lost,
+        DeliveryError::Cancelled | DeliveryError::Proof(ProofError::Cancelled) => Failure::Cancelled,
+        DeliveryError::Clash(detail) => final_one(ProblemKind::RemoteClash, detail),
+        DeliveryError::Refused(detail) => final_one(ProblemKind::RemoteRefused, detail),
         DeliveryError::Later { detail, after } => {
             let problem = Problem::new(ProblemKind::RemoteUnavailable, detail);
-            again(finaliser, held, problem, after).await
+            Failure::Later { problem, attempts: None, at_least: after }
         }
-        DeliveryError::Proof(ProofError::Wrong(detail)) => {
-            let problem = Problem::new(ProblemKind::ContentWrong, detail);
-            give_up(finaliser, held, problem).await
-        }
+        DeliveryError::Proof(ProofError::Wrong(detail)) => final_one(ProblemKind::ContentWrong, detail),
         DeliveryError::Proof(error @ (ProofError::Ledger(_) | ProofError::Hashing(_))) => {
-            Ok(match hold::hand_back(&finaliser.service, &held.lease).await {
-                Outcome::HandedBack => Outcome::Outage(error.to_string()),
-                other => other,
-            })
+            Failure::Outage(error.to_string())
         }
     }
-}
-
-async fn again(
-    finaliser: &Finaliser,
-    held: &Held,
-    problem: Problem,
-    at_least: Option<Duration>,
-) -> Result<Outcome, LedgerError> {
-    let service = &finaliser.service;
-    let attempt = held.file.attempts.delivering;
-    let queued = held.file.queued_at.unwrap_or(held.file.created_at);
-    if retry::is_last(&service.settings.retry, attempt, queued, held.lease.now()) {
-        return give_up(finaliser, held, problem).await;
-    }
-    let delay = retry::delay(&service.settings.retry, attempt, retry::jitter(), at_least);
-    tracing::warn!(file = %held.file.id, attempt, ?delay, "{}; trying again later", problem.detail);
-    let record = service.ledger.retry_later(&held.lease, &problem, delay).await?;
-    fail::fail_point!("retry-after-commit", |_| std::process::abort());
-    Ok(record.map_or(Outcome::Lost, |_| Outcome::Done))
-}
-
-async fn give_up(finaliser: &Finaliser, held: &Held, problem: Problem) -> Result<Outcome, LedgerError> {
-    tracing::error!(file = %held.file.id, kind = problem.uri, "given up: {}", problem.detail);
-    let Some(record) = finaliser.service.ledger.fail(&held.lease, &problem).await? else { return Ok(Outcome::Lost) };
-    finaliser.service.announcer.announce(&record, None);
-    Ok(Outcome::Done)
 }

@@ -10,15 +10,14 @@ mod places;
 mod prove;
 mod receipt;
 pub mod remote;
+mod sabotage;
 mod tidy;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use contract::{SigningKey, Step};
-use runtime::Service;
-use runtime::consume::consume;
-use runtime::service::StartError;
+use runtime::{Service, StartError, status};
 use tokio::sync::Semaphore;
 
 use crate::places::Places;
@@ -49,12 +48,12 @@ pub async fn run(service: Service, concurrency: Option<usize>) -> Result<(), Sta
         Some(key) => tracing::info!(key_id = key.public().id(), "receipts are signed"),
         None => tracing::info!("receipts are not signed: no receipts.signing_key is set"),
     }
-    service.register().await?;
+    status::register(&service).await?;
     let wide = Arc::new(Semaphore::new(prove::WIDE));
     let finaliser = Arc::new(Finaliser { service: service.clone(), remotes, places, wide, signing_key });
     service.life.spawn("tidying", tidy::run(finaliser.clone()));
     let concurrency = concurrency.unwrap_or(service.settings.finaliser.concurrency);
     let handle = move |job| handler::handle(finaliser.clone(), job);
-    service.life.spawn("hints to finalise", consume(service.clone(), Step::Finalise, concurrency, handle));
+    service.life.spawn("hints to finalise", service.hints(Step::Finalise, concurrency).consume(handle));
     Ok(())
 }

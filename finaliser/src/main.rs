@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use contract::Role;
-use runtime::args::ServiceArgs;
+use settings::ServiceArgs;
 
 /// A range of chunks is one allocation of megabytes, made and freed hundreds of times a second. The system's allocator gives such
 /// memory back each time, and the kernel clears every page of it anew: a quarter of all the work (docs/performance.md).
@@ -27,5 +27,5 @@ struct Args {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let concurrency = args.concurrency.map(usize::from);
-    runtime::service::main(Role::Finaliser, args.service, move |service| finaliser::run(service, concurrency)).await
+    runtime::main(Role::Finaliser, args.service, move |service| finaliser::run(service, concurrency)).await
 }

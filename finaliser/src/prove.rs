@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::sabotage;
 use bytes::Bytes;
 use contract::{ChunkNumber, Digest, FileId, Generation, Hasher, Proven};
 use futures_util::{StreamExt, stream};
 use ledger::{FileRecord, Layout, Ledger, LedgerError, StoredChunk};
-use runtime::hold::{Fence, LeaseLost};
-use runtime::sabotage;
+use runtime::work::{Fence, LeaseLost};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Bytes of a file that are read ahead of the remote at most, whatever `finaliser.prefetch` says.

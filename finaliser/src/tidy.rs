@@ -1,6 +1,6 @@
 //! Removes what deliveries that broke off have left at the remotes, out of sight, under names of their own.
 
-use runtime::{Service, retry};
+use runtime::Service;
 
 use crate::Finaliser;
 use crate::remote::{AsideName, KeptUpload, Remote, RemoteError};
@@ -12,7 +12,7 @@ const AT_MOST: u16 = 256;
 pub(crate) async fn run(finaliser: std::sync::Arc<Finaliser>) {
     let service = &finaliser.service;
     loop {
-        let pause = service.settings.work.lease().mul_f64(0.5 + retry::jitter());
+        let pause = service.settings.work.lease().mul_f64(0.5 + rand::random::<f64>());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = service.life.stopping() => return,

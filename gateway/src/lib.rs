@@ -19,9 +19,8 @@ mod serve;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use runtime::Service;
-use runtime::service::StartError;
-use runtime::space::Space;
+use ledger::FreeSpace;
+use runtime::{Service, StartError};
 
 use auth::Auth;
 pub use files::File;
@@ -35,7 +34,7 @@ struct Gateway {
     auth: Auth,
     storage: Storage,
     readiness: Readiness,
-    space: Space,
+    space: FreeSpace,
 }
 
 impl Gateway {
@@ -45,7 +44,7 @@ impl Gateway {
             auth: Auth::new(&settings.auth)?,
             storage: Storage::open(&settings.files.roots).map_err(StartError::Own)?,
             readiness: Readiness::default(),
-            space: Space::new(&service.ledger, settings.gateway.free_space_floor),
+            space: FreeSpace::new(&service.ledger, settings.gateway.free_space_floor),
             service,
         })
     }

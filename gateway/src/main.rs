@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use contract::Role;
-use runtime::args::ServiceArgs;
+use settings::ServiceArgs;
 
 /// Takes prepare and finalise requests over HTTP, records them in MongoDB and announces them on NATS.
 #[derive(Debug, Parser)]
@@ -26,5 +26,5 @@ fn main() -> anyhow::Result<ExitCode> {
         threads.worker_threads(workers.get());
     }
     let run = |service| async { gateway::run(service).await.map(drop) };
-    Ok(threads.enable_all().build()?.block_on(runtime::service::main(Role::Gateway, args.service, run)))
+    Ok(threads.enable_all().build()?.block_on(runtime::main(Role::Gateway, args.service, run)))
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use runtime::Service;
+use runtime::{Service, status};
 
 /// How long to wait before another try. A try fails only where the connection is closed for good or its queue is full.
 const RETRY: Duration = Duration::from_secs(5);
@@ -9,7 +9,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// subscribed meanwhile takes effect when the connection is made.
 pub(crate) async fn run(service: Service) {
     loop {
-        match service.register().await {
+        match status::register(&service).await {
             Ok(()) => return service.life.stopping().await,
             Err(error) => tracing::warn!("not registered in the NATS services API; trying again: {error}"),
         }

@@ -1,32 +1,8 @@
 use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
-use serde::Deserialize;
 
 use crate::{Ledger, LedgerError};
-
-/// How MongoDB compresses chunks on disk.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BlockCompressor {
-    /// Not at all: for files that are compressed already.
-    #[default]
-    None,
-    /// Fast.
-    Snappy,
-    /// Smaller.
-    Zstd,
-}
-
-impl BlockCompressor {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Snappy => "snappy",
-            Self::Zstd => "zstd",
-        }
-    }
-}
 
 /// The name of the index that answers what chunks there are without reading their bytes.
 pub(crate) const PROOF_INDEX: &str = "proof";

@@ -19,6 +19,7 @@ mod dump;
 mod error;
 mod expect;
 mod failure;
+mod free_space;
 mod generation;
 mod hold;
 mod index;
@@ -27,7 +28,6 @@ mod outbox;
 mod record;
 mod requeue;
 mod retention;
-mod space;
 mod stored;
 mod sweep;
 mod transition;
@@ -42,6 +42,7 @@ use contract::FileId;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
 use mongodb::{Client, Collection, Database};
+use settings::{BlockCompressor, Settings, SettingsError};
 
 pub use audit::{Ages, Batch, FoundContent, FoundFile, FoundKey, Moment, Place};
 pub use cancel::Cancelling;
@@ -53,9 +54,9 @@ pub use dump::{DumpError, Imported};
 pub use error::LedgerError;
 pub use expect::Expected;
 pub use failure::Failure;
+pub use free_space::FreeSpace;
 pub use generation::NextGeneration;
 pub use hold::Renewal;
-pub use index::BlockCompressor;
 pub use list::{Listing, Page};
 pub use outbox::Outbox;
 pub use record::{Attempts, Delivery, FileRecord, Idempotency, Layout, Problem, Progress, Source};
@@ -88,6 +89,32 @@ pub struct LedgerOptions {
     pub hint_push: Duration,
     /// How long content stays once nothing more happens to its file.
     pub retention: Retention,
+}
+
+impl LedgerOptions {
+    /// How to reach MongoDB, as the settings say; `app_name` is what shows in its log.
+    ///
+    /// # Errors
+    ///
+    /// The file that holds the connection string cannot be read.
+    pub fn from_settings(settings: &Settings, app_name: &str) -> Result<Self, SettingsError> {
+        let (mongodb, retention) = (&settings.mongodb, &settings.retention);
+        Ok(Self {
+            uri: mongodb.uri()?.expose().to_owned(),
+            database: mongodb.database.clone(),
+            app_name: app_name.to_owned(),
+            pool_size: mongodb.pool_size,
+            operation_timeout: Duration::from_millis(mongodb.operation_timeout_ms),
+            server_selection_timeout: Duration::from_millis(mongodb.server_selection_timeout_ms),
+            block_compressor: mongodb.block_compressor,
+            hint_push: settings.work.lease(),
+            retention: Retention {
+                delivered: Duration::from_secs(retention.delivered_seconds),
+                failed: Duration::from_secs(retention.failed_seconds),
+                cancelled: Duration::from_secs(retention.cancelled_seconds),
+            },
+        })
+    }
 }
 
 impl std::fmt::Debug for LedgerOptions {

@@ -13,12 +13,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::service::Service;
+use crate::Service;
 
 /// How long a probe may take.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Health checks at once; an address that only machines ask needs no more.
+/// At most so many health checks are under way; only machines ask at this address.
 const AT_ONCE: usize = 16;
 
 /// Answers health checks until the process stops.
@@ -72,7 +72,7 @@ async fn respond(service: &Service, request: Request<Incoming>) -> Result<Respon
 }
 
 /// Asks `/readyz` at `address` (an unspecified one means this machine) and returns the status line and body it answers.
-pub async fn probe(address: SocketAddr) -> std::io::Result<(bool, String)> {
+pub(crate) async fn probe(address: SocketAddr) -> std::io::Result<(bool, String)> {
     let ip = match address.ip() {
         ip if ip.is_unspecified() && ip.is_ipv4() => std::net::Ipv4Addr::LOCALHOST.into(),
         ip if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),

@@ -1,27 +1,16 @@
-//! How every service runs: settings, telemetry, the NATS connection, the one consume loop, leases, sweeps, shutdown.
+//! The life of a service: how it starts, is looked into, sweeps, works under leases and stops.
+//!
+//! `service` is what a service has at hand; `run` starts its tasks; `lifecycle` ends them; `health` and `status` answer
+//! questions about it; `sweep` finds what was left; `work` is one attempt at a file under a lease.
 
-pub mod announce;
-pub mod args;
-pub mod consume;
-pub mod drift;
-pub mod health;
-pub mod hold;
-pub mod letters;
-pub mod lifecycle;
-pub mod nats;
-pub mod retry;
-pub mod sabotage;
-pub mod service;
-pub mod settings;
-pub mod source;
-pub mod space;
+mod health;
+mod lifecycle;
+mod run;
+mod service;
 pub mod status;
-mod streams;
 mod sweep;
-pub mod telemetry;
+pub mod work;
 
-pub use announce::Announcer;
-pub use consume::{Job, Outcome};
-pub use hold::{Ended, Holding};
-pub use lifecycle::Lifecycle;
+pub use lifecycle::{EndedBadly, Lifecycle};
+pub use run::{StartError, main, start};
 pub use service::Service;

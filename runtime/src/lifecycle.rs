@@ -1,4 +1,4 @@
-//! How a process comes to its end: asked to stop, it finishes or hands back its work; past its grace it is cut.
+//! How a process ends: when asked to stop, it finishes or hands back its work; after its grace period it is cut.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The life of a process, shared by all its tasks. Cheap to clone.
+/// The lifecycle of a process, shared by all its tasks. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
     stopping: CancellationToken,
@@ -17,10 +17,10 @@ pub struct Lifecycle {
     grace: Duration,
 }
 
-/// Why a process ended otherwise than asked.
+/// Why a process ended with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum EndedBadly {
-    /// A task without which the process is of no use has ended.
+    /// A task that the process needs has ended.
     #[error("{0}")]
     Task(String),
     /// Something did not end within the grace period.
@@ -29,7 +29,7 @@ pub enum EndedBadly {
 }
 
 impl Lifecycle {
-    /// A life whose end may take `grace`.
+    /// A lifecycle whose end may take `grace`.
     pub fn new(grace: Duration) -> Self {
         Self {
             stopping: CancellationToken::new(),
@@ -58,17 +58,23 @@ impl Lifecycle {
         self.stopping.is_cancelled()
     }
 
-    /// Until the process is asked to stop: take nothing new from then on.
+    /// The token that is cancelled when the process is asked to stop.
+    pub const fn stopping_token(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    /// Waits until the process is asked to stop: take nothing new from then on.
     pub async fn stopping(&self) {
         self.stopping.cancelled().await;
     }
 
-    /// Until work that is not finished must be handed back.
+    /// Waits until work that is not finished must be handed back.
     pub async fn handing_back(&self) {
         self.handing_back.cancelled().await;
     }
 
-    /// Runs a task that lasts as long as the process. One that ends before it was asked to, ends the process with an error.
+    /// Runs a task that lasts as long as the process. If it ends before the process is asked to stop, the process ends with an
+    /// error.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let life = self.clone();
         self.tasks.spawn(async move {
@@ -88,7 +94,7 @@ impl Lifecycle {
         }
     }
 
-    /// Waits until the process was asked to stop and all its tasks have ended, or the grace period is over.
+    /// Waits until the process was asked to stop and all its tasks have ended, at most for the grace period.
     pub async fn ended(&self) -> Result<(), EndedBadly> {
         self.stopping().await;
         self.tasks.close();
@@ -100,7 +106,7 @@ impl Lifecycle {
         }
     }
 
-    /// Stops at the first SIGTERM or SIGINT; the second ends the process at once, with 130 as shells do.
+    /// Stops at the first SIGTERM or SIGINT. The second ends the process at once with status 130, as shells do.
     pub fn stop_on_signals(&self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;

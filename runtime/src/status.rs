@@ -1,49 +1,11 @@
-//! What a service says about itself in the NATS services API, and how much it has done.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+//! What a service says about itself in the NATS services API.
 
 use async_nats::service::ServiceExt;
+use bus::NatsError;
 use futures_util::StreamExt;
 use serde::Serialize;
 
-use crate::nats::NatsError;
-use crate::service::Service;
-
-/// How much a service has done since it started. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Counters(Arc<Counts>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    running: AtomicU64,
-    jobs: AtomicU64,
-    unreadable: AtomicU64,
-}
-
-/// A job that is counted as running until this is dropped.
-#[derive(Debug)]
-pub struct Running(Counters);
-
-impl Counters {
-    /// Counts a job that begins.
-    pub fn job(&self) -> Running {
-        self.0.running.fetch_add(1, Ordering::Relaxed);
-        self.0.jobs.fetch_add(1, Ordering::Relaxed);
-        Running(self.clone())
-    }
-
-    /// Counts a message that could not be read.
-    pub fn unreadable(&self) {
-        self.0.unreadable.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.0.running.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+use crate::Service;
 
 /// The answer of the endpoint `status`.
 #[derive(Debug, Serialize)]
@@ -59,9 +21,20 @@ struct Status<'a> {
     unreadable: u64,
 }
 
-/// Registers the service under `client` and answers its endpoint `status` until the process stops. More endpoints may be
-/// added to what is returned; it ends when dropped.
-pub async fn register(
+/// Registers a service without endpoints of its own, on its control connection.
+pub async fn register(service: &Service) -> Result<(), NatsError> {
+    let micro = register_on(service, service.nats.client()).await?;
+    let life = service.life.clone();
+    service.life.spawn("services API", async move {
+        life.stopping().await;
+        drop(micro);
+    });
+    Ok(())
+}
+
+/// Registers the service under `client` and answers its endpoint `status` until the process stops. The caller may
+/// add endpoints to the result; the registration ends when it is dropped.
+pub async fn register_on(
     service: &Service,
     client: &async_nats::Client,
 ) -> Result<async_nats::service::Service, NatsError> {
@@ -96,7 +69,7 @@ pub async fn register(
 
 async fn status_of(service: &Service) -> Vec<u8> {
     let problems = service.problems().await;
-    let counts = &service.counters.0;
+    let counters = &service.counters;
     let status = Status {
         v: contract::MESSAGE_VERSION,
         role: service.role.as_str(),
@@ -104,9 +77,9 @@ async fn status_of(service: &Service) -> Vec<u8> {
         version: env!("CARGO_PKG_VERSION"),
         ready: problems.is_empty(),
         problems,
-        jobs_running: counts.running.load(Ordering::Relaxed),
-        jobs_begun: counts.jobs.load(Ordering::Relaxed),
-        unreadable: counts.unreadable.load(Ordering::Relaxed),
+        jobs_running: counters.jobs_running(),
+        jobs_begun: counters.jobs_begun(),
+        unreadable: counters.messages_unreadable(),
     };
     // A struct of strings and numbers can always be written.
     serde_json::to_vec(&status).expect("a status is plain data")

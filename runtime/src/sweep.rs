@@ -1,21 +1,19 @@
-//! Looks, again and again, for files that nobody works on, content that nobody needs and events that nobody published.
-//! Every service does; no one of them is special.
+//! Searches periodically for files that nobody works on, content that nobody needs and events that nobody published. Every
+//! service sweeps; none of them is special.
 
 use std::time::Duration;
 
+use bus::{BusError, NatsError, hint_once, make_streams, publish};
 use contract::Cause;
 use futures_util::{StreamExt, stream};
 use ledger::{Errand, Overdue};
 
-use crate::announce::{AnnounceError, hint_once, publish};
-use crate::nats::NatsError;
-use crate::service::Service;
-use crate::{retry, streams};
+use crate::Service;
 
-/// Files taken up by one sweep at most, so that a backlog does not become a flood.
+/// At most so many files are taken up by one sweep, so that a backlog does not become a flood.
 const AT_MOST: u16 = 256;
 
-/// Hints, and then files whose events are published, at once by one sweep.
+/// At most so many hints, and then outboxes, are published at once by one sweep.
 const AT_ONCE: usize = 16;
 
 /// Sweeps until the process stops.
@@ -25,7 +23,7 @@ pub(crate) async fn run(service: Service) {
     loop {
         let swept = async {
             if !streams_are_there {
-                make_streams(&service).await?;
+                make_streams(&service.nats, &service.ledger).await?;
                 streams_are_there = true;
             }
             sweep(&service).await
@@ -36,12 +34,12 @@ pub(crate) async fn run(service: Service) {
         };
         match swept {
             Ok(()) => {}
-            Err(AnnounceError::Nats(NatsError::NoStream { .. })) => streams_are_there = false,
+            Err(BusError::Nats(NatsError::NoStream { .. })) => streams_are_there = false,
             Err(error) => tracing::warn!("a sweep broke off; the next one goes on: {error}"),
         }
-        // From half the interval to one and a half: many services do not sweep in step.
+        // From half the interval to one and a half, so that many services do not sweep in step.
         let pause =
-            if streams_are_there { interval.mul_f64(0.5 + retry::jitter()) } else { Duration::from_millis(200) };
+            if streams_are_there { interval.mul_f64(0.5 + rand::random::<f64>()) } else { Duration::from_millis(200) };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = service.life.stopping() => return,
@@ -49,29 +47,17 @@ pub(crate) async fn run(service: Service) {
     }
 }
 
-/// Makes the streams that are missing.
-pub(crate) async fn make_streams(service: &Service) -> Result<(), AnnounceError> {
-    if streams::ensure(&service.nats).await? {
-        // Whatever hints there were are gone, so every file in work needs a new one.
-        let due = service.ledger.make_all_due().await?;
-        if due > 0 {
-            tracing::warn!(files = due, "the stream of hints was made anew; all files in work are due now");
-        }
-    }
-    Ok(())
-}
-
-async fn sweep(service: &Service) -> Result<(), AnnounceError> {
+async fn sweep(service: &Service) -> Result<(), BusError> {
     let overdue = service.ledger.overdue(AT_MOST).await?;
-    let hinted: Vec<Result<(), AnnounceError>> = stream::iter(overdue)
+    let hinted: Vec<Result<(), BusError>> = stream::iter(overdue)
         .map(|overdue| async move { run_errand(service, &overdue).await })
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
     hinted.into_iter().collect::<Result<(), _>>()?;
-    // Not by the announcer, which tells nobody that a stream is missing.
+    // Not by the announcer: it does not report that a stream is missing.
     let stale = service.ledger.stale_outboxes(AT_MOST).await?;
-    let published: Vec<Result<(), AnnounceError>> = stream::iter(stale)
+    let published: Vec<Result<(), BusError>> = stream::iter(stale)
         .map(|outbox| async move { publish(&service.nats, &service.ledger, &outbox).await })
         .buffer_unordered(AT_ONCE)
         .collect()
@@ -79,8 +65,8 @@ async fn sweep(service: &Service) -> Result<(), AnnounceError> {
     published.into_iter().collect()
 }
 
-/// Does what a file is due for, unless another sweep took it up first.
-async fn run_errand(service: &Service, overdue: &Overdue) -> Result<(), AnnounceError> {
+/// Does what a file is due for, unless another sweep took the file up first.
+async fn run_errand(service: &Service, overdue: &Overdue) -> Result<(), BusError> {
     if !service.ledger.push_due(overdue).await? {
         return Ok(());
     }

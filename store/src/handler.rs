@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contract::{ChunkAnswer, ChunkHeader, ChunkReply, Digest};
-use ledger::{NewChunk, PutOutcome};
+use ledger::{FreeSpace, NewChunk, PutOutcome};
 use runtime::Service;
-use runtime::space::Space;
 use tokio::sync::Semaphore;
 
 use crate::admission::{Admission, Admitted};
@@ -17,7 +16,7 @@ use crate::writer::{Place, Writers};
 pub(crate) struct Handler {
     admission: Admission,
     writers: Writers,
-    space: Space,
+    space: FreeSpace,
     bytes: Arc<Semaphore>,
     /// How many chunks may be hashed at once: as many as there are cores, so that replies and pings are not held up.
     hashing: Arc<Semaphore>,
@@ -29,7 +28,7 @@ impl Handler {
         Self {
             admission: Admission::new(service.ledger.clone()),
             writers: Writers::start(service),
-            space: Space::new(&service.ledger, service.settings.store.free_space_floor),
+            space: FreeSpace::new(&service.ledger, service.settings.store.free_space_floor),
             bytes: Arc::new(Semaphore::new(service.settings.store.in_flight_bytes as usize)),
             hashing: Arc::new(Semaphore::new(cores)),
         }

@@ -11,11 +11,10 @@ mod writer;
 use std::sync::Arc;
 
 use async_nats::service::endpoint::Endpoint;
+use bus::{Nats, NatsError, Use};
 use contract::{ChunkAnswer, ChunkReply};
 use futures_util::{FutureExt, StreamExt};
-use runtime::nats::{Nats, NatsError, Use};
-use runtime::service::StartError;
-use runtime::{Service, status};
+use runtime::{Service, StartError, status};
 use tokio::sync::Semaphore;
 
 /// The queue group in which all stores share the chunks.
@@ -26,7 +25,9 @@ const CHUNKS_AT_ONCE: usize = 1024;
 
 /// Starts the store's tasks.
 pub async fn run(service: Service) -> Result<(), StartError> {
-    let data = Nats::open(&service.settings.nats, &service.names, &service.worker, Use::Data, &service.life).await?;
+    let data =
+        Nats::open(&service.settings.nats, &service.names, &service.worker, Use::Data, service.life.stopping_token())
+            .await?;
     let handler = Arc::new(handler::Handler::start(&service));
     let task = take_chunks(service.clone(), data, handler);
     service.life.spawn("chunks", task);
@@ -39,7 +40,7 @@ async fn take_chunks(service: Service, data: Nats, handler: Arc<handler::Handler
     let permits = Arc::new(Semaphore::new(CHUNKS_AT_ONCE));
     // Not before payloads fit: a store that is asked must be able to answer.
     tokio::select! {
-        () = service.wait_until_payloads_fit() => {}
+        () = data.wait_until_payloads_fit(service.settings.files.chunk_size) => {}
         () = service.life.stopping() => return,
     }
     let (_micro, mut endpoint) = match register(&service, &data).await {
@@ -85,7 +86,7 @@ async fn take_chunks(service: Service, data: Nats, handler: Arc<handler::Handler
 }
 
 async fn register(service: &Service, data: &Nats) -> Result<(async_nats::service::Service, Endpoint), NatsError> {
-    let micro = status::register(service, data.client()).await?;
+    let micro = status::register_on(service, data.client()).await?;
     let subject = service.names.chunk_put();
     let endpoint = micro.endpoint_builder().name("chunk-put").queue_group(QUEUE_GROUP).add(&subject).await;
     let endpoint =

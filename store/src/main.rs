@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use contract::Role;
-use runtime::args::ServiceArgs;
+use settings::ServiceArgs;
 
 /// Checks chunks and persists them in MongoDB
 #[derive(Parser)]
@@ -16,5 +16,5 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    runtime::service::main(Role::Store, Args::parse().service, store::run).await
+    runtime::main(Role::Store, Args::parse().service, store::run).await
 }

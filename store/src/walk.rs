@@ -2,7 +2,7 @@
 
 use contract::FileId;
 use ledger::{Layout, LedgerError};
-use runtime::{Service, retry};
+use runtime::Service;
 
 /// Files looked at between two pauses: two small reads each, so that a walk is never felt. A million files take two days.
 const STEPS: usize = 16;
@@ -18,7 +18,7 @@ struct Walk {
 pub(crate) async fn run(service: Service) {
     let mut walk = Walk::default();
     loop {
-        let pause = service.settings.work.sweep().mul_f64(0.5 + retry::jitter());
+        let pause = service.settings.work.sweep().mul_f64(0.5 + rand::random::<f64>());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = service.life.stopping() => return,

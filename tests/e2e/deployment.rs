@@ -11,7 +11,7 @@ mod servers;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use runtime::settings::{Settings, SettingsError};
+use settings::{Settings, SettingsError};
 
 /// A file of the repository.
 fn file(path: &str) -> PathBuf {

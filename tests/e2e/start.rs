@@ -8,9 +8,9 @@ use async_nats::jetstream;
 use contract::Role;
 use harness::{Api, Behaviour, Options, Process, Sink, System, binary, gather, until};
 use mongodb::bson::{Document, doc};
-use runtime::settings::Settings;
 use rustix::process::Signal;
 use serde_json::json;
+use settings::Settings;
 
 const ALL: [Role; 4] = Role::ALL;
 const GONE: &str = "/nowhere/at/all";

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use contract::{Names, Role};
 use mongodb::bson::doc;
-use runtime::settings::Settings;
+use settings::Settings;
 use tempfile::TempDir;
 
 use crate::binaries::{Process, binary};
@@ -161,7 +161,7 @@ impl System {
         };
         system.write_settings(&name, options);
         let settings = Settings::load_with(Some(&system.config), Some([].into())).unwrap();
-        let ledger = runtime::service::ledger_options(&settings, "harness").unwrap();
+        let ledger = ledger::LedgerOptions::from_settings(&settings, "harness").unwrap();
         let ledger = ledger::Ledger::connect(&ledger).await.unwrap();
         ledger.add_user(&ledger::NewUser { username: USER.0, password: USER.1 }).await.unwrap();
         system

@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use anyhow::{Context, Result};
+use bus::dead_letters::{self, Foreign, Kept};
 use contract::DeadLetter;
-use runtime::letters::{self, Foreign, Kept};
 use serde_json::{Value, json};
 
 use crate::line::one_line;
@@ -33,7 +33,7 @@ pub struct ListArgs {
 pub async fn list(args: &ListArgs, place: &Place) -> Result<()> {
     let nats = nats(&place.settings()?, "waybill-dead").await?;
     let stream = nats.names().dead_stream();
-    let letters = letters::newest(&nats, usize::from(args.limit)).await?;
+    let letters = dead_letters::newest(&nats, usize::from(args.limit)).await?;
     let letters = letters.with_context(|| format!("NATS has no stream {stream}: has a service run there?"))?;
     let mut out = std::io::stdout().lock();
     if args.json {

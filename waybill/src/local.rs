@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use contract::{PAYLOAD_HEADROOM, private_key_pem};
-use runtime::settings::{DirectoryRemote, RemoteSettings, Secret, Settings};
 use serde::{Deserialize, Serialize};
 use servers::{Mongo, MongoOptions, Nats, NatsOptions};
+use settings::{DirectoryRemote, RemoteSettings, Secret, Settings};
 
 /// mongod's cache. Chunks pass through it once in and once out; more would not make that faster.
 const MONGOD_CACHE_MIB: u32 = 1024;

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bus::Nats;
 use contract::{Names, SigningKey};
 use ledger::Ledger;
-use runtime::nats::Nats;
-use runtime::settings::{Secret, Settings};
+use settings::{Secret, Settings};
 
 use crate::local::{DataDir, receipt_key_of};
 
@@ -54,7 +54,7 @@ impl Place {
 
 /// MongoDB, as the settings say; `command` is what it shows in its log.
 pub async fn ledger(settings: &Settings, command: &str) -> Result<Ledger> {
-    let options = runtime::service::ledger_options(settings, command)?;
+    let options = ledger::LedgerOptions::from_settings(settings, command)?;
     Ledger::connect(&options).await.context("MongoDB cannot be used")
 }
 

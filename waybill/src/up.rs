@@ -7,9 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use contract::{PublicKey, Role};
 use ledger::NewUser;
-use runtime::settings::{RemoteSettings, Settings};
-use runtime::{Lifecycle, Service, telemetry};
+use runtime::{Lifecycle, Service};
 use serde::Serialize;
+use settings::telemetry;
+use settings::{RemoteSettings, Settings};
 
 use crate::local::{DataDir, Endpoints, LocalServers, random_text};
 use crate::scale::Scale;
@@ -151,7 +152,7 @@ async fn start_services(
     let mut address = None;
     for role in Role::ALL {
         for _ in 0..scale.of(role) {
-            let service = Service::start(role, settings.clone(), life.clone()).await?;
+            let service = runtime::start(role, settings.clone(), life.clone()).await?;
             services.push(service.clone());
             match role {
                 Role::Gateway => address = Some(gateway::run(service).await?),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use contract::{Digest, Epoch, FileId, ObjectPath, RemoteChecksum, RemoteProof};
 use futures_util::future::BoxFuture;
 use ledger::LedgerError;
-use runtime::settings::RemoteSettings;
+use settings::RemoteSettings;
 
 pub use aside_name::{AsideName, NoAsideName};
 pub use body::{Body, BodyStopped};

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use contract::{Digest, Epoch, FileId, ObjectName};
 use finaliser::remote::{Body, Evidence, Onto, Parcel, Remote, RemoteError, UploadLog};
-use runtime::settings::{DirectoryRemote, HttpRemote, RemoteSettings};
+use settings::{DirectoryRemote, HttpRemote, RemoteSettings};
 use tokio::sync::mpsc;
 
 /// Long enough for any machine; only a test that hangs gets there.

@@ -9,7 +9,7 @@ use contract::RemoteProof;
 use finaliser::remote::{Evidence, RemoteError};
 use tokio::sync::oneshot;
 
-use runtime::settings::{HttpRemote, RemoteSettings, Secret};
+use settings::{HttpRemote, RemoteSettings, Secret};
 
 use crate::parcel::{IMPATIENT, PATIENT, bytes, http, later, open_body, open_http, parcel, refused, send, within};
 use crate::raw_server::{answer, raw_server, read_body, read_head, read_to_end, write_until_closed};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use finaliser::remote::{Look, Onto, Parcel, Remote, RemoteError, UploadLog};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use runtime::settings::{RemoteSettings, S3Remote, Secret};
 use servers::Seaweed;
+use settings::{RemoteSettings, S3Remote, Secret};
 
 use crate::conformance::{Place, suite};
 use crate::parcel::{body, bytes, open_body, parcel, refused, send, within};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use finaliser::remote::{Remote, RemoteError};
-use runtime::settings::{RemoteSettings, S3Remote, Secret};
+use settings::{RemoteSettings, S3Remote, Secret};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use contract::{Epoch, FileId, ObjectPath};
 use finaliser::remote::{AsideName, Look, Onto, Remote, RemoteError};
-use runtime::settings::{RemoteSettings, SftpRemote};
 use servers::{Sshd, SshdOptions};
+use settings::{RemoteSettings, SftpRemote};
 use tempfile::TempDir;
 
 use crate::conformance::{Place, suite};

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use finaliser::remote::{Look, Onto, Remote};
-use runtime::settings::{Secret, SftpRemote};
 use russh::keys::{HashAlg, PublicKey};
 use servers::Sshd;
+use settings::{Secret, SftpRemote};
 
 use crate::conformance::suite;
 use crate::parcel::{bytes, later, parcel, refused, send, within};

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use contract::{FileId, ObjectPath};
 use finaliser::remote::{AsideName, Look, Onto, Remote, RemoteError};
-use runtime::settings::{RemoteSettings, Secret, WebdavRemote};
 use servers::{Nginx, NginxOptions, Seaweed};
+use settings::{RemoteSettings, Secret, WebdavRemote};
 use tempfile::TempDir;
 
 use crate::conformance::{Place, suite};

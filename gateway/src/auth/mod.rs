@@ -8,7 +8,7 @@ mod token;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use ledger::Ledger;
-use runtime::settings::{AuthSettings, SettingsError};
+use settings::{AuthSettings, SettingsError};
 
 use contract::ProblemKind;
 

@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use contract::{Digest, Expectation, ObjectName, ProblemKind, Step};
 use ledger::{Expected, FileRecord};
-use runtime::settings::Settings;
 use serde_json::json;
+use settings::Settings;
 
 use crate::body::{self, Media};
 use crate::prepare::accepted;

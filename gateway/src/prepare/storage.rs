@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::Source;
-use runtime::source::{Place, Roots, SourceError};
+use source::{Place, Roots, SourceError};
 use tokio::sync::Semaphore;
 
 use contract::ProblemKind;

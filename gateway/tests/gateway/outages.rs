@@ -4,9 +4,9 @@ use std::net::TcpListener;
 
 use contract::{Cause, Hint, Step};
 use futures_util::StreamExt;
-use runtime::settings::{Secret, Settings};
 use serde_json::json;
 use servers::{MIN_CACHE_MIB, Mongo, MongoOptions, Nats, NatsOptions};
+use settings::{Secret, Settings};
 use tempfile::TempDir;
 
 use crate::stage::{self, DEADLINE, Stage, eventually};

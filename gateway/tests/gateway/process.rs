@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use ledger::NewUser;
-use runtime::settings::Settings;
 use serde_json::{Value, json};
+use settings::Settings;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};

@@ -9,10 +9,10 @@ use std::time::Duration;
 use contract::{Digest, FileId, ProblemKind, Role};
 use ledger::{Claim, ClaimRequest, FileRecord, Held, NewUser, Opening, Problem, Stored, StoredOutcome};
 use mongodb::bson::{Bson, Document, doc};
-use runtime::service::StartError;
-use runtime::settings::{DirectoryRemote, RemoteSettings, Secret, Settings};
+use runtime::StartError;
 use runtime::{Lifecycle, Service};
 use serde_json::json;
+use settings::{DirectoryRemote, RemoteSettings, Secret, Settings};
 use tempfile::TempDir;
 
 use crate::call::Caller;
@@ -181,7 +181,7 @@ pub(crate) async fn settings(folder: &Path) -> Settings {
 
 pub(crate) async fn start(settings: Settings) -> Result<Service, StartError> {
     let life = Lifecycle::new(settings.work.grace());
-    Service::start(Role::Gateway, Arc::new(settings), life).await
+    runtime::start(Role::Gateway, Arc::new(settings), life).await
 }
 
 pub(crate) async fn database(settings: &Settings) -> mongodb::Database {

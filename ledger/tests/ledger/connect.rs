@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use ledger::{BlockCompressor, Ledger, LedgerError, LedgerOptions};
+use ledger::{Ledger, LedgerError, LedgerOptions};
 use mongodb::bson::doc;
+use settings::BlockCompressor;
 
 use crate::stage::{Empty, HINT_PUSH, RETENTION, Stage, bytes};
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use contract::{Digest, Expectation, FileId, ObjectName, Receipt, ReceiptRemote, ReceiptSource, RemoteChecksum};
 use ledger::{
-    BlockCompressor, Claim, ClaimRequest, Expected, FileRecord, Held, Ledger, LedgerOptions, NewFile, Opening, Problem,
-    Retention, Source, Stored, StoredOutcome,
+    Claim, ClaimRequest, Expected, FileRecord, Held, Ledger, LedgerOptions, NewFile, Opening, Problem, Retention,
+    Source, Stored, StoredOutcome,
 };
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
 use mongodb::{Collection, Database};
+use settings::BlockCompressor;
 
 pub(crate) const MIB: u32 = 1024 * 1024;
 

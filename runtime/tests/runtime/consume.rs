@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use bus::Hinted;
+use bus::Outcome;
 use contract::{Cause, DeadLetter, FileId, Hint, Role, Step};
-use runtime::Outcome;
-use runtime::nats::Hinted;
 
 use crate::stage::{Stage, eventually, next};
 
@@ -42,7 +42,7 @@ async fn a_hint_for_a_file_that_another_holds_comes_again_later_and_blocks_nothi
     stage.hint(held).await;
     let first = next(&mut hints).await;
     let begun = first.at;
-    first.becomes(Outcome::Held(wait));
+    first.becomes(Outcome::HeldByAnother(wait));
     stage.hint(other).await;
     let between = next(&mut hints).await;
     assert_eq!(between.job.file, other);

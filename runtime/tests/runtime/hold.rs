@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bus::Outcome;
 use contract::FileId;
 use ledger::{Claim, Held, Progress};
-use runtime::settings::Secret;
-use runtime::{Ended, Holding, Outcome, hold};
+use runtime::work::{self, Ended, Holding};
 use servers::{MIN_CACHE_MIB, Mongo, MongoOptions};
+use settings::Secret;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -140,7 +141,7 @@ async fn a_lease_that_cannot_be_renewed_ends_the_work_in_time_and_is_given_back_
     assert!(dropped.load(Ordering::SeqCst));
     holding.fence().check().unwrap_err();
 
-    let giving = hold::hand_back(&stage.service, &held.lease);
+    let giving = work::hand_back(&stage.service, &held.lease);
     let (outcome, ()) = tokio::join!(giving, async { mongo.resume().unwrap() });
     assert!(matches!(outcome, Outcome::HandedBack), "{outcome:?}");
     let record = stage.record(held.lease.file).await;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use runtime::EndedBadly;
 use runtime::Lifecycle;
-use runtime::lifecycle::EndedBadly;
 use tokio::sync::Notify;
 
 /// Longer than any test waits for.

@@ -5,6 +5,5 @@ mod announce;
 mod consume;
 mod hold;
 mod lifecycle;
-mod settings;
 mod stage;
 mod sweep;

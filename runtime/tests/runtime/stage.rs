@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::Info;
+use bus::Hinted;
+use bus::{Job, Outcome};
 use contract::{Cause, Event, FileId, Role, Step};
 use ledger::{Claim, ClaimRequest, FileRecord, Held, NewFile, Opening, Source};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
-use runtime::nats::Hinted;
-use runtime::settings::{Secret, Settings};
-use runtime::{Job, Lifecycle, Outcome, Service, consume};
+use runtime::{Lifecycle, Service};
+use settings::{Secret, Settings};
 use tokio::sync::{mpsc, oneshot};
 
 /// Generous: passed only by what is broken.
@@ -49,7 +50,7 @@ impl Stage {
         let db = client.database(&settings.mongodb.database);
         let cleanup = Cleanup { settings: settings.clone() };
         let life = Lifecycle::new(settings.work.grace());
-        let service = Service::start(Role::Chunker, Arc::new(settings), life).await.unwrap();
+        let service = runtime::start(Role::Chunker, Arc::new(settings), life).await.unwrap();
         let stage = Self { service, db, _cleanup: cleanup };
         eventually("the streams are there", async || {
             let names = &stage.service.names;
@@ -74,7 +75,7 @@ impl Stage {
                 answered.await.expect("a handler that breaks down")
             }
         };
-        let taking = consume::consume(self.service.clone(), Step::Prepare, concurrency, handle);
+        let taking = self.service.hints(Step::Prepare, concurrency).consume(handle);
         self.service.life.spawn("hints", taking);
         delivered
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy};
+use bus::Outcome;
 use contract::{EventKind, FileId, Step, StreamSpec};
-use runtime::Outcome;
 
 use crate::stage::{Stage, eventually, next};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use contract::{ChunkAnswer, ChunkHeader, Digest};
 use futures_util::StreamExt;
-use runtime::settings::Secret;
 use servers::{MIN_CACHE_MIB, Mongo, MongoOptions};
+use settings::Secret;
 use tempfile::TempDir;
 
 use crate::stage::{DEADLINE, KIB_64, Kept, MIB, Stage, assert_refused, bytes, chunks_of, eventually, headers};

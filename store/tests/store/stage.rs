@@ -10,8 +10,8 @@ use futures_util::StreamExt;
 use ledger::{Claim, ClaimRequest, FileRecord, Held, Layout, NewFile, Opening, Source};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
-use runtime::settings::{Secret, Settings};
 use runtime::{Lifecycle, Service};
+use settings::{Secret, Settings};
 
 pub(crate) const MIB: u32 = 1024 * 1024;
 
@@ -286,7 +286,7 @@ async fn settings() -> Settings {
 
 async fn start(settings: Settings) -> Service {
     let life = Lifecycle::new(settings.work.grace());
-    let service = Service::start(Role::Store, Arc::new(settings), life).await.unwrap();
+    let service = runtime::start(Role::Store, Arc::new(settings), life).await.unwrap();
     store::run(service.clone()).await.unwrap();
     service
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use clap::{Args, Command};
-use runtime::args::ServiceArgs;
-use runtime::settings::{RemoteSettings, Settings};
 use serde_json::Value;
+use settings::ServiceArgs;
+use settings::{RemoteSettings, Settings};
 
 use super::sample::{self, SAMPLE};
 use super::{file, load, text};

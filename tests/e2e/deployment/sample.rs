@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
-use runtime::settings::{RemoteSettings, S3Remote, Settings, SftpRemote};
+use settings::{RemoteSettings, S3Remote, Settings, SftpRemote};
 
 use super::{file, load, text};
 

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use contract::Verdict;
 use rand::Rng;
-use runtime::settings::Settings;
-use runtime::{Lifecycle, telemetry};
+use runtime::Lifecycle;
 use serde_json::Value;
+use settings::Settings;
+use settings::telemetry;
 
 pub use there::Kind;
 

@@ -10,8 +10,8 @@ use clap::ValueEnum;
 use http_body_util::{BodyExt, Empty};
 use hyper::StatusCode;
 use hyper_util::rt::TokioExecutor;
-use runtime::settings::{HttpRemote, RemoteSettings, S3Remote, Secret, Settings, SftpRemote, WebdavRemote};
 use servers::{Seaweed, SeaweedOptions, Sshd, SshdOptions};
+use settings::{HttpRemote, RemoteSettings, S3Remote, Secret, Settings, SftpRemote, WebdavRemote};
 
 /// The name of the remote.
 const NAME: &str = "there";

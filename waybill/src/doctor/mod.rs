@@ -13,10 +13,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use bus::Nats;
 use contract::{Cause, FileId, Step};
 use ledger::Ledger;
-use runtime::announce;
-use runtime::nats::Nats;
 
 use crate::place::{self, Place};
 use finding::Report;
@@ -85,7 +84,7 @@ async fn audit(args: Args, place: &Place) -> Result<Report> {
 impl Doctor {
     /// Publishes the hint to look at a file. What is not published now, the sweep of a service publishes: the file is due.
     async fn hint(&self, step: Step, file: FileId) -> String {
-        let hinted = announce::hint_once(&self.nats, &self.ledger, step, file, Cause::Sweep).await;
+        let hinted = bus::hint_once(&self.nats, &self.ledger, step, file, Cause::Sweep).await;
         match hinted {
             Ok(()) => format!("the hint to {} was published", step.as_str()),
             Err(error) => format!("the hint to {} was not published, a sweep will: {error}", step.as_str()),

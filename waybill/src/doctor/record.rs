@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::Result;
 use contract::State;
 use ledger::{FileRecord, FoundFile, Moment};
-use runtime::announce;
 
 use super::finding::{Finding, Kind};
 use super::{BATCH, Doctor, LATE, content};
@@ -101,7 +100,7 @@ async fn check_outbox(doctor: &mut Doctor, found: &FoundFile, record: &FileRecor
     let finding = Finding::of_file(Kind::OutboxLeft, record.id, "its events published", waiting)
         .advising("is any service running, with NATS? Or run with --repair");
     let finding = if doctor.repair {
-        match announce::publish(&doctor.nats, &doctor.ledger, &outbox).await {
+        match bus::publish(&doctor.nats, &doctor.ledger, &outbox).await {
             Ok(()) => finding.mended("the events were published"),
             Err(error) => finding.left(error),
         }

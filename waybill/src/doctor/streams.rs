@@ -1,7 +1,7 @@
 //! Streams and consumers.
 
 use anyhow::Result;
-use runtime::drift::{self, Drift, Of};
+use bus::drift::{self, Drift, Of};
 
 use super::Doctor;
 use super::finding::{Finding, Kind};
@@ -46,7 +46,7 @@ fn finding(drift: &Drift) -> Finding {
     let (expected, found) = if missing {
         ("to be there".to_owned(), "none".to_owned())
     } else {
-        let list = |side: fn(&drift::Difference) -> &String| {
+        let list = |side: fn(&bus::Difference) -> &String| {
             drift.differences.iter().map(|one| format!("{} {}", one.setting, side(one))).collect::<Vec<_>>().join(", ")
         };
         (list(|one| &one.expected), list(|one| &one.found))

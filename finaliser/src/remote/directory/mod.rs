@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use contract::{ObjectPath, RemoteProof};
 use futures_util::future::BoxFuture;
-use runtime::settings::DirectoryRemote as Settings;
+use settings::DirectoryRemote as Settings;
 use tokio_util::sync::CancellationToken;
 
 use super::aside_name::{AsideName, plain_name};

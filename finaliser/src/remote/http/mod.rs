@@ -6,7 +6,7 @@ mod target;
 use contract::{ObjectPath, RemoteProof};
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
-use runtime::settings::HttpRemote as Settings;
+use settings::HttpRemote as Settings;
 
 use super::wire::{Uploaded, answer, encoded, evidence, on_condition};
 use super::{Body, Evidence, Look, Parcel, Remote, RemoteError};

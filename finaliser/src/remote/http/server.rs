@@ -4,7 +4,7 @@ use contract::{Digest, ObjectPath, RemoteProof};
 use hyper::body::Bytes;
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, header};
-use runtime::settings::{HttpCredentials, HttpRemote as Settings};
+use settings::{HttpCredentials, HttpRemote as Settings};
 use url::Origin;
 
 use super::target::Target;

@@ -16,7 +16,7 @@ use hyper::body::Bytes;
 use hyper::http::{request, response};
 use hyper::{Method, StatusCode, Uri, header};
 use percent_encoding::percent_decode_str;
-use runtime::settings::{HttpVersion, S3Remote as Settings};
+use settings::{HttpVersion, S3Remote as Settings};
 
 use super::wire::{
     self, Answered, Connector, USER_AGENT, Uploaded, encode, encoded, evidence, later, on_condition, other,
@@ -83,7 +83,7 @@ impl S3Remote {
 
     fn sign(&self, call: Call<'_>) -> Result<request::Builder, RemoteError> {
         // A file with a credential may be missing for a moment while it is renewed.
-        let unreadable = |error: runtime::settings::SettingsError| later("credentials", &error.to_string());
+        let unreadable = |error: settings::SettingsError| later("credentials", &error.to_string());
         let credentials = self.settings.credentials().map_err(unreadable)?;
         let request = call.sign(&credentials, &self.settings.region, now());
         // Lengths and hashes are those of the file, not of a compressed form of it.

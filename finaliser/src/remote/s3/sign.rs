@@ -6,7 +6,7 @@ use contract::{Digest, Timestamp};
 use hyper::http::request;
 use hyper::{Method, Request, header};
 use ring::hmac;
-use runtime::settings::S3Credentials;
+use settings::S3Credentials;
 
 use crate::remote::wire::encode;
 
@@ -89,7 +89,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use runtime::settings::Secret;
+    use settings::Secret;
 
     use super::*;
 

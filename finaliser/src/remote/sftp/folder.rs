@@ -1,5 +1,5 @@
 use contract::{ObjectName, ObjectPath};
-use runtime::settings::SftpRemote as Settings;
+use settings::SftpRemote as Settings;
 
 use super::host_key::HostKeys;
 use super::packet::{Attributes, READ, Request};

@@ -2,10 +2,10 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use runtime::settings::{SftpCredentials, SftpRemote as Settings};
 use russh::client::{self, AuthResult, DisconnectReason};
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh::{Channel, Preferred, SshId, cipher};
+use settings::{SftpCredentials, SftpRemote as Settings};
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};

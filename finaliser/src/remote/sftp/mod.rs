@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use contract::{Digest, ObjectPath, RemoteProof};
 use futures_util::future::BoxFuture;
-use runtime::settings::{SftpCredentials, SftpRemote as Settings};
+use settings::{SftpCredentials, SftpRemote as Settings};
 
 use super::aside_name::{AsideName, plain_name};
 use super::wire::{encode_path, encoded};

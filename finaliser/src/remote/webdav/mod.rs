@@ -7,7 +7,7 @@ use contract::{ObjectPath, RemoteProof};
 use futures_util::future::BoxFuture;
 use hyper::body::Bytes;
 use hyper::{StatusCode, header};
-use runtime::settings::WebdavRemote as Settings;
+use settings::WebdavRemote as Settings;
 
 use super::aside_name::{AsideName, plain_name};
 use super::http::Server;

@@ -17,10 +17,10 @@ use hyper::{Request, Response, Uri, header};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
 use hyper_util::service::TowerToHyperService;
-use runtime::settings::HttpVersion;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use settings::HttpVersion;
 
 use super::held_writes::HeldWrites;
 use super::outgoing::Outgoing;

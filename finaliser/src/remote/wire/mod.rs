@@ -10,12 +10,12 @@ mod streams;
 mod upload;
 pub(super) mod xml;
 
+use crate::sabotage;
 use contract::{Hasher, ObjectName, ObjectPath, RemoteProof};
 use hyper::body::{Bytes, Incoming};
 use hyper::http::{request, response};
 use hyper::{Response, Version, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use runtime::sabotage;
 
 use super::{Evidence, Look, Occupant, Onto, Parcel, RemoteError};
 pub(super) use connection::{Connection, Connector};

@@ -6,9 +6,9 @@ mod write;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use runtime::settings::SftpRemote as Settings;
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use settings::SftpRemote as Settings;
 
 use super::host_key::HostKeys;
 use super::login::Login;

@@ -1,22 +1,22 @@
-//! How the streams and consumers that there are differ from what this release sets; for `waybill doctor`.
+//! How the streams and consumers of the server differ from what this release sets; for `waybill doctor`.
 
 use std::fmt;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{Config, IntoConsumerConfig};
+use async_nats::jetstream::consumer::IntoConsumerConfig;
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
-use async_nats::jetstream::stream::Stream;
 use contract::{ConsumerSpec, Step, StreamSpec};
 
-use crate::nats::{Nats, NatsError};
-use crate::streams;
+use crate::stream_config::{Difference, consumer_config, consumer_differences, stream_config, stream_differences};
+use crate::streams::{self, find_stream};
+use crate::{Nats, NatsError};
 
-/// A stream or consumer that is not as this release sets it.
+/// A stream or consumer that is missing or differs from what this release sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
     /// Which.
     pub of: Of,
-    /// How it differs; nothing where it is not there at all.
+    /// How it differs; empty where it is missing.
     pub differences: Vec<Difference>,
 }
 
@@ -34,34 +34,11 @@ pub enum Of {
     },
 }
 
-/// A setting that is otherwise. Written as its name and value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// The setting, as the `nats` tool's JSON has it.
-    pub setting: &'static str,
-    /// What this release sets.
-    pub expected: String,
-    /// What there is.
-    pub found: String,
-}
-
 impl fmt::Display for Of {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stream(name) => f.write_str(name),
             Self::Consumer { stream, name } => write!(f, "{stream}/{name}"),
-        }
-    }
-}
-
-/// Gathers what differs.
-#[derive(Debug, Default)]
-pub(crate) struct Differences(pub(crate) Vec<Difference>);
-
-impl Differences {
-    pub(crate) fn compare<T: PartialEq + fmt::Debug>(&mut self, setting: &'static str, found: &T, wanted: &T) {
-        if found != wanted {
-            self.0.push(Difference { setting, expected: format!("{wanted:?}"), found: format!("{found:?}") });
         }
     }
 }
@@ -76,7 +53,7 @@ pub async fn report(nats: &Nats, lease: Duration) -> Result<Vec<Drift>, NatsErro
             drifts.push(Drift { of, differences: Vec::new() });
             continue;
         };
-        let differences = streams::stream_differences(&stream.cached_info().config, &streams::stream_config(&spec));
+        let differences = stream_differences(&stream.cached_info().config, &stream_config(&spec));
         if !differences.is_empty() {
             drifts.push(Drift { of, differences });
         }
@@ -97,15 +74,6 @@ pub async fn mend(nats: &Nats, lease: Duration) -> Result<bool, NatsError> {
     Ok(made)
 }
 
-/// The stream of this name; `None` where there is none.
-pub(crate) async fn find_stream(nats: &Nats, name: &str) -> Result<Option<Stream>, NatsError> {
-    match nats.jetstream().get_stream(name).await {
-        Ok(stream) => Ok(Some(stream)),
-        Err(error) if streams::is_missing(&error) => Ok(None),
-        Err(error) => Err(NatsError::Read { what: format!("the stream {name}"), why: error.to_string() }),
-    }
-}
-
 async fn consumer_drift(nats: &Nats, spec: &ConsumerSpec) -> Result<Option<Drift>, NatsError> {
     let of = Of::Consumer { stream: spec.stream.clone(), name: spec.name };
     let missing = Drift { of: of.clone(), differences: Vec::new() };
@@ -117,18 +85,6 @@ async fn consumer_drift(nats: &Nats, spec: &ConsumerSpec) -> Result<Option<Drift
             return Err(NatsError::Read { what: format!("the consumer {of}"), why: error.to_string() });
         }
     };
-    let differences = consumer_differences(&found, &streams::consumer_config(spec).into_consumer_config());
+    let differences = consumer_differences(&found, &consumer_config(spec).into_consumer_config());
     Ok((!differences.is_empty()).then_some(Drift { of, differences }))
-}
-
-fn consumer_differences(found: &Config, wanted: &Config) -> Vec<Difference> {
-    let mut differences = Differences::default();
-    differences.compare("description", &found.description, &wanted.description);
-    differences.compare("deliver_subject", &found.deliver_subject, &wanted.deliver_subject);
-    differences.compare("filter_subject", &found.filter_subject, &wanted.filter_subject);
-    differences.compare("ack_policy", &found.ack_policy, &wanted.ack_policy);
-    differences.compare("ack_wait", &found.ack_wait, &wanted.ack_wait);
-    differences.compare("max_ack_pending", &found.max_ack_pending, &wanted.max_ack_pending);
-    differences.compare("max_deliver", &found.max_deliver, &wanted.max_deliver);
-    differences.0
 }

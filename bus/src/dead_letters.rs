@@ -1,15 +1,15 @@
-//! Messages that a worker could not read, as they lie in their stream; for `waybill dead`.
+//! The stream of dead letters: messages that no worker could read; for `waybill dead`.
 
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use contract::{DeadLetter, Timestamp};
 
-use crate::drift::find_stream;
-use crate::nats::{Nats, NatsError};
+use crate::streams::find_stream;
+use crate::{Nats, NatsError};
 
-/// What the stream of unreadable messages holds.
+/// What the stream of dead letters holds.
 #[derive(Debug)]
 pub struct DeadLetters {
-    /// How many there are in all.
+    /// How many messages it holds.
     pub total: u64,
     /// The newest of them, newest first.
     pub newest: Vec<Kept>,
@@ -20,9 +20,9 @@ pub struct DeadLetters {
 pub struct Kept {
     /// Its number in the stream.
     pub sequence: u64,
-    /// When it was put there.
+    /// When it was published.
     pub at: Timestamp,
-    /// The dead letter; what was found instead, where somebody else put something there.
+    /// The dead letter; or what another program published there.
     pub letter: Result<DeadLetter, Foreign>,
 }
 
@@ -31,9 +31,9 @@ pub struct Kept {
 pub struct Foreign {
     /// The subject it was published on.
     pub subject: String,
-    /// Why it is none.
+    /// Why it is no dead letter.
     pub why: String,
-    /// What it says; bytes that are no UTF-8 are replaced.
+    /// Its payload; bytes that are not UTF-8 are replaced.
     pub payload: String,
 }
 
@@ -43,7 +43,7 @@ pub async fn newest(nats: &Nats, limit: usize) -> Result<Option<DeadLetters>, Na
     let Some(stream) = find_stream(nats, &name).await? else { return Ok(None) };
     let state = &stream.cached_info().state;
     let mut newest = Vec::new();
-    // What was taken out leaves a gap; the count tells when there is no more before it.
+    // A deleted message leaves a gap; the count tells when no more messages come before it.
     let wanted = usize::try_from(state.messages).unwrap_or(usize::MAX).min(limit);
     let mut sequence = state.last_sequence;
     while newest.len() < wanted && sequence >= state.first_sequence.max(1) {

@@ -1,22 +1,16 @@
-//! The lease on a file while it is worked on: renewed with every sign of life, noticed when lost.
-
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ledger::{Held, Lease, LedgerError, Progress, Renewal};
+use bus::Job;
+use ledger::{Held, Lease, Progress, Renewal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::consume::{Job, Outcome};
-use crate::retry;
-use crate::service::Service;
+use crate::Service;
 
-/// How long to leave MongoDB alone after it did not take a file back.
-const BETWEEN_TRIES: Duration = Duration::from_secs(1);
-
-/// A lease that is kept alive until this is dropped.
+/// Renews a lease until it is dropped.
 #[derive(Debug)]
 pub struct Holding {
     fence: Fence,
@@ -29,12 +23,12 @@ pub struct Fence(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Until when the lease holds for certain, by this process' own clock.
+    /// The lease holds for certain until then, by this process' own clock.
     safe_until: Mutex<Instant>,
-    /// An eighth of the lease: what lies between `safe_until` and its end.
+    /// An eighth of the lease, from `safe_until` to its end.
     margin: Duration,
     lost: CancellationToken,
-    /// Another has claimed the file, or it left the phase.
+    /// Another worker has claimed the file, or the file left the phase.
     displaced: AtomicBool,
     cancel: CancellationToken,
     progress: Mutex<Progress>,
@@ -67,18 +61,19 @@ impl Fence {
         Ok(())
     }
 
-    /// Until somebody wants the file cancelled. It is learnt with a renewal.
+    /// Waits until a caller asks to cancel the file. A renewal brings the request.
     pub async fn cancel_requested(&self) {
         self.0.cancel.cancelled().await;
     }
 
-    /// Whether somebody wants the file cancelled.
+    /// Whether a caller has asked to cancel the file.
     pub fn is_cancel_requested(&self) -> bool {
         self.0.cancel.is_cancelled()
     }
 
-    /// How work ends whose lease is lost. Who notices in time that nothing was heard from MongoDB may hand the file back once
-    /// it answers, if it is still ours then. Who was displaced, or stood still past the end of the lease, changes nothing.
+    /// How work ends after its lease was lost. A holder that noticed MongoDB's silence before the lease ended may hand the file
+    /// back, if the file is still its own once MongoDB answers. A displaced holder, or one that stood still past the end of the
+    /// lease, changes nothing.
     fn end_of_loss<T>(&self) -> Ended<T> {
         let in_time = Instant::now() < self.safe_until() + self.0.margin;
         if in_time && !self.0.displaced.load(Ordering::Acquire) { Ended::HandBack } else { Ended::Lost }
@@ -88,7 +83,7 @@ impl Fence {
         *self.0.safe_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes how far the work is; it is written with the next renewal.
+    /// Notes the progress; the next renewal writes it.
     pub fn note_progress(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.0.progress.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -123,14 +118,14 @@ impl Holding {
         &self.fence
     }
 
-    /// Runs `work` until it ends, the lease is lost, or the process must hand its work back. `work` is dropped then, so it
-    /// must not mind being dropped at an await.
+    /// Runs `work` until it ends, the lease is lost, or the process must hand its work back. In the last two cases it drops
+    /// `work`, which must tolerate that at any await.
     pub async fn run<T>(&self, service: &Service, work: impl Future<Output = T>) -> Ended<T> {
         tokio::select! {
             biased;
             () = self.fence.0.lost.cancelled() => self.fence.end_of_loss(),
             () = service.life.handing_back() => Ended::HandBack,
-            // The work may have noticed the loss itself; whatever it says then, nothing of it is to be written.
+            // The work may have noticed the loss itself; whatever it returns then must not be written.
             ended = work => match self.fence.check() {
                 Ok(()) => Ended::Finished(ended),
                 Err(LeaseLost) => self.fence.end_of_loss(),
@@ -139,37 +134,7 @@ impl Holding {
     }
 }
 
-/// What a settlement of the record came to. Where MongoDB did not answer, it may have been written or not: the file is handed
-/// back if it is still ours.
-pub async fn settled(service: &Service, lease: &Lease, settlement: Result<Outcome, LedgerError>) -> Outcome {
-    match settlement {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            tracing::warn!(file = %lease.file, "{error}; handing the file back");
-            hand_back(service, lease).await
-        }
-    }
-}
-
-/// Frees a file for the next holder, due now, and gives the attempt back: nobody is to blame. Waits for MongoDB if it does not
-/// answer, as without it there is nothing else to do; the slot is not needed meanwhile.
-pub async fn hand_back(service: &Service, lease: &Lease) -> Outcome {
-    loop {
-        let error = match service.ledger.hand_back(lease).await {
-            Ok(Some(_)) => return Outcome::HandedBack,
-            Ok(None) => return Outcome::Lost,
-            Err(error) => error,
-        };
-        let tired = Outcome::Outage(error.to_string());
-        tracing::debug!(file = %lease.file, "a file was not handed back yet: {error}");
-        tokio::select! {
-            () = tokio::time::sleep(BETWEEN_TRIES.mul_f64(0.5 + retry::jitter() / 2.0)) => {}
-            () = service.life.handing_back() => return tired,
-        }
-    }
-}
-
-/// An eighth of the lease before its end a holder stops: the others' clock starts when MongoDB wrote it, ours before we sent it.
+/// A holder stops an eighth of the lease before its end: MongoDB's clock starts at the write, ours before we sent it.
 fn safe_until(sent: Instant, length: Duration) -> Instant {
     sent + length.mul_f64(0.875)
 }
@@ -182,7 +147,7 @@ async fn keep(service: Service, lease: Lease, fence: Fence, job: Job) {
             let sent = Instant::now();
             (sent, service.ledger.renew(&lease, Some(fence.progress())).await)
         };
-        // An operation may be waited for longer than the lease lasts; that must not keep the holder from stopping.
+        // An operation may take longer than the lease lasts; that must not keep the holder from stopping.
         match tokio::time::timeout_at(fence.safe_until().into(), renewal).await {
             Ok((sent, Ok(renewal @ (Renewal::Kept | Renewal::CancelRequested)))) => {
                 if renewal == Renewal::CancelRequested {
@@ -192,11 +157,11 @@ async fn keep(service: Service, lease: Lease, fence: Fence, job: Job) {
                 job.still_alive().await;
             }
             Ok((_, Ok(Renewal::Lost))) => {
-                tracing::warn!(file = %lease.file, epoch = %lease.epoch, "another has the file; stopping");
+                tracing::warn!(file = %lease.file, epoch = %lease.epoch, "another worker holds the file; stopping");
                 fence.0.displaced.store(true, Ordering::Release);
                 fence.0.lost.cancel();
             }
-            // It may yet succeed while the lease lasts; the check below ends it when it does not.
+            // The next renewal may succeed while the lease lasts; the check below ends the loop when it does not.
             Ok((_, Err(error))) => tracing::warn!(file = %lease.file, "a lease was not renewed: {error}"),
             Err(_) => tracing::warn!(file = %lease.file, "a lease was not renewed in time; stopping"),
         }

@@ -5,7 +5,7 @@ use contract::NameTemplate;
 use serde::Deserialize;
 
 use super::{OnClash, bounded, idle_timeout, idle_timeout_ms, server_folder};
-use crate::settings::{Secret, SettingsError, secret_of};
+use crate::{Secret, SettingsError, secret_of};
 
 const MIB: u64 = 1024 * 1024;
 

@@ -3,7 +3,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use contract::SigningKey;
-use ledger::{BlockCompressor, Retention};
 use serde::Deserialize;
 
 use super::{Secret, SettingsError, secret_of};
@@ -72,6 +71,30 @@ pub struct MongodbSettings {
     pub server_selection_timeout_ms: u64,
     /// How MongoDB compresses chunks on disk: `none`, `snappy`, `zstd`. Takes effect when the collections are first made.
     pub block_compressor: BlockCompressor,
+}
+
+/// How MongoDB compresses chunks on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlockCompressor {
+    /// Not at all: for files that are compressed already.
+    #[default]
+    None,
+    /// Fast.
+    Snappy,
+    /// Smaller.
+    Zstd,
+}
+
+impl BlockCompressor {
+    /// The name that MongoDB has for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Snappy => "snappy",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 impl Default for MongodbSettings {
@@ -203,17 +226,6 @@ impl Default for RetentionSettings {
     }
 }
 
-impl RetentionSettings {
-    /// How long content stays once nothing more happens to its file.
-    pub const fn spans(&self) -> Retention {
-        Retention {
-            delivered: Duration::from_secs(self.delivered_seconds),
-            failed: Duration::from_secs(self.failed_seconds),
-            cancelled: Duration::from_secs(self.cancelled_seconds),
-        }
-    }
-}
-
 /// `[auth]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -329,6 +341,13 @@ pub struct ChunkerSettings {
 impl Default for ChunkerSettings {
     fn default() -> Self {
         Self { concurrency: 8, window: 16, chunk_timeout_ms: 10_000 }
+    }
+}
+
+impl ChunkerSettings {
+    /// How long to wait for the store's answer to a chunk.
+    pub const fn chunk_timeout(&self) -> Duration {
+        Duration::from_millis(self.chunk_timeout_ms)
     }
 }
 

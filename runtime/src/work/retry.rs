@@ -1,15 +1,12 @@
-//! When a failed attempt is made again.
-
 use std::time::Duration;
 
 use contract::Timestamp;
-
-use crate::settings::RetrySettings;
+use settings::RetrySettings;
 
 /// How long to wait after attempt number `attempt` (from 1): doubled each time, capped, with full jitter over the upper
 /// half so that files that failed together do not come back together. `jitter` is a random number from 0 to 1.
-/// What the remote asked for (`at_least`) is the minimum, up to the cap.
-pub fn delay(settings: &RetrySettings, attempt: u32, jitter: f64, at_least: Option<Duration>) -> Duration {
+/// The pause that the remote asked for (`at_least`) is the minimum, up to the cap.
+pub(super) fn delay(settings: &RetrySettings, attempt: u32, jitter: f64, at_least: Option<Duration>) -> Duration {
     let cap = Duration::from_millis(settings.max_ms);
     let doubled = settings.first_ms.saturating_mul(1_u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX));
     let span = Duration::from_millis(doubled).min(cap);
@@ -18,13 +15,8 @@ pub fn delay(settings: &RetrySettings, attempt: u32, jitter: f64, at_least: Opti
 }
 
 /// Whether attempt number `attempt` (from 1) at a phase that was asked for at `queued` was the last, if it failed at `now`.
-pub fn is_last(settings: &RetrySettings, attempt: u32, queued: Timestamp, now: Timestamp) -> bool {
+pub(super) fn is_last(settings: &RetrySettings, attempt: u32, queued: Timestamp, now: Timestamp) -> bool {
     attempt >= settings.attempts || now >= queued.after(Duration::from_secs(settings.max_age_seconds))
-}
-
-/// A random number from 0 to 1, for [`delay`].
-pub fn jitter() -> f64 {
-    rand::random()
 }
 
 #[cfg(test)]

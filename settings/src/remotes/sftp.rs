@@ -5,7 +5,7 @@ use contract::NameTemplate;
 use serde::Deserialize;
 
 use super::{OnClash, idle_timeout, idle_timeout_ms};
-use crate::settings::{Secret, SettingsError, secret_of};
+use crate::{Secret, SettingsError, secret_of};
 
 /// `kind = "sftp"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -1,4 +1,4 @@
-//! Tells NATS what MongoDB holds: hints and events. Nothing waits for it, and whatever it does not get done, a sweep does.
+//! Publishes what MongoDB holds: hints and events. Nothing waits for it, and a sweep does whatever it leaves undone.
 
 use std::sync::Arc;
 
@@ -6,13 +6,12 @@ use contract::{Cause, FileId, Step};
 use ledger::{FileRecord, Ledger, Outbox};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::nats::{Hinted, Nats, NatsError};
-use crate::{Lifecycle, sabotage};
+use crate::{BusError, Hinted, Nats};
 
-/// Announcements that wait at most; further ones are left to the sweep.
+/// At most so many announcements wait; the sweep makes further ones.
 const QUEUE: usize = 4096;
 
-/// Announcements under way at once. Each is a round trip or two.
+/// At most so many announcements are under way. Each is a round trip or two.
 const AT_ONCE: usize = 64;
 
 /// Takes announcements. Cheap to clone.
@@ -29,12 +28,12 @@ struct Announcement {
 }
 
 impl Announcer {
-    /// An announcer that works until the process stops and its queue is empty. `cause`: why its hints are published.
-    pub fn start(life: &Lifecycle, nats: Nats, ledger: Ledger, cause: Cause) -> Self {
+    /// An announcer that works as long as a clone of it exists. `cause`: why its hints are published.
+    pub fn start(nats: Nats, ledger: Ledger, cause: Cause) -> Self {
         let (queue, mut announcements) = mpsc::channel::<Announcement>(QUEUE);
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
         let permits = at_once.clone();
-        // Not a task of the life's: it must outlive the workers, whose last announcements it makes.
+        // No task of the lifecycle: it must outlive the workers, whose last announcements it makes.
         tokio::spawn(async move {
             while let Some(announcement) = announcements.recv().await {
                 let Ok(permit) = permits.clone().acquire_owned().await else { return };
@@ -45,16 +44,10 @@ impl Announcer {
                 });
             }
         });
-        let announcer = Self { queue, at_once };
-        let (life_too, last) = (life.clone(), announcer.clone());
-        life.spawn("announcements", async move {
-            life_too.stopping().await;
-            last.drain().await;
-        });
-        announcer
+        Self { queue, at_once }
     }
 
-    /// Announces what a transition has made of a file: its events, and the hint for the next step where there is one.
+    /// Announces a transition of a file: its events, and the hint for the next step where there is one.
     pub fn announce(&self, record: &FileRecord, hint: Option<Step>) {
         self.send(Announcement { outbox: record.outbox(), hint });
     }
@@ -65,7 +58,7 @@ impl Announcer {
         }
     }
 
-    /// Until nothing waits and nothing is under way.
+    /// Waits until no announcement is queued or under way.
     pub async fn drain(&self) {
         while self.queue.capacity() < QUEUE {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -88,14 +81,8 @@ async fn announce(nats: &Nats, ledger: &Ledger, announcement: Announcement, caus
     }
 }
 
-/// Publishes a hint; where one is there already, pushes `due_at` on.
-pub async fn hint_once(
-    nats: &Nats,
-    ledger: &Ledger,
-    step: Step,
-    file: FileId,
-    cause: Cause,
-) -> Result<(), AnnounceError> {
+/// Publishes a hint. Where the stream has one for the file already, pushes `due_at` on.
+pub async fn hint_once(nats: &Nats, ledger: &Ledger, step: Step, file: FileId, cause: Cause) -> Result<(), BusError> {
     fail::fail_point!("break-hints", |_| Ok(()));
     fail::fail_point!("hint-before-publish", |_| std::process::abort());
     if nats.hint(step, file, cause).await? == Hinted::Refused {
@@ -104,13 +91,10 @@ pub async fn hint_once(
     Ok(())
 }
 
-/// Publishes events one by one, each after the one before was acknowledged, then takes them out of the record.
-pub async fn publish(nats: &Nats, ledger: &Ledger, outbox: &Outbox) -> Result<(), AnnounceError> {
+/// Publishes events one by one, each after JetStream acknowledged the one before, then removes them from the record.
+pub async fn publish(nats: &Nats, ledger: &Ledger, outbox: &Outbox) -> Result<(), BusError> {
     for event in &outbox.events {
         fail::fail_point!("event-before-publish", |_| std::process::abort());
-        if sabotage::is_broken("break-outbox") {
-            continue;
-        }
         nats.event(event).await?;
     }
     fail::fail_point!("event-before-pop", |_| std::process::abort());
@@ -118,15 +102,4 @@ pub async fn publish(nats: &Nats, ledger: &Ledger, outbox: &Outbox) -> Result<()
         Some(last) => Ok(ledger.pop_outbox(outbox.file, last.version).await?),
         None => Ok(()),
     }
-}
-
-/// Why something was not announced.
-#[derive(Debug, thiserror::Error)]
-pub enum AnnounceError {
-    /// NATS could not be told, or its answer was lost.
-    #[error(transparent)]
-    Nats(#[from] NatsError),
-    /// MongoDB could not be told that it was.
-    #[error(transparent)]
-    Ledger(#[from] ledger::LedgerError),
 }

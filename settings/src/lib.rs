@@ -1,10 +1,12 @@
 //! The settings of all services: one file, a section each. Read as defaults, then the file, then the environment
 //! (`WAYBILL__SECTION__KEY`). A key that nobody knows is an error, so that a misspelt one is noticed.
 
+mod arguments;
 mod check;
 mod remotes;
 mod secret;
 mod sections;
+pub mod telemetry;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,15 +14,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use arguments::ServiceArgs;
 pub use remotes::{
     DirectoryRemote, HttpCredentials, HttpRemote, HttpVersion, OnClash, RemoteSettings, S3Credentials, S3Remote,
     SftpCredentials, SftpRemote, WebdavRemote,
 };
 pub use secret::Secret;
 pub use sections::{
-    AuthSettings, ChunkerSettings, FilesSettings, FinaliserSettings, GatewaySettings, HealthSettings, LogFormat,
-    MongodbSettings, NatsSettings, ReceiptSettings, RetentionSettings, RetrySettings, StoreSettings, TelemetrySettings,
-    WorkSettings,
+    AuthSettings, BlockCompressor, ChunkerSettings, FilesSettings, FinaliserSettings, GatewaySettings, HealthSettings,
+    LogFormat, MongodbSettings, NatsSettings, ReceiptSettings, RetentionSettings, RetrySettings, StoreSettings,
+    TelemetrySettings, WorkSettings,
 };
 
 /// Variables that are text whatever they look like. The others are parsed: `007` would become 7, and that is no longer the password.

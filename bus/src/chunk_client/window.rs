@@ -1,37 +1,37 @@
 //! How many chunks of a file are under way at once.
 
-/// Chunks under way at least, however often the store is busy: below two, reading and writing take turns.
+/// At least so many chunks are under way, however often the store is busy: below two, reading and writing would take turns.
 const LEAST: usize = 2;
 
-/// Bytes of a file under way at most, so that large chunks do not make the window heavy.
+/// At most so many bytes of a file are under way, so that large chunks do not take too much memory.
 const BYTES: usize = 16 * 1024 * 1024;
 
 /// A window that shrinks when the store is busy and grows while it is not.
 #[derive(Debug)]
-pub(crate) struct Window {
+pub(super) struct Window {
     now: usize,
     most: usize,
 }
 
 impl Window {
     /// A window of up to `most` chunks of `chunk_size` bytes. It begins half open.
-    pub(crate) fn new(most: usize, chunk_size: u32) -> Self {
+    pub(super) fn new(most: usize, chunk_size: u32) -> Self {
         let most = most.min(BYTES / (chunk_size as usize).max(1)).max(LEAST);
         Self { now: (most / 2).max(LEAST), most }
     }
 
     /// How many chunks may be under way now.
-    pub(crate) const fn size(&self) -> usize {
+    pub(super) const fn size(&self) -> usize {
         self.now
     }
 
-    /// The store took a chunk.
-    pub(crate) fn grow(&mut self) {
+    /// Call when the store took a chunk.
+    pub(super) fn grow(&mut self) {
         self.now = (self.now + 1).min(self.most);
     }
 
-    /// The store was busy or silent.
-    pub(crate) fn shrink(&mut self) {
+    /// Call when the store was busy or silent.
+    pub(super) fn shrink(&mut self) {
         self.now = (self.now / 2).max(LEAST);
     }
 }

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use contract::{NameTemplate, SigningKey, private_key_pem};
-use ledger::BlockCompressor;
-use runtime::settings::{
-    HttpRemote, HttpVersion, LogFormat, OnClash, RemoteSettings, S3Remote, Secret, Settings, SettingsError,
-    SftpCredentials, SftpRemote, WebdavRemote,
+use settings::{
+    BlockCompressor, HttpRemote, HttpVersion, LogFormat, OnClash, RemoteSettings, S3Remote, Secret, Settings,
+    SettingsError, SftpCredentials, SftpRemote, WebdavRemote,
 };
 use tempfile::NamedTempFile;
 
@@ -510,7 +509,7 @@ fn secrets_are_never_shown() {
     "#;
     let settings = load_file(text).unwrap();
     let uri = settings.mongodb.uri().unwrap();
-    let options = runtime::service::ledger_options(&settings, "a").unwrap();
+    let options = ledger::LedgerOptions::from_settings(&settings, "a").unwrap();
     for shown in [format!("{settings:?}"), format!("{settings:#?}"), format!("{uri:?}"), format!("{options:?}")] {
         assert!(!shown.contains("hush"), "{shown}");
     }

@@ -6,7 +6,7 @@ use contract::NameTemplate;
 use serde::Deserialize;
 
 use super::{OnClash, bounded, idle_timeout, idle_timeout_ms, server_folder};
-use crate::settings::{Secret, SettingsError, secret_of};
+use crate::{Secret, SettingsError, secret_of};
 
 /// Fields that say what a request is, or that come from other settings: nobody else sets them.
 const OWN_FIELDS: [&str; 14] = [

@@ -2,7 +2,7 @@
 
 use tracing_subscriber::EnvFilter;
 
-use crate::settings::{LogFormat, SettingsError, TelemetrySettings};
+use crate::{LogFormat, SettingsError, TelemetrySettings};
 
 /// Begins logging. Once per process; a second call changes nothing.
 pub fn start(settings: &TelemetrySettings) -> Result<(), SettingsError> {

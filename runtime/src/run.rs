@@ -1,0 +1,155 @@
+//! How a service runs: [`main`] is the recipe of its process, [`start`] starts the tasks that every service has.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{Announcer, Counters, Nats, NatsError, Use};
+use contract::{Cause, Names, Role};
+use ledger::{Ledger, LedgerError, LedgerOptions};
+use settings::{ServiceArgs, Settings, SettingsError, telemetry};
+
+use crate::{Lifecycle, Service, health, sweep};
+
+/// How long to wait at most before the next try to reach MongoDB at the start.
+const CONNECT_RETRY: Duration = Duration::from_secs(3);
+
+/// Why a service could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// NATS cannot be used.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
+    /// MongoDB cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The address for health checks is taken.
+    #[error("health checks cannot be answered at {address}: {source}")]
+    Health {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The process was asked to stop before it had started.
+    #[error("stopped before the start was complete")]
+    Stopped,
+    /// What only this service needs is missing or wrong.
+    #[error("{0}")]
+    Own(String),
+}
+
+/// Connects to MongoDB (trying until it answers) and to NATS (which may come later), and starts the tasks that every
+/// service has: announcements, the sweep and, except in the gateway, health checks.
+pub async fn start(role: Role, settings: Arc<Settings>, life: Lifecycle) -> Result<Service, StartError> {
+    let names = Names::new(&settings.nats.prefix)
+        .map_err(|e| SettingsError::Value { key: "nats.prefix".into(), why: e.to_string() })?;
+    let worker = format!("{role}-{:08x}", rand::random::<u32>());
+    let ledger = connect_ledger(&settings, &worker, &life).await?;
+    let nats = Nats::open(&settings.nats, &names, &worker, Use::Control, life.stopping_token()).await?;
+
+    let cause = if role == Role::Gateway { Cause::Request } else { Cause::Progress };
+    let announcer = Announcer::start(nats.clone(), ledger.clone(), cause);
+    let (last, stopping) = (announcer.clone(), life.clone());
+    life.spawn("announcements", async move {
+        stopping.stopping().await;
+        last.drain().await;
+    });
+
+    let counters = Counters::default();
+    let service = Service { role, worker, settings, names, ledger, nats, announcer, life, counters };
+    service.life.spawn("sweep", sweep::run(service.clone()));
+
+    // The gateway answers health checks at its own address.
+    if let Some(address) = service.settings.health.listen.filter(|_| role != Role::Gateway) {
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| StartError::Health { address, source })?;
+        service.life.spawn("health checks", health::serve(service.clone(), listener));
+    }
+    Ok(service)
+}
+
+async fn connect_ledger(settings: &Settings, worker: &str, life: &Lifecycle) -> Result<Ledger, StartError> {
+    let options = LedgerOptions::from_settings(settings, worker)?;
+    loop {
+        let error = match Ledger::connect(&options).await {
+            Ok(ledger) => return Ok(ledger),
+            Err(error) => error,
+        };
+        tracing::warn!("MongoDB is not ready; trying again: {error}");
+        tokio::select! {
+            () = tokio::time::sleep(CONNECT_RETRY.mul_f64(0.2 + 0.8 * rand::random::<f64>())) => {}
+            () = life.stopping() => return Err(StartError::Stopped),
+        }
+    }
+}
+
+/// The recipe of a service's `main`: settings, telemetry, connect, run, shut down. `run` starts the tasks that only this
+/// service has.
+pub async fn main<F, Fut>(role: Role, args: ServiceArgs, run: F) -> ExitCode
+where
+    F: FnOnce(Service) -> Fut,
+    Fut: Future<Output = Result<(), StartError>> + Send + 'static,
+{
+    // Does something only in the build of the tests: the crash points that the environment names.
+    let _points = fail::FailScenario::setup();
+    let settings = match Settings::load(args.config.as_deref()) {
+        Ok(settings) => Arc::new(settings),
+        Err(error) => return refuse(role, &error),
+    };
+    if args.probe {
+        return probe(role, &settings).await;
+    }
+    if let Err(error) = telemetry::start(&settings.telemetry) {
+        return refuse(role, &error);
+    }
+    let life = Lifecycle::new(settings.work.grace());
+    if let Err(error) = life.stop_on_signals() {
+        return refuse(role, &error);
+    }
+    let started = async { run(start(role, settings, life.clone()).await?).await };
+    match started.await {
+        Ok(()) => {}
+        Err(StartError::Stopped) => return ExitCode::SUCCESS,
+        Err(error) => return refuse(role, &error),
+    }
+    match life.ended().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{role} ended: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(role: Role, error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("{role}: {error}");
+    ExitCode::FAILURE
+}
+
+async fn probe(role: Role, settings: &Settings) -> ExitCode {
+    let address = match role {
+        Role::Gateway => Some(settings.gateway.listen),
+        _ => settings.health.listen,
+    };
+    let Some(address) = address else {
+        eprintln!("{role}: health.listen is not set, so there is nobody to ask");
+        return ExitCode::FAILURE;
+    };
+    match health::probe(address).await {
+        Ok((true, _)) => ExitCode::SUCCESS,
+        Ok((false, answer)) => {
+            eprintln!("{role}: not ready: {answer}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{role}: no answer from {address}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,151 @@
+use std::time::Duration;
+
+use bus::Outcome;
+use contract::ProblemKind;
+use ledger::{Claim, FileRecord, Held, Lease, LedgerError, Problem};
+
+use super::retry;
+use crate::Service;
+
+/// How long to leave MongoDB alone after it did not take a file back.
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+
+/// One attempt at a phase of a file, from its claim to what the record says of its end.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    service: &'a Service,
+    /// The claimed file and the lease on it.
+    pub held: Held,
+}
+
+/// Why an attempt did not succeed, and so what becomes of the file.
+#[derive(Debug)]
+pub enum Failure {
+    /// The lease was lost: the attempt writes nothing.
+    Lost,
+    /// The file goes to the next holder at once, and this attempt does not count.
+    HandBack,
+    /// NATS, the store or MongoDB was out of reach: the file goes back, and this attempt does not count.
+    Outage(String),
+    /// A caller asked to cancel, and the remote does not have the file.
+    Cancelled,
+    /// Another attempt may succeed.
+    Later {
+        /// What went wrong.
+        problem: Problem,
+        /// Attempts at most, where fewer than the settings allow make sense.
+        attempts: Option<u32>,
+        /// The pause that the remote asked for.
+        at_least: Option<Duration>,
+    },
+    /// No further attempt can succeed.
+    Final(Problem),
+}
+
+impl<'a> Attempt<'a> {
+    /// The attempt that a claim began, with its event announced; where the claim gave no file, the outcome for its hint.
+    pub fn begin(service: &'a Service, claim: Result<Claim, LedgerError>) -> Result<Self, Outcome> {
+        match claim {
+            Ok(Claim::Taken(held)) => {
+                service.announcer.announce(&held.file, None);
+                Ok(Self { service, held: *held })
+            }
+            Ok(Claim::HeldByAnother { remaining }) => Err(Outcome::HeldByAnother(remaining)),
+            Ok(Claim::NothingToDo) => Err(Outcome::Done),
+            Err(error) => Err(Outcome::Outage(error.to_string())),
+        }
+    }
+
+    /// The failure to end with where all allowed attempts ended with their worker and gave no reason. `doing`: `read it`.
+    pub fn exhausted(&self, doing: &str) -> Option<Failure> {
+        let attempts = self.held.file.attempts();
+        (attempts > self.service.settings.retry.attempts).then(|| {
+            let detail = format!("{} attempts to {doing} were begun and none came to an end", attempts - 1);
+            Failure::Final(Problem::new(ProblemKind::TooManyAttempts, detail))
+        })
+    }
+
+    /// Commits what the failure means for the file, before its hint is answered.
+    pub async fn fail(&self, failure: Failure) -> Outcome {
+        let (ledger, lease) = (&self.service.ledger, &self.held.lease);
+        let written = match failure {
+            Failure::Lost => return Outcome::Lost,
+            Failure::HandBack => return hand_back(self.service, lease).await,
+            Failure::Outage(why) => {
+                return match hand_back(self.service, lease).await {
+                    Outcome::HandedBack => Outcome::Outage(why),
+                    other => other,
+                };
+            }
+            Failure::Cancelled => {
+                tracing::info!(file = %lease.file, "cancelled");
+                ledger.cancelled(lease).await
+            }
+            Failure::Later { problem, attempts, at_least } => match self.delay(attempts, at_least) {
+                Some(delay) => return self.end(self.retry_later(&problem, delay).await).await,
+                None => self.give_up(&problem).await,
+            },
+            Failure::Final(problem) => self.give_up(&problem).await,
+        };
+        self.end(written.map(|record| self.announced(record))).await
+    }
+
+    /// Ends the attempt with what was written. Where MongoDB did not answer, the write may or may not have happened: the file
+    /// is handed back if it is still ours.
+    pub async fn end(&self, written: Result<Outcome, LedgerError>) -> Outcome {
+        match written {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::warn!(file = %self.held.lease.file, "{error}; handing the file back");
+                hand_back(self.service, &self.held.lease).await
+            }
+        }
+    }
+
+    /// How long to wait for the next attempt; `None` if this was the last.
+    fn delay(&self, attempts: Option<u32>, at_least: Option<Duration>) -> Option<Duration> {
+        let (settings, file) = (&self.service.settings.retry, &self.held.file);
+        let attempt = file.attempts();
+        let queued = file.queued_at.unwrap_or(file.created_at);
+        let last = attempts.is_some_and(|most| attempt >= most)
+            || retry::is_last(settings, attempt, queued, self.held.lease.now());
+        (!last).then(|| retry::delay(settings, attempt, rand::random(), at_least))
+    }
+
+    /// Commits a retry. It makes no event, and the sweep gives the hint when its time has come, so nothing is announced.
+    async fn retry_later(&self, problem: &Problem, delay: Duration) -> Result<Outcome, LedgerError> {
+        let (file, attempt) = (self.held.file.id, self.held.file.attempts());
+        tracing::warn!(%file, attempt, ?delay, "{}; trying again later", problem.detail);
+        let record = self.service.ledger.retry_later(&self.held.lease, problem, delay).await?;
+        fail::fail_point!("retry-after-commit", |_| std::process::abort());
+        Ok(record.map_or(Outcome::Lost, |_| Outcome::Done))
+    }
+
+    async fn give_up(&self, problem: &Problem) -> Result<Option<FileRecord>, LedgerError> {
+        tracing::error!(file = %self.held.file.id, kind = problem.uri, "given up: {}", problem.detail);
+        self.service.ledger.fail(&self.held.lease, problem).await
+    }
+
+    fn announced(&self, record: Option<FileRecord>) -> Outcome {
+        let Some(record) = record else { return Outcome::Lost };
+        self.service.announcer.announce(&record, None);
+        Outcome::Done
+    }
+}
+
+/// Frees a file for the next holder, due now, and gives the attempt back: nobody is to blame. Waits until MongoDB answers,
+/// as without it there is nothing else to do; meanwhile nobody needs the slot.
+pub async fn hand_back(service: &Service, lease: &Lease) -> Outcome {
+    loop {
+        let error = match service.ledger.hand_back(lease).await {
+            Ok(Some(_)) => return Outcome::HandedBack,
+            Ok(None) => return Outcome::Lost,
+            Err(error) => error,
+        };
+        tracing::debug!(file = %lease.file, "a file was not handed back yet: {error}");
+        tokio::select! {
+            () = tokio::time::sleep(BETWEEN_TRIES.mul_f64(0.5 + rand::random::<f64>() / 2.0)) => {}
+            () = service.life.handing_back() => return Outcome::Outage(error.to_string()),
+        }
+    }
+}
