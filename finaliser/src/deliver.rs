@@ -9,7 +9,7 @@ use settings::OnClash;
 use tokio::sync::mpsc;
 
 use crate::prove::{Content, ProofError};
-use crate::remote::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError, Target};
+use crate::remote::{Evidence, Look, Onto, Parcel, Remote, RemoteError, Source, UploadLog};
 use crate::sabotage;
 
 /// Quick tries within one attempt; after them the record waits for the next one, and the slot is free.
@@ -57,25 +57,7 @@ impl From<RemoteError> for DeliveryError {
             RemoteError::Later { detail, after } => Self::Later { detail, after },
             RemoteError::Clash(detail) => Self::Later { detail, after: None },
             RemoteError::Unrecorded(error) => Self::Proof(ProofError::Ledger(error)),
-            RemoteError::SentOn(to) => Self::Later { detail: format!("sent on to {to}"), after: None },
             RemoteError::Stopped => Self::Lost(LeaseLost),
-        }
-    }
-}
-
-/// What sending came to.
-enum Sent {
-    Done(Evidence),
-    /// Nothing was taken; it is to be sent there.
-    On(Box<Target>),
-}
-
-impl Sent {
-    fn of(sent: Result<Evidence, RemoteError>) -> Result<Self, DeliveryError> {
-        match sent {
-            Ok(evidence) => Ok(Self::Done(evidence)),
-            Err(RemoteError::SentOn(to)) => Ok(Self::On(to)),
-            Err(error) => Err(error.into()),
         }
     }
 }
@@ -84,6 +66,8 @@ impl Sent {
 pub(crate) struct Delivery<'a> {
     pub(crate) remote: &'a dyn Remote,
     pub(crate) parcel: Parcel,
+    /// How far an upload in parts is, where the remote takes the file in parts.
+    pub(crate) log: UploadLog,
     pub(crate) content: Content,
     pub(crate) fence: Fence,
     pub(crate) on_clash: OnClash,
@@ -105,7 +89,7 @@ impl Delivery<'_> {
             Err(DeliveryError::Later { .. } | DeliveryError::Lost(_)) => false,
         };
         // What was put together is no upload any more; then the remote only says so.
-        if over && let Err(error) = self.remote.abandon(&self.parcel).await {
+        if over && let Err(error) = self.log.give_up(self.remote).await {
             tracing::warn!(file = %self.parcel.file_id, "an upload was not aborted: {error}");
         }
         ended
@@ -132,7 +116,6 @@ impl Delivery<'_> {
 
     async fn ask_and_send(&mut self, small: Option<&[Bytes]>) -> Result<Delivered, DeliveryError> {
         let mut at_least_once = false;
-        self.parcel.sent_on.clear();
         fail::fail_point!("finaliser-before-look", |_| std::process::abort());
         let found = match sabotage::is_broken("break-ask") {
             true => Look::Absent,
@@ -169,52 +152,54 @@ impl Delivery<'_> {
         }
         self.may_be_there = true;
         fail::fail_point!("finaliser-before-send", |_| std::process::abort());
-        // The remote bounds how often it may send on.
-        let evidence = loop {
-            self.fence.note_progress(|progress| progress.bytes_delivered = 0);
-            let sent = match small {
-                Some(pieces) => self.send_small(pieces).await?,
-                None => self.send_large().await?,
-            };
-            match sent {
-                Sent::Done(evidence) => break evidence,
-                Sent::On(to) => self.parcel.sent_on.push(*to),
-            }
-        };
+        let evidence = self.send(small).await?;
         fail::fail_point!("finaliser-after-send", |_| std::process::abort());
         Ok(Delivered { evidence, object: self.parcel.object.clone(), at_least_once })
     }
 
-    async fn send_small(&self, proved: &[Bytes]) -> Result<Sent, DeliveryError> {
-        let (pieces, body) = mpsc::channel(proved.len().max(1));
-        for piece in proved {
-            // The channel has room for all of them.
-            drop(pieces.try_send(piece.clone()));
+    /// Sends the whole: a small file that is proved, or a large one that is proved meanwhile.
+    async fn send(&self, small: Option<&[Bytes]>) -> Result<Evidence, DeliveryError> {
+        if small.is_some() {
+            self.check()?;
         }
-        drop(pieces);
+        let (source, mut opened) = Source::new(self.parcel.size, self.content.queue());
+        let giving = async move {
+            while let Some(pieces) = opened.recv().await {
+                self.fence.note_progress(|progress| progress.bytes_delivered = 0);
+                match small {
+                    Some(proved) => self.give(proved, &pieces).await?,
+                    None => self.content.stream(&self.fence, &pieces, self.heeds_cancel).await?,
+                }
+            }
+            Ok::<_, DeliveryError>(())
+        };
+        let sending = self.remote.send_resumable(&self.parcel, source, &self.log);
+        // Whichever of the two stops, the other notices by the channel; the prover's reason comes first.
+        let (given, sent) = tokio::join!(giving, sending);
+        given?;
+        let evidence = sent?;
+        self.fence.note_progress(|progress| progress.bytes_delivered = self.parcel.size);
+        Ok(evidence)
+    }
+
+    async fn give(&self, proved: &[Bytes], pieces: &mpsc::Sender<Bytes>) -> Result<(), DeliveryError> {
+        self.check()?;
+        for piece in proved {
+            if pieces.send(piece.clone()).await.is_err() {
+                // The remote has stopped, and says why.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file that is proved may still be sent.
+    fn check(&self) -> Result<(), DeliveryError> {
         self.fence.check()?;
         if self.heeds_cancel && self.fence.is_cancel_requested() {
             return Err(DeliveryError::Cancelled);
         }
-        let sent = Sent::of(self.remote.send(&self.parcel, Body::new(self.parcel.size, body)).await)?;
-        if matches!(sent, Sent::Done(_)) {
-            self.fence.note_progress(|progress| progress.bytes_delivered = self.parcel.size);
-        }
-        Ok(sent)
-    }
-
-    async fn send_large(&self) -> Result<Sent, DeliveryError> {
-        let (pieces, body) = mpsc::channel(self.content.queue());
-        let proving = async {
-            let proved = self.content.stream(&self.fence, &pieces, self.heeds_cancel).await;
-            drop(pieces);
-            proved
-        };
-        let sending = self.remote.send(&self.parcel, Body::new(self.parcel.size, body));
-        // Whichever of the two stops, the other notices by the channel; the prover's reason comes first.
-        let (proved, sent) = tokio::join!(proving, sending);
-        proved?;
-        Sent::of(sent)
+        Ok(())
     }
 
     fn clash(&self, found: &str) -> DeliveryError {

@@ -123,16 +123,12 @@ fn accepted<'a>(
             size: content.proven().split.size(),
             sha256: content.proven().sha256,
             still_ours: Box::new(move || still_ours.check().is_ok()),
-            sent_on: Vec::new(),
-            upload: UploadLog::kept(
-                service.ledger.clone(),
-                held.lease.clone(),
-                file.delivery.as_ref().and_then(|delivery| delivery.upload.clone()),
-            ),
         };
+        let upload = file.delivery.as_ref().and_then(|delivery| delivery.upload.clone());
+        let log = UploadLog::kept(service.ledger.clone(), held.lease.clone(), upload);
         let may_be_there = file.delivery.as_ref().is_some_and(|delivery| delivery.resumed);
         let on_clash = settings.on_clash();
-        Delivery { remote: remote.as_ref(), parcel, content, fence, on_clash, may_be_there, heeds_cancel: true }
+        Delivery { remote: remote.as_ref(), parcel, log, content, fence, on_clash, may_be_there, heeds_cancel: true }
     };
     Ok((begin, expectation))
 }

@@ -1,11 +1,37 @@
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+/// The bytes of a file for a remote, which may open them more than once: a server that sends a request on to another address
+/// has kept nothing of its body.
+#[derive(Debug)]
+pub struct Source {
+    size: u64,
+    room: usize,
+    opened: mpsc::Sender<mpsc::Sender<Bytes>>,
+}
+
+impl Source {
+    /// The bytes of a file of `size` bytes, of which up to `room` pieces may wait for the remote. Each time the remote opens
+    /// them, the receiver gets where to put all of them, from the first one on.
+    pub fn new(size: u64, room: usize) -> (Self, mpsc::Receiver<mpsc::Sender<Bytes>>) {
+        let (opened, requests) = mpsc::channel(1);
+        (Self { size, room, opened }, requests)
+    }
+
+    /// The bytes from the first one on. A body that was opened before must be dropped first.
+    pub(super) async fn open(&self) -> Body {
+        let (to, pieces) = mpsc::channel(self.room.max(1));
+        // Where nobody gives the bytes any more, the body stops at once.
+        let _ = self.opened.send(to).await;
+        Body::new(self.size, pieces)
+    }
+}
+
 /// The bytes of a file on their way to a remote, in order.
 ///
 /// It ends well only after as many bytes as the file has: a sender that dies half-way shows as [`BodyStopped`], never as an end.
 #[derive(Debug)]
-pub struct Body {
+pub(super) struct Body {
     pieces: mpsc::Receiver<Bytes>,
     left: u64,
 }
@@ -13,13 +39,13 @@ pub struct Body {
 /// The sender of the bytes stopped before the end, on purpose or not.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the file's bytes stopped {left} bytes before its end")]
-pub struct BodyStopped {
+pub(super) struct BodyStopped {
     left: u64,
 }
 
 impl Body {
     /// A body of `size` bytes that come through `pieces`.
-    pub const fn new(size: u64, pieces: mpsc::Receiver<Bytes>) -> Self {
+    pub(super) const fn new(size: u64, pieces: mpsc::Receiver<Bytes>) -> Self {
         Self { pieces, left: size }
     }
 
@@ -35,19 +61,19 @@ impl Body {
     }
 
     /// The next bytes; `None` at the end of the whole.
-    pub async fn next(&mut self) -> Option<Result<Bytes, BodyStopped>> {
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, BodyStopped>> {
         let piece = self.pieces.recv().await;
         self.take(piece)
     }
 
     /// [`Body::next`] for a thread that may block; panics in one that runs async tasks.
-    pub fn blocking_next(&mut self) -> Option<Result<Bytes, BodyStopped>> {
+    pub(super) fn blocking_next(&mut self) -> Option<Result<Bytes, BodyStopped>> {
         let piece = self.pieces.blocking_recv();
         self.take(piece)
     }
 
     /// [`Body::next`] as a poll.
-    pub fn poll_next(
+    pub(super) fn poll_next(
         &mut self,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Bytes, BodyStopped>>> {
@@ -69,7 +95,7 @@ impl Body {
     }
 
     /// How many bytes are still to come.
-    pub const fn left(&self) -> u64 {
+    pub(super) const fn left(&self) -> u64 {
         self.left
     }
 }

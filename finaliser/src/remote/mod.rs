@@ -19,8 +19,7 @@ use ledger::LedgerError;
 use settings::RemoteSettings;
 
 pub use aside_name::{AsideName, NoAsideName};
-pub use body::{Body, BodyStopped};
-pub use http::Target;
+pub use body::Source;
 pub use upload_log::UploadLog;
 
 /// A place that takes files. A file is visible there under its final name only when it is whole.
@@ -32,11 +31,18 @@ pub trait Remote: Send + Sync + fmt::Debug {
     fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>>;
 
     /// Sends the whole, on the parcel's condition. What comes back is durable at the remote.
-    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>>;
+    fn send<'a>(&'a self, parcel: &'a Parcel, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>>;
 
-    /// Gives back what the remote keeps of an upload that will not go on. Most keep nothing.
-    fn abandon<'a>(&'a self, _parcel: &'a Parcel) -> BoxFuture<'a, Result<(), RemoteError>> {
-        Box::pin(std::future::ready(Ok(())))
+    /// As [`Remote::send`], by an upload in parts where the remote takes a file of that size in parts: `log` says how far it is, so
+    /// that the next try, and the next claim, go on with it. A kind that takes files whole has no use for `log`.
+    fn send_resumable<'a>(
+        &'a self,
+        parcel: &'a Parcel,
+        source: Source,
+        log: &'a UploadLog,
+    ) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        let _of_no_use = log;
+        self.send(parcel, source)
     }
 
     /// What was written there aside and neither placed nor removed, whoever wrote it. Nothing, where nothing is written aside.
@@ -98,10 +104,6 @@ pub struct Parcel {
     pub sha256: Digest,
     /// Whether the claim still holds: asked immediately before the act that makes the file visible.
     pub still_ours: Box<dyn Fn() -> bool + Send + Sync>,
-    /// Where the remote has sent the bytes on to, one after the other.
-    pub sent_on: Vec<Target>,
-    /// How far an upload in parts is, for a remote that takes parts.
-    pub upload: UploadLog,
 }
 
 /// What a file may take the name of at a remote.
@@ -182,9 +184,6 @@ pub enum RemoteError {
     /// Something has that name: ask what.
     #[error("{0}")]
     Clash(String),
-    /// It takes the file at another address, and nothing of it here: send it there, from its first byte on.
-    #[error("sent on to {0}")]
-    SentOn(Box<Target>),
     /// How far an upload is could not be recorded.
     #[error(transparent)]
     Unrecorded(#[from] LedgerError),

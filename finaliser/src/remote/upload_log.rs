@@ -2,7 +2,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ledger::{Lease, Ledger, Renewal, Upload, UploadedPart};
 
-use super::RemoteError;
+use super::{KeptUpload, Remote, RemoteError};
 
 /// How far an upload in parts is. What it says is in MongoDB before the remote is told anything that relies on it.
 #[derive(Debug)]
@@ -60,8 +60,16 @@ impl UploadLog {
         Ok(())
     }
 
-    /// The remote does not have the upload any more.
-    pub(super) async fn forget(&self, upload: &str) -> Result<(), RemoteError> {
+    /// Has the remote drop the upload that is under way, if there is one, and forgets it.
+    pub async fn give_up(&self, remote: &dyn Remote) -> Result<(), RemoteError> {
+        let Some(Upload { id, address, .. }) = self.known() else { return Ok(()) };
+        let upload = KeptUpload { id, address };
+        // What is left of it must go before it is forgotten.
+        remote.abort(&upload).await?;
+        self.forget(&upload.id).await
+    }
+
+    async fn forget(&self, upload: &str) -> Result<(), RemoteError> {
         if let Some((ledger, lease)) = &self.kept {
             ours(ledger.forget_upload(lease, upload).await?)?;
         }

@@ -11,8 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::parcel::{IMPATIENT, PATIENT, bytes, later, parcel, refused, send, within};
-use crate::s3::MIB;
+use crate::parcel::{IMPATIENT, PATIENT, bytes, later, refused, within};
+use crate::s3::{MIB, claim, send};
 
 /// Six parts.
 const SIZE: usize = 40 * MIB + 7;
@@ -156,7 +156,7 @@ async fn parts_take_turns_on_a_few_connections() {
     let content = bytes(SIZE);
     for at_once in [1, 3] {
         let bucket = Bucket::start(|_| Manner::Keep).await;
-        let evidence = send(&*bucket.remote(at_once, PATIENT), &parcel("x", &content), &content).await.unwrap();
+        let evidence = send(&*bucket.remote(at_once, PATIENT), &claim("x", &content), &content).await.unwrap();
         assert_eq!(evidence.sent, SIZE as u64);
         let (connections, parts, wholes) = bucket.seen();
         assert_eq!((parts, wholes), (6, 6));
@@ -175,7 +175,7 @@ async fn a_connection_that_was_closed_between_parts_is_no_failure() {
         },
     ] {
         let bucket = Bucket::start(manner).await;
-        let evidence = send(&*bucket.remote(1, PATIENT), &parcel("x", &content), &content).await.unwrap();
+        let evidence = send(&*bucket.remote(1, PATIENT), &claim("x", &content), &content).await.unwrap();
         assert_eq!(evidence.sent, SIZE as u64);
         let (connections, parts, wholes) = bucket.seen();
         assert_eq!((parts, wholes), (6, 6));
@@ -187,17 +187,17 @@ async fn a_connection_that_was_closed_between_parts_is_no_failure() {
 async fn a_new_connection_that_ends_is_a_failure() {
     let content = bytes(SIZE);
     let bucket = Bucket::start(|number| if number == 1 { Manner::Keep } else { Manner::HangUp }).await;
-    let parcel = parcel("x", &content);
-    later(send(&*bucket.remote(1, PATIENT), &parcel, &content).await);
+    let claim = claim("x", &content);
+    later(send(&*bucket.remote(1, PATIENT), &claim, &content).await);
     assert_eq!(bucket.seen(), (2, 3, 1), "the second part goes once more, on a connection of its own");
-    assert_eq!(parcel.upload.known().unwrap().parts.len(), 1);
+    assert_eq!(claim.log.known().unwrap().parts.len(), 1);
 }
 
 #[tokio::test]
 async fn a_refusal_on_a_connection_that_was_kept_counts() {
     let content = bytes(SIZE);
     let bucket = Bucket::start(|number| if number == 1 { Manner::Keep } else { Manner::Refuse }).await;
-    let detail = refused(send(&*bucket.remote(1, PATIENT), &parcel("x", &content), &content).await);
+    let detail = refused(send(&*bucket.remote(1, PATIENT), &claim("x", &content), &content).await);
     assert!(detail.contains("AccessDenied"), "{detail}");
     assert_eq!(bucket.seen(), (1, 2, 1));
 }
@@ -206,7 +206,7 @@ async fn a_refusal_on_a_connection_that_was_kept_counts() {
 async fn a_server_that_stops_reading_a_connection_that_was_kept_is_given_up() {
     let content = bytes(SIZE);
     let bucket = Bucket::start(|number| if number == 1 { Manner::Keep } else { Manner::Stall }).await;
-    let (detail, _) = later(send(&*bucket.remote(1, IMPATIENT), &parcel("x", &content), &content).await);
+    let (detail, _) = later(send(&*bucket.remote(1, IMPATIENT), &claim("x", &content), &content).await);
     assert!(detail.contains("neither took bytes nor answered for 200ms"), "{detail}");
     assert_eq!(bucket.seen(), (1, 2, 1));
 }
@@ -215,11 +215,11 @@ async fn a_server_that_stops_reading_a_connection_that_was_kept_is_given_up() {
 async fn the_claim_is_asked_before_the_last_bytes_of_each_part() {
     let content = bytes(SIZE);
     let bucket = Bucket::start(|_| Manner::Keep).await;
-    let mut parcel = parcel("x", &content);
+    let mut claim = claim("x", &content);
     // It is asked before each part, and before the last bytes of each.
     let asked = AtomicUsize::new(0);
-    parcel.still_ours = Box::new(move || asked.fetch_add(1, Ordering::Relaxed) < 3);
-    let sent = send(&*bucket.remote(1, PATIENT), &parcel, &content).await;
+    claim.parcel.still_ours = Box::new(move || asked.fetch_add(1, Ordering::Relaxed) < 3);
+    let sent = send(&*bucket.remote(1, PATIENT), &claim, &content).await;
     assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
     assert_eq!(bucket.seen(), (1, 2, 1));
 }
@@ -243,7 +243,7 @@ async fn no_connection_outlives_its_upload() {
     };
     let bucket = Bucket { url, ..Bucket::start(|_| Manner::Keep).await };
     let remote = bucket.remote(1, PATIENT);
-    let parcel = parcel("x", &content);
-    let (sent, ()) = tokio::join!(send(&*remote, &parcel, &content), within(server));
+    let claim = claim("x", &content);
+    let (sent, ()) = tokio::join!(send(&*remote, &claim, &content), within(server));
     sent.unwrap();
 }

@@ -6,9 +6,10 @@ use contract::{ObjectName, ObjectPath};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::RemoteError;
 use super::folder::Folder;
-use super::{Body, RemoteError};
 use crate::remote::aside_name::{ASIDE, AsideName};
+use crate::remote::body::Body;
 
 /// Written bytes are synced this often, so that the last sync of a large file has a bounded amount to do.
 const SYNC_BYTES: u64 = 256 * 1024 * 1024;

@@ -11,7 +11,7 @@ use settings::DirectoryRemote as Settings;
 use tokio_util::sync::CancellationToken;
 
 use super::aside_name::{AsideName, plain_name};
-use super::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
+use super::{Evidence, Look, Onto, Parcel, Remote, RemoteError, Source};
 use aside::Aside;
 use folder::Folder;
 
@@ -32,10 +32,11 @@ impl DirectoryRemote {
         }
     }
 
-    async fn write(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
+    async fn write(&self, parcel: &Parcel, source: Source) -> Result<Evidence, RemoteError> {
         plain_name(&parcel.object)?;
         let (path, object, name) = (self.path.clone(), parcel.object.clone(), AsideName::of(parcel));
         let replace = parcel.onto != Onto::Nothing;
+        let body = source.open().await;
         let aside = blocking(move || {
             let root = Folder::open(&path)?;
             // Only to save the work: the rename asks again, and for good.
@@ -91,8 +92,8 @@ impl Remote for DirectoryRemote {
         Box::pin(self.find(parcel))
     }
 
-    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
-        Box::pin(self.write(parcel, body))
+    fn send<'a>(&'a self, parcel: &'a Parcel, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        Box::pin(self.write(parcel, source))
     }
 
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<AsideName>, RemoteError>> {

@@ -9,9 +9,9 @@ use hyper::StatusCode;
 use settings::HttpRemote as Settings;
 
 use super::wire::{Uploaded, answer, encoded, evidence, on_condition};
-use super::{Body, Evidence, Look, Parcel, Remote, RemoteError};
+use super::{Evidence, Look, Parcel, Remote, RemoteError, Source};
 pub(super) use server::Server;
-pub use target::Target;
+use target::Target;
 
 /// As draft-ietf-httpapi-idempotency-key-header has it: a string in quotes.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -28,25 +28,30 @@ impl HttpRemote {
         Ok(Self { server: Server::open(settings)? })
     }
 
-    async fn put(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
-        let to = parcel.sent_on.last();
-        let (address, request) = match to {
-            None => (self.address(&parcel.object), self.server.request("PUT", &encoded(&parcel.object))?),
-            Some(to) => (to.to_string(), self.server.request_to("PUT", to)?),
-        };
-        let what = format!("PUT {address}");
-        // The same for every attempt: a server that knows such keys does it once.
-        let request = request.header(IDEMPOTENCY_KEY, format!("\"{}\"", parcel.file_id));
-        let request = on_condition(request, &parcel.onto);
-        let Uploaded { head, text } = self.server.put(&what, to, request, parcel, body).await?;
-        let from = to.map_or_else(|| Target::own(&address), |to| Ok(to.clone()))?;
-        if let Some(to) = self.server.follow(&what, &from, &head, parcel.sent_on.len())? {
-            return Err(RemoteError::SentOn(Box::new(to)));
-        }
-        match head.status {
-            status if status.is_success() => Ok(evidence(&head, RemoteProof::Put, parcel.size)),
-            StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(answer::describe(&what, &head, &text))),
-            _ => Err(answer::refusal(&what, &head, &text)),
+    /// Sends the whole, wherever the server sends it on to.
+    async fn put(&self, parcel: &Parcel, source: Source) -> Result<Evidence, RemoteError> {
+        let address = self.address(&parcel.object);
+        let mut what = format!("PUT {address}");
+        let mut to = Target::own(&address)?;
+        let mut request = self.server.request("PUT", &encoded(&parcel.object))?;
+        let mut hops = 0;
+        loop {
+            // The same for every attempt: a server that knows such keys does it once.
+            request = request.header(IDEMPOTENCY_KEY, format!("\"{}\"", parcel.file_id));
+            request = on_condition(request, &parcel.onto);
+            let body = source.open().await;
+            let Uploaded { head, text } = self.server.put(&what, Some(&to), request, parcel, body).await?;
+            let Some(next) = self.server.follow(&what, &to, &head, hops)? else {
+                return match head.status {
+                    status if status.is_success() => Ok(evidence(&head, RemoteProof::Put, parcel.size)),
+                    StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(answer::describe(&what, &head, &text))),
+                    _ => Err(answer::refusal(&what, &head, &text)),
+                };
+            };
+            // It has taken nothing of the file: all of it goes there.
+            what = format!("PUT {next}");
+            request = self.server.request_to("PUT", &next)?;
+            (to, hops) = (next, hops + 1);
         }
     }
 }
@@ -60,7 +65,7 @@ impl Remote for HttpRemote {
         Box::pin(self.server.find(parcel))
     }
 
-    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
-        Box::pin(self.put(parcel, body))
+    fn send<'a>(&'a self, parcel: &'a Parcel, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        Box::pin(self.put(parcel, source))
     }
 }

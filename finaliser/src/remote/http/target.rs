@@ -9,7 +9,7 @@ use crate::remote::wire::answer;
 
 /// Where a server has sent a request on to. What prints of it has no query: that may hold a signature.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Target(Url);
+pub(in crate::remote) struct Target(Url);
 
 impl Target {
     /// The address of one of our own requests, from which an answer may send on.
@@ -67,5 +67,16 @@ impl fmt::Display for Target {
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_signature_is_printed() {
+        let target = Target::own("https://host/in/x?signature=hush").unwrap();
+        assert_eq!([target.to_string(), format!("{target:?}")], ["https://host/in/x"; 2]);
     }
 }

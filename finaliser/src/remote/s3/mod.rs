@@ -21,7 +21,7 @@ use settings::{HttpVersion, S3Remote as Settings};
 use super::wire::{
     self, Answered, Connector, USER_AGENT, Uploaded, encode, encoded, evidence, later, on_condition, other,
 };
-use super::{Body, Evidence, KeptUpload, Look, Onto, Parcel, Remote, RemoteError};
+use super::{Evidence, KeptUpload, Look, Onto, Parcel, Remote, RemoteError, Source, UploadLog};
 use answer::{describe, failure};
 use old_uploads::OldUploads;
 use sign::Call;
@@ -112,7 +112,7 @@ impl S3Remote {
         if self.settings.conditional { on_condition(request, onto) } else { request }
     }
 
-    async fn put(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
+    async fn put(&self, parcel: &Parcel, source: Source) -> Result<Evidence, RemoteError> {
         let what = format!("PUT {}", self.address(&parcel.object));
         let mut fields = vec![sha256_field(parcel)];
         if self.settings.checksums {
@@ -123,6 +123,7 @@ impl S3Remote {
             .header(header::CONTENT_LENGTH, parcel.size)
             .header(header::CONTENT_TYPE, "application/octet-stream");
         let request = self.conditional(request, &parcel.onto);
+        let body = source.open().await;
         let Uploaded { head, text } = self.connector.upload(&what, request, body, &parcel.still_ours).await?;
         match head.status {
             status if status.is_success() => {
@@ -183,20 +184,20 @@ impl Remote for S3Remote {
         Box::pin(self.find(parcel))
     }
 
-    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
-        match parcel.size {
-            0..=PUT_BYTES => Box::pin(self.put(parcel, body)),
-            _ => Box::pin(self.send_in_parts(parcel, body)),
-        }
+    fn send<'a>(&'a self, parcel: &'a Parcel, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        Box::pin(self.put(parcel, source))
     }
 
-    fn abandon<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<(), RemoteError>> {
-        Box::pin(async {
-            match parcel.upload.known() {
-                Some(upload) => self.give_up(parcel, &upload).await,
-                None => Ok(()),
-            }
-        })
+    fn send_resumable<'a>(
+        &'a self,
+        parcel: &'a Parcel,
+        source: Source,
+        log: &'a UploadLog,
+    ) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        match parcel.size {
+            0..=PUT_BYTES => self.send(parcel, source),
+            _ => Box::pin(self.send_in_parts(parcel, source, log)),
+        }
     }
 
     fn old_uploads(&self) -> BoxFuture<'_, Result<Vec<KeptUpload>, RemoteError>> {

@@ -15,7 +15,7 @@ use super::parts::{Part, Parts, part_size};
 use super::{CHECKSUM, S3Remote, checksum, evidence, later, sha256_field};
 use crate::remote::body::Body;
 use crate::remote::wire::{Pool, Uploaded, answer};
-use crate::remote::{Evidence, KeptUpload, Parcel, Remote, RemoteError};
+use crate::remote::{Evidence, Parcel, Remote, RemoteError, Source, UploadLog};
 
 /// Why an upload did not get on.
 enum UploadError {
@@ -32,27 +32,32 @@ impl From<RemoteError> for UploadError {
 
 impl S3Remote {
     /// Sends what the remote does not have yet of a file, and has it put together.
-    pub(super) async fn send_in_parts(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
-        let upload = self.upload(parcel).await?;
-        let sent = match self.send_parts(parcel, &upload, body).await {
-            Ok(()) => self.complete(parcel).await,
+    pub(super) async fn send_in_parts(
+        &self,
+        parcel: &Parcel,
+        source: Source,
+        log: &UploadLog,
+    ) -> Result<Evidence, RemoteError> {
+        let upload = self.begin(parcel, log).await?;
+        let sending = Sending { remote: self, parcel, log, known: known(&upload), upload };
+        let sent = match sending.send_parts(source.open().await).await {
+            Ok(()) => sending.complete().await,
             Err(error) => Err(error),
         };
         match sent {
             Ok(evidence) => Ok(evidence),
             Err(UploadError::Remote(error)) => Err(error),
             Err(UploadError::Gone(detail)) => {
-                // What is left of it must go before it is forgotten.
-                self.give_up(parcel, &upload).await?;
+                log.give_up(self).await?;
                 Err(RemoteError::Later { detail, after: None })
             }
         }
     }
 
     /// The upload that is under way, or a new one, recorded before anything is sent.
-    async fn upload(&self, parcel: &Parcel) -> Result<Upload, RemoteError> {
+    async fn begin(&self, parcel: &Parcel, log: &UploadLog) -> Result<Upload, RemoteError> {
         let address = self.address(&parcel.object);
-        match parcel.upload.known() {
+        match log.known() {
             Some(known) if known.address == address && known.part_size > 0 => return Ok(known),
             // Settings changed: from here it can neither go on nor be aborted.
             Some(known) => tracing::warn!(file = %parcel.file_id, address = known.address, "an upload is left behind"),
@@ -74,24 +79,35 @@ impl S3Remote {
         let id = id.ok_or_else(|| later(&what, "the answer has no UploadId"))?;
         let part_size = part_size(parcel.size, self.settings.part_size);
         let upload = Upload { id, address, part_size, parts: Vec::new() };
-        parcel.upload.begin(upload.clone()).await?;
+        log.begin(upload.clone()).await?;
         Ok(upload)
     }
+}
 
+/// An upload under way.
+struct Sending<'a> {
+    remote: &'a S3Remote,
+    parcel: &'a Parcel,
+    log: &'a UploadLog,
+    upload: Upload,
+    /// The parts that the remote had before.
+    known: BTreeMap<u32, UploadedPart>,
+}
+
+impl Sending<'_> {
     /// Sends the parts that are missing, several at once.
-    async fn send_parts(&self, parcel: &Parcel, upload: &Upload, body: Body) -> Result<(), UploadError> {
-        let known = known(upload);
-        let mut parts = Parts::new(body, upload.part_size);
+    async fn send_parts(&self, body: Body) -> Result<(), UploadError> {
+        let mut parts = Parts::new(body, self.upload.part_size);
         // One more is gathered meanwhile.
-        let most = usize::try_from(self.settings.in_flight_bytes / upload.part_size).unwrap_or(usize::MAX);
-        let most = most.saturating_sub(1).max(1);
-        let connections = Pool::new(&self.connector);
+        let most = self.remote.settings.in_flight_bytes / self.upload.part_size;
+        let most = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(1).max(1);
+        let connections = Pool::new(&self.remote.connector);
         let mut on_their_way = FuturesUnordered::new();
         let mut more = true;
         while more || !on_their_way.is_empty() {
             tokio::select! {
                 part = parts.next(), if more && on_their_way.len() < most => match part {
-                    Some(part) => on_their_way.push(self.send_part(&connections, parcel, (upload, &known), part?)),
+                    Some(part) => on_their_way.push(self.send_part(&connections, part?)),
                     None => more = false,
                 },
                 Some(sent) = on_their_way.next() => sent?,
@@ -101,23 +117,18 @@ impl S3Remote {
     }
 
     /// Sends a part, unless the remote has the same bytes under its number.
-    async fn send_part(
-        &self,
-        connections: &Pool<'_>,
-        parcel: &Parcel,
-        (upload, known): (&Upload, &BTreeMap<u32, UploadedPart>),
-        part: Part,
-    ) -> Result<(), UploadError> {
+    async fn send_part(&self, connections: &Pool<'_>, part: Part) -> Result<(), UploadError> {
+        let Self { remote, parcel, upload, .. } = self;
         let (number, len, sha256) = (part.number, part.len, part.sha256().await?);
-        if known.get(&number).is_some_and(|known| known.sha256 == sha256) {
+        if self.known.get(&number).is_some_and(|known| known.sha256 == sha256) {
             return Ok(());
         }
         let what = format!("PUT {} part {number}", upload.address);
-        let fields = if self.settings.checksums { vec![(CHECKSUM, checksum(&sha256))] } else { vec![] };
+        let fields = if remote.settings.checksums { vec![(CHECKSUM, checksum(&sha256))] } else { vec![] };
         let query = [("partNumber", &*number.to_string()), ("uploadId", &upload.id)];
         // The same bytes under the same number: the server may get them twice.
         let request = || {
-            let request = self.request(Method::PUT, &parcel.object, &query, &fields, sha256)?;
+            let request = remote.request(Method::PUT, &parcel.object, &query, &fields, sha256)?;
             Ok((request.header(header::CONTENT_LENGTH, len), part.body()))
         };
         let Uploaded { head, text } = connections.upload(&what, request, &parcel.still_ours).await?;
@@ -125,14 +136,15 @@ impl S3Remote {
             return Err(refused(&what, &head, &text));
         }
         let etag = answer::etag(&head).ok_or_else(|| later(&what, "the answer has no ETag"))?;
-        parcel.upload.part(&upload.id, UploadedPart { number, etag, sha256 }, len).await?;
+        self.log.part(&upload.id, UploadedPart { number, etag, sha256 }, len).await?;
         Ok(())
     }
 
     /// Has the parts put together. From here on the file is visible.
-    async fn complete(&self, parcel: &Parcel) -> Result<Evidence, UploadError> {
+    async fn complete(&self) -> Result<Evidence, UploadError> {
+        let Self { remote, parcel, log, .. } = self;
         // Dropped from the record meanwhile only if it is not ours any more.
-        let upload = parcel.upload.known().ok_or(RemoteError::Stopped)?;
+        let upload = log.known().ok_or(RemoteError::Stopped)?;
         let what = format!("POST {} with all parts", upload.address);
         let parts = known(&upload);
         let wanted = parcel.size.div_ceil(upload.part_size);
@@ -141,23 +153,23 @@ impl S3Remote {
         }
         let body = Bytes::from(self.parts_as_xml(&parts));
         let query = [("uploadId", &*upload.id)];
-        let request = self.request(Method::POST, &parcel.object, &query, &[], Digest::of(&body))?;
-        let request = self.conditional(request, &parcel.onto).header(header::CONTENT_TYPE, "application/xml");
+        let request = remote.request(Method::POST, &parcel.object, &query, &[], Digest::of(&body))?;
+        let request = remote.conditional(request, &parcel.onto).header(header::CONTENT_TYPE, "application/xml");
         if !(parcel.still_ours)() {
             return Err(RemoteError::Stopped.into());
         }
-        let (head, text) = self.command(&what, request, body).await?;
+        let (head, text) = remote.command(&what, request, body).await?;
         match head.status {
             // A server that begins its answer early has only the text left to say that it failed.
             status if status.is_success() => match element(&text, "ETag") {
                 Some(etag) if !is_error(&text) => {
-                    parcel.upload.complete();
+                    log.complete();
                     let proof = if checked(&text, &parts) { RemoteProof::Checksum } else { RemoteProof::Parts };
                     let named = element(&text, "ChecksumSHA256");
                     Ok(Evidence {
                         etag: answer::kept(&etag),
                         checksum: named.and_then(|value| answer::checksum_of(CHECKSUM, &value)),
-                        ..evidence(&head, proof, parcel.upload.sent())
+                        ..evidence(&head, proof, log.sent())
                     })
                 }
                 _ => match refused(&what, &head, &text) {
@@ -179,19 +191,13 @@ impl S3Remote {
         for (number, part) in parts {
             let etag = escaped(&part.etag);
             xml.push_str(&format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag>"));
-            if self.settings.checksums {
+            if self.remote.settings.checksums {
                 xml.push_str(&format!("<ChecksumSHA256>{}</ChecksumSHA256>", checksum(&part.sha256)));
             }
             xml.push_str("</Part>");
         }
         xml.push_str("</CompleteMultipartUpload>");
         xml
-    }
-
-    /// Has the remote drop the parts that it has, and forgets them.
-    pub(super) async fn give_up(&self, parcel: &Parcel, upload: &Upload) -> Result<(), RemoteError> {
-        self.drop_parts(&KeptUpload { id: upload.id.clone(), address: upload.address.clone() }).await?;
-        parcel.upload.forget(&upload.id).await
     }
 }
 

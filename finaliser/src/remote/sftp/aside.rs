@@ -1,7 +1,8 @@
 use super::folder::Folder;
 use super::packet::{Attributes, Request, WRITE_NEW};
 use super::session::Fault;
-use super::{AsideName, Body, Onto, Parcel, RemoteError};
+use super::{AsideName, Onto, Parcel, RemoteError};
+use crate::remote::body::Body;
 use contract::RemoteProof;
 
 /// Writes the body aside and gives it the parcel's name. Returns what is proved.

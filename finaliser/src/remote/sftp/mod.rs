@@ -18,7 +18,7 @@ use settings::{SftpCredentials, SftpRemote as Settings};
 
 use super::aside_name::{AsideName, plain_name};
 use super::wire::{encode_path, encoded};
-use super::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
+use super::{Evidence, Look, Onto, Parcel, Remote, RemoteError, Source};
 use folder::Folder;
 use host_key::HostKeys;
 
@@ -56,10 +56,10 @@ impl SftpRemote {
         Folder::open(&self.settings, &self.known).await
     }
 
-    async fn write(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
+    async fn write(&self, parcel: &Parcel, source: Source) -> Result<Evidence, RemoteError> {
         plain_name(&parcel.object)?;
         let mut folder = self.folder().await?;
-        let proof = aside::deliver(&mut folder, parcel, body).await?;
+        let proof = aside::deliver(&mut folder, parcel, source.open().await).await?;
         Ok(Evidence::new(proof, parcel.size))
     }
 
@@ -121,8 +121,8 @@ impl Remote for SftpRemote {
         Box::pin(self.find(parcel))
     }
 
-    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
-        Box::pin(self.write(parcel, body))
+    fn send<'a>(&'a self, parcel: &'a Parcel, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        Box::pin(self.write(parcel, source))
     }
 
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<AsideName>, RemoteError>> {

@@ -12,7 +12,7 @@ use settings::WebdavRemote as Settings;
 use super::aside_name::{AsideName, plain_name};
 use super::http::Server;
 use super::wire::{Uploaded, answer, encoded, evidence, later};
-use super::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
+use super::{Evidence, Look, Onto, Parcel, Remote, RemoteError, Source};
 use collections::Kind;
 
 /// A collection. What is being written lies in `.waybill/` in it, where it has a name of its own; the whole is moved.
@@ -35,11 +35,11 @@ impl WebdavRemote {
         Ok(Self { server: Server::open(&settings.server)? })
     }
 
-    async fn write(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
+    async fn write(&self, parcel: &Parcel, source: Source) -> Result<Evidence, RemoteError> {
         plain_name(&parcel.object)?;
         collections::make_aside(&self.server).await?;
         let name = AsideName::of(parcel);
-        if let Err(error) = self.put_aside(name, parcel, body).await {
+        if let Err(error) = self.put_aside(name, parcel, &source).await {
             self.clean_up(name).await;
             return Err(error);
         }
@@ -57,9 +57,10 @@ impl WebdavRemote {
         }
     }
 
-    async fn put_aside(&self, name: AsideName, parcel: &Parcel, body: Body) -> Result<(), RemoteError> {
+    async fn put_aside(&self, name: AsideName, parcel: &Parcel, source: &Source) -> Result<(), RemoteError> {
         let what = format!("PUT {}", self.server.address_of(&name.path()));
         let request = self.server.request("PUT", &name.path())?.header(header::IF_NONE_MATCH, "*");
+        let body = source.open().await;
         let Uploaded { head, text } = self.server.put(&what, None, request, parcel, body).await?;
         match head.status {
             status if status.is_success() => Ok(()),
@@ -201,8 +202,8 @@ impl Remote for WebdavRemote {
         Box::pin(self.find(parcel))
     }
 
-    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
-        Box::pin(self.write(parcel, body))
+    fn send<'a>(&'a self, parcel: &'a Parcel, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        Box::pin(self.write(parcel, source))
     }
 
     fn leftovers(&self) -> BoxFuture<'_, Result<Vec<AsideName>, RemoteError>> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use hyper::body::{Buf, Bytes, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-use crate::remote::{Body, BodyStopped, RemoteError};
+use crate::remote::RemoteError;
+use crate::remote::body::{Body, BodyStopped};
 
 /// The remote is looked at this often per idle timeout, so a timeout comes at most an eighth late. Looks are counted,
 /// not times: a process that stood still for a minute has looked once.

@@ -10,10 +10,10 @@ use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use settings::SftpRemote as Settings;
 
+use super::RemoteError;
 use super::host_key::HostKeys;
 use super::login::Login;
 use super::packet::{self, Attributes, Extension, Malformed, Reply, Request, Status, code};
-use super::{Body, RemoteError};
 
 /// Requests on their way at most, however small they are: their answers fit into the channel's buffer (`login.rs`).
 const REQUESTS: u32 = 64;

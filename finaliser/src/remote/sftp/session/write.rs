@@ -5,7 +5,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::super::packet::{Reply, Request, Status};
-use super::{Body, Fault, REQUESTS, Replies, Session};
+use super::{Fault, REQUESTS, Replies, Session};
+use crate::remote::body::Body;
 
 /// Bytes written at once where the server allows it: OpenSSH's own limit, a little less than its packets hold.
 pub(super) const MOST: u32 = 255 * 1024;
