@@ -86,7 +86,7 @@ pub async fn hint_once(nats: &Nats, ledger: &Ledger, step: Step, file: FileId, c
     fail::fail_point!("break-hints", |_| Ok(()));
     fail::fail_point!("hint-before-publish", |_| std::process::abort());
     if nats.hint(step, file, cause).await? == Hinted::Refused {
-        ledger.hint_refused(file).await?;
+        ledger.record_refused_hint(file).await?;
     }
     Ok(())
 }

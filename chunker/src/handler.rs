@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bus::{Job, Outcome};
 use contract::{Digest, ProblemKind, Step};
-use ledger::{ClaimRequest, Held, LedgerError, NextGeneration, Opening, Problem, Source, Stored, StoredOutcome};
+use ledger::{
+    ClaimRequest, ClaimedFile, GenerationOptions, LedgerError, NextGeneration, Problem, Source, StoredOutcome,
+};
 use runtime::work::{Attempt, Ended, Failure, Fence, Holding, LeaseLost};
 use source::SourceError;
 
@@ -42,14 +44,18 @@ pub(crate) async fn handle(chunker: Arc<Chunker>, job: Job) -> Outcome {
     }
 }
 
-fn opening(chunker: &Chunker) -> Opening {
+fn opening(chunker: &Chunker) -> GenerationOptions {
     let files = &chunker.service.settings.files;
-    Opening { chunk_size: files.chunk_size, embed_limit: files.embed_limit }
+    GenerationOptions { chunk_size: files.chunk_size, embed_limit: files.embed_limit }
 }
 
 /// [`store`], unless a caller asks to cancel. A file that a remote may have from a generation before goes on: only a finaliser
 /// can ask there.
-async fn store_or_cancel(chunker: &Arc<Chunker>, held: &mut Held, holding: &Holding) -> Result<Digest, PassError> {
+async fn store_or_cancel(
+    chunker: &Arc<Chunker>,
+    held: &mut ClaimedFile,
+    holding: &Holding,
+) -> Result<Digest, PassError> {
     let fence = holding.fence();
     let cancellable = !held.file.may_be_at_remote();
     tokio::select! {
@@ -60,7 +66,7 @@ async fn store_or_cancel(chunker: &Arc<Chunker>, held: &mut Held, holding: &Hold
 }
 
 /// Reads the source until one reading found it unchanged, each in a generation of its own.
-async fn store(chunker: &Arc<Chunker>, held: &mut Held, fence: &Fence) -> Result<Digest, PassError> {
+async fn store(chunker: &Arc<Chunker>, held: &mut ClaimedFile, fence: &Fence) -> Result<Digest, PassError> {
     // This generation can have chunks only if a chunker had claimed the file before.
     let mut resuming = held.file.epoch.0 > 1;
     loop {
@@ -75,7 +81,7 @@ async fn store(chunker: &Arc<Chunker>, held: &mut Held, fence: &Fence) -> Result
         }
         let (_, now) = pass::open(chunker, &held.file).await?;
         let source = Source { size: now.size, mtime_ns: now.mtime_ns, ..held.file.source.clone() };
-        let next = NextGeneration { source, opening: opening(chunker) };
+        let next = NextGeneration { source, options: opening(chunker) };
         let begun = chunker.service.ledger.begin_generation(&held.lease, &next).await?;
         held.file = begun.ok_or(LeaseLost)?;
         resuming = false;
@@ -83,10 +89,10 @@ async fn store(chunker: &Arc<Chunker>, held: &mut Held, fence: &Fence) -> Result
 }
 
 /// Records the file as stored and announces what follows.
-async fn record_stored(chunker: &Chunker, held: &mut Held, sha256: Digest) -> Result<Outcome, LedgerError> {
+async fn record_stored(chunker: &Chunker, held: &mut ClaimedFile, sha256: Digest) -> Result<Outcome, LedgerError> {
     let announcer = &chunker.service.announcer;
     fail::fail_point!("chunker-before-stored", |_| std::process::abort());
-    let recorded = chunker.service.ledger.stored(held, Stored { sha256 }).await?;
+    let recorded = chunker.service.ledger.record_stored(held, sha256).await?;
     fail::fail_point!("chunker-after-stored", |_| std::process::abort());
     match recorded {
         StoredOutcome::Resting(file) => announcer.announce(&file, None),
@@ -97,7 +103,7 @@ async fn record_stored(chunker: &Chunker, held: &mut Held, sha256: Digest) -> Re
 }
 
 /// What a failed pass means for the file.
-fn failure(held: &Held, error: PassError) -> Failure {
+fn failure(held: &ClaimedFile, error: PassError) -> Failure {
     let later =
         |kind, why: String, attempts| Failure::Later { problem: Problem::new(kind, why), attempts, at_least: None };
     match error {

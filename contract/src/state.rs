@@ -3,6 +3,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Step;
+
 /// Where a file is on its way. The record in MongoDB holds it; nothing else does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -48,9 +50,18 @@ impl State {
         }
     }
 
+    /// The step that takes a file on from here; `None` where nothing further happens to it by itself.
+    pub const fn next_step(self) -> Option<Step> {
+        match self {
+            Self::Prepared | Self::Chunking => Some(Step::Prepare),
+            Self::Stored | Self::Delivering => Some(Step::Finalise),
+            Self::Delivered | Self::Failed | Self::Cancelled => None,
+        }
+    }
+
     /// Whether nothing further happens to the file by itself.
     pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Delivered | Self::Failed | Self::Cancelled)
+        self.next_step().is_none()
     }
 }
 

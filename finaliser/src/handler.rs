@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bus::{Job, Outcome};
 use contract::{Expectation, Named, ProblemKind};
-use ledger::{ClaimRequest, Held, LedgerError, Problem};
+use ledger::{ClaimRequest, ClaimedFile, LedgerError, Problem};
 use runtime::work::{Attempt, Ended, Failure, Holding};
 
 use crate::deliver::{Delivered, Delivery, DeliveryError};
@@ -84,7 +84,7 @@ fn note(finaliser: &Finaliser, remote: &str, ended: &Ended<Result<Delivered, Del
 /// Judges the record and its expectation, before any connection is opened, and makes the delivery ready.
 fn accepted<'a>(
     finaliser: &'a Finaliser,
-    held: &'a Held,
+    held: &'a ClaimedFile,
 ) -> Result<(impl FnOnce(&Holding) -> Delivery<'a>, Expectation), Box<Failure>> {
     let (service, file) = (&finaliser.service, &held.file);
     let content = Content::of(&service.ledger, file, service.settings.finaliser.prefetch, &finaliser.wide);
@@ -136,14 +136,14 @@ fn accepted<'a>(
 /// Records the delivery with its receipt and announces it.
 async fn record_delivered(
     finaliser: &Finaliser,
-    held: &Held,
+    held: &ClaimedFile,
     expectation: &Expectation,
     content: &Content,
     done: Delivered,
 ) -> Result<Outcome, LedgerError> {
     let service = &finaliser.service;
     let receipt = receipt::written(finaliser, held, expectation, content, done);
-    let Some(record) = service.ledger.delivered(&held.lease, &receipt).await? else { return Ok(Outcome::Lost) };
+    let Some(record) = service.ledger.record_delivered(&held.lease, &receipt).await? else { return Ok(Outcome::Lost) };
     fail::fail_point!("finaliser-after-delivered", |_| std::process::abort());
     service.announcer.announce(&record, None);
     Ok(Outcome::Done)

@@ -1,7 +1,7 @@
 //! The receipt of a delivery.
 
 use contract::{Expectation, FailedAttempt, Receipt, ReceiptRemote, ReceiptSource, State};
-use ledger::{Failure, Held};
+use ledger::{ClaimedFile, Failure};
 
 use crate::Finaliser;
 use crate::deliver::Delivered;
@@ -10,7 +10,7 @@ use crate::prove::Content;
 /// Writes the receipt of a delivery that came to its end, and signs it where a key is configured.
 pub(crate) fn written(
     finaliser: &Finaliser,
-    held: &Held,
+    held: &ClaimedFile,
     expectation: &Expectation,
     content: &Content,
     done: Delivered,
@@ -23,7 +23,7 @@ pub(crate) fn written(
         file_id: file.id,
         source: ReceiptSource {
             path: file.source.path.clone(),
-            name: file.name.clone(),
+            name: file.name.to_string(),
             generation: content.generation(),
         },
         sha256: proven.sha256,

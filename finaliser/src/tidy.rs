@@ -66,10 +66,10 @@ async fn tidy(service: &Service, name: &str, remote: &dyn Remote) -> Result<(), 
 /// Aborts the uploads of files that have ended. Aborted first, then forgotten: dying between the two only repeats the first.
 async fn abort_left(service: &Service, name: &str, remote: &dyn Remote) -> Result<(), RemoteError> {
     let mut aborted = Ok(());
-    for left in service.ledger.left_uploads(name, AT_MOST).await? {
+    for left in service.ledger.abandoned_uploads(name, AT_MOST).await? {
         let done = remote.abort(&KeptUpload { id: left.id.clone(), address: left.address.clone() }).await;
         if done.is_ok() {
-            service.ledger.forget_left_upload(&left).await?;
+            service.ledger.forget_abandoned_upload(&left).await?;
             tracing::info!(file = %left.file, address = left.address, "aborted the upload of a file that has ended");
         }
         aborted = aborted.and(done);

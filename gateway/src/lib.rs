@@ -2,19 +2,21 @@
 //!
 //! Nothing is answered before it is durable, and nothing waits for NATS: a hint that is not published now is published by
 //! a sweep.
+//!
+//! `serve` accepts connections; `layers` is what a request passes on its way; `routes` lists the addresses; `auth`, `upload`,
+//! `files` and `health` answer at them.
 
-mod answer;
 mod auth;
 mod body;
 mod files;
-mod finalise;
 mod health;
-mod prepare;
-mod problem;
+mod layers;
 mod query;
+mod refusal;
 mod register;
 mod routes;
 mod serve;
+mod upload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,12 +27,14 @@ use runtime::{Service, StartError};
 use auth::Auth;
 pub use files::File;
 use health::Readiness;
-use prepare::Storage;
+use layers::limit::Limits;
+use upload::prepare::Storage;
 
-/// What every request needs.
+/// What the handlers share.
 #[derive(Debug)]
 struct Gateway {
     service: Service,
+    limits: Limits,
     auth: Auth,
     storage: Storage,
     readiness: Readiness,
@@ -41,6 +45,7 @@ impl Gateway {
     fn new(service: Service) -> Result<Self, StartError> {
         let settings = &service.settings;
         Ok(Self {
+            limits: Limits::new(&settings.gateway),
             auth: Auth::new(&settings.auth)?,
             storage: Storage::open(&settings.files.roots).map_err(StartError::Own)?,
             readiness: Readiness::default(),
@@ -50,12 +55,12 @@ impl Gateway {
     }
 }
 
-/// Serves requests until the process is asked to stop. Returns the address it listens at as soon as it does.
+/// Serves requests until the process is asked to stop. Returns as soon as it listens, with its address.
 ///
 /// # Errors
 ///
-/// `auth.jwt_secret` is missing or shorter than 32 bytes, `files.roots` is empty or names what is no folder that can be
-/// opened, or `gateway.listen` cannot be bound.
+/// `auth.jwt_secret` is missing or shorter than 32 bytes, `files.roots` is empty or a root cannot be opened as a folder,
+/// or `gateway.listen` cannot be bound.
 pub async fn run(service: Service) -> Result<SocketAddr, StartError> {
     let gateway = Arc::new(Gateway::new(service.clone())?);
     let (listener, address) = serve::bind(service.settings.gateway.listen).await.map_err(StartError::Own)?;

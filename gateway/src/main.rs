@@ -14,7 +14,7 @@ struct Args {
     #[command(flatten)]
     service: ServiceArgs,
 
-    /// Threads that serve requests; as many as the machine has cores if not given
+    /// Threads that serve requests; without it, as many as the machine has cores
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
 }

@@ -1,23 +1,25 @@
+use std::borrow::Cow;
+
 use contract::ProblemKind;
 
-use crate::problem::Problem;
+use crate::refusal::Refusal;
 
-/// The parameters of a query, each at most once; `known` names those there are.
+/// The values of the parameters in `known`, in that order. A query may hold each of them once, and no others.
 pub(crate) fn parameters<'a, const N: usize>(
     query: &'a str,
     known: [&str; N],
-) -> Result<[Option<std::borrow::Cow<'a, str>>; N], Problem> {
+) -> Result<[Option<Cow<'a, str>>; N], Refusal> {
     let mut values = [const { None }; N];
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-        let Some(place) = known.iter().position(|name| *name == key) else {
+        let Some(index) = known.iter().position(|name| *name == key) else {
             let key: String = key.chars().take(80).collect();
-            return Err(Problem::new(
+            return Err(Refusal::new(
                 ProblemKind::BadParameter,
                 format!("expected {}, found {key:?}", known.join(", ")),
             ));
         };
-        if values[place].replace(value).is_some() {
-            return Err(Problem::new(ProblemKind::BadParameter, format!("expected {key} once, found it twice")));
+        if values[index].replace(value).is_some() {
+            return Err(Refusal::new(ProblemKind::BadParameter, format!("expected {key} once, found it twice")));
         }
     }
     Ok(values)
@@ -28,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_parameters_are_found_in_their_places() {
+    fn values_come_in_the_order_of_their_names() {
         let [a, b, c] = parameters("c=1%2C2&a=x+y", ["a", "b", "c"]).unwrap();
         assert_eq!((a.as_deref(), b, c.as_deref()), (Some("x y"), None, Some("1,2")));
     }

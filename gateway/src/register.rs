@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use runtime::{Service, status};
 
-/// How long to wait before another try. A try fails only where the connection is closed for good or its queue is full.
+/// How long to wait before the next try. A try fails only if the connection is closed for good or its queue is full.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Registers in the NATS services API. Never holds up the start: requests are taken while NATS is down, and what is
-/// subscribed meanwhile takes effect when the connection is made.
+/// Registers in the NATS services API, without holding up the start: the gateway accepts requests while NATS is down. A
+/// subscription that is made before NATS is connected takes effect afterwards.
 pub(crate) async fn run(service: Service) {
     loop {
         match status::register(&service).await {

@@ -1,63 +1,65 @@
+//! All addresses, in an open and a protected router. What the open one does not know goes to the protected one.
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
+use axum::http::header::ALLOW;
 use axum::http::{Method, Uri};
-use axum::routing::{MethodRouter, get, post};
-
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, any, get, post};
 use contract::ProblemKind;
+use tower::Layer;
 
-use crate::problem::Problem;
-use crate::{Gateway, auth, files, finalise, health, prepare};
+use crate::layers::admit::admit;
+use crate::layers::log::log;
+use crate::refusal::Refusal;
+use crate::upload::{finalise, prepare};
+use crate::{Gateway, auth, files, health};
 
-const TOKEN: &str = "/auth/token";
-const HEALTHZ: &str = "/healthz";
-const READYZ: &str = "/readyz";
-
-/// All routes, each with and without a trailing slash, as the original service's callers use both.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
-    let routes: [(&str, MethodRouter<Arc<Gateway>>); 7] = [
-        (TOKEN, post(auth::token)),
+    let admit = from_fn_with_state(gateway.clone(), admit);
+    let open = routes([
+        // Only POST needs no token here; any other method is answered as at a protected address.
+        ("/auth/token", any(not_post).layer(admit.clone()).post(auth::token)),
+        ("/healthz", get(health::alive)),
+        ("/readyz", get(health::ready)),
+    ]);
+    let protected = routes([
         ("/upload/prepare", post(prepare::prepare)),
         ("/upload/{id}/finalise", post(finalise::finalise)),
         ("/files", get(files::list)),
         ("/files/{id}", get(files::file)),
-        (HEALTHZ, get(health::alive)),
-        (READYZ, get(health::ready)),
-    ];
-    let mut router = Router::new();
-    for (path, methods) in routes {
-        router = router.route(&format!("{path}/"), methods.clone()).route(path, methods);
-    }
-    router.fallback(no_route).method_not_allowed_fallback(wrong_method).with_state(gateway)
+    ]);
+    // `admit` wraps the whole protected router: as a layer of each route it would leave the header Allow on a 401, and
+    // so tell a stranger which addresses exist.
+    let protected = admit.layer(protected.fallback(no_route).with_state(gateway.clone()));
+    open.fallback_service(protected).layer(from_fn(log)).with_state(gateway)
 }
 
-/// Whether a request needs no token.
-pub(crate) fn is_open(method: &Method, path: &str) -> bool {
-    match path.strip_suffix('/').unwrap_or(path) {
-        TOKEN => method == Method::POST,
-        HEALTHZ | READYZ => true,
-        _ => false,
-    }
+/// Each address with and without a trailing slash, as the original service's callers use both.
+fn routes<const N: usize>(table: [(&str, MethodRouter<Arc<Gateway>>); N]) -> Router<Arc<Gateway>> {
+    let router = table.into_iter().fold(Router::new(), |router, (path, methods)| {
+        router.route(&format!("{path}/"), methods.clone()).route(path, methods)
+    });
+    router.method_not_allowed_fallback(wrong_method)
 }
 
-async fn no_route(uri: Uri) -> Problem {
+async fn no_route(uri: Uri) -> Refusal {
     let path: String = uri.path().chars().take(200).collect();
-    Problem::new(ProblemKind::NotFound, format!("expected an address of this service, found {path:?}"))
+    Refusal::new(ProblemKind::NotFound, format!("expected an address of this service, found {path:?}"))
 }
 
-// The router adds `Allow`.
-async fn wrong_method(method: Method, uri: Uri) -> Problem {
+/// The router adds the header `Allow`.
+async fn wrong_method(method: Method, uri: Uri) -> Refusal {
     let path: String = uri.path().chars().take(200).collect();
-    Problem::new(
+    Refusal::new(
         ProblemKind::MethodNotAllowed,
-        format!("{path} does not take {method}; the header Allow names what it takes"),
+        format!("{path} does not take {method}; the header Allow lists what it takes"),
     )
 }
 
-impl Gateway {
-    /// How long a client has to send the head of a request, and then its body.
-    pub(crate) fn read_timeout(&self) -> Duration {
-        Duration::from_millis(self.service.settings.gateway.read_timeout_ms)
-    }
+/// `any` adds no header `Allow`.
+async fn not_post(method: Method, uri: Uri) -> impl IntoResponse {
+    ([(ALLOW, "POST")], wrong_method(method, uri).await)
 }

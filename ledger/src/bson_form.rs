@@ -1,50 +1,26 @@
-//! How ids and times look in BSON.
+//! How ids, times and other values look in BSON.
 
-use contract::{ChunkNumber, FileId, Generation, Timestamp};
+use contract::{FileId, Timestamp};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
+
+use crate::LedgerError;
 
 /// A file id: a UUID, as `mongosh` shows it.
 pub(crate) fn id(id: FileId) -> Bson {
     Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: id.as_bytes().to_vec() })
 }
 
-pub(crate) fn by_id(file: FileId) -> Document {
-    doc! { "_id": id(file) }
+/// The file id in an `_id`; `None` where it is no UUID.
+pub(crate) fn file_id_in(id: &Bson) -> Option<FileId> {
+    match id {
+        Bson::Binary(binary) => <[u8; 16]>::try_from(binary.bytes.as_slice()).ok().map(FileId::from_bytes),
+        _ => None,
+    }
 }
 
 pub(crate) fn binary(bytes: Vec<u8>) -> Bson {
     Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes })
-}
-
-/// The key of a content document: file id and generation, big endian.
-pub(crate) fn content_key(file: FileId, generation: Generation) -> Vec<u8> {
-    let mut key = Vec::with_capacity(20);
-    key.extend_from_slice(file.as_bytes());
-    key.extend_from_slice(&generation.0.to_be_bytes());
-    key
-}
-
-/// The key of a chunk document: file id, generation, number and part (always 0 here), big endian, so that one index
-/// serves look-ups and ordered ranges. Binary values of one length compare byte by byte.
-pub(crate) fn chunk_key(file: FileId, generation: Generation, number: ChunkNumber) -> Vec<u8> {
-    let mut key = content_key(file, generation);
-    key.extend_from_slice(&number.0.to_be_bytes());
-    key.extend_from_slice(&0_u16.to_be_bytes());
-    key
-}
-
-/// The file and the generation in the key of a content document or a chunk.
-pub(crate) fn owner_of(key: &[u8]) -> Option<(FileId, Generation)> {
-    let (file, rest) = key.split_first_chunk::<16>()?;
-    let (generation, _) = rest.split_first_chunk::<4>()?;
-    Some((FileId::from_bytes(*file), Generation(u32::from_be_bytes(*generation))))
-}
-
-/// The number in a chunk's key.
-pub(crate) fn number_of(key: &[u8]) -> Option<ChunkNumber> {
-    let bytes = key.get(20..24).filter(|_| key.len() == 26)?;
-    Some(ChunkNumber(u32::from_be_bytes(bytes.try_into().ok()?)))
 }
 
 /// A span in milliseconds, as MongoDB adds it to a date.
@@ -52,12 +28,23 @@ pub(crate) fn millis(span: std::time::Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// `$$NOW` and a span.
+/// `$$NOW` plus a span.
 pub(crate) fn now_plus(span: std::time::Duration) -> Bson {
     Bson::Document(doc! { "$add": ["$$NOW", millis(span)] })
 }
 
-/// A value that MongoDB must take as it is, though it may begin with `$`: everything that a caller wrote.
+/// A counter of the record (`$field`) and one more; a missing one is 0.
+pub(crate) fn incremented(field: &str) -> Document {
+    doc! { "$add": [{ "$ifNull": [field, 0] }, 1] }
+}
+
+/// A value as a record keeps it.
+pub(crate) fn to_bson(value: &impl serde::Serialize) -> Result<Bson, LedgerError> {
+    mongodb::bson::serialize_to_bson(value)
+        .map_err(|e| LedgerError::Unreadable { collection: "files", detail: format!("a value cannot be kept: {e}") })
+}
+
+/// A value that MongoDB must take as it is, even if it begins with `$`: for everything that a caller wrote.
 pub(crate) fn literal(value: impl Into<Bson>) -> Bson {
     Bson::Document(doc! { "$literal": value.into() })
 }
@@ -91,24 +78,5 @@ pub(crate) mod moment_option {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
         let date = Option::<DateTime>::deserialize(from)?;
         Ok(date.map(|date| Timestamp::from_millis(date.timestamp_millis())))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_sort_like_their_parts() {
-        let file = FileId::from_bytes([7; 16]);
-        let mut keys = Vec::new();
-        for generation in [1, 2, 256] {
-            for number in [0, 1, 255, 256, u32::MAX] {
-                let key = chunk_key(file, Generation(generation), ChunkNumber(number));
-                assert_eq!(number_of(&key), Some(ChunkNumber(number)));
-                keys.push(key);
-            }
-        }
-        assert!(keys.is_sorted());
     }
 }

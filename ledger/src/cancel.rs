@@ -1,19 +1,18 @@
 use contract::{EventKind, FileId, State};
 use mongodb::bson::doc;
 
-use crate::bson_form::by_id;
+use crate::contention::Tries;
+use crate::filter::at_version;
+use crate::lease::lease_is_free;
 use crate::transition::Transition;
 use crate::{FileRecord, Lease, Ledger, LedgerError};
 
-/// How often a request is judged again when the record changes in between.
-const TRIES: u32 = 8;
-
 /// What became of a request to cancel.
 #[derive(Debug)]
-pub enum Cancelling {
-    /// Cancelled now: nobody held it, and no delivery was begun.
+pub enum CancelOutcome {
+    /// Cancelled now: nobody held it, and no delivery had begun.
     Cancelled(Box<FileRecord>),
-    /// Noted: whoever holds it, or claims it next, cancels it, unless the remote has it already.
+    /// Requested: whoever holds it, or claims it next, cancels it, unless the remote has it already.
     Requested(Box<FileRecord>),
     /// The file had ended before; nothing changed.
     Ended(Box<FileRecord>),
@@ -24,38 +23,38 @@ pub enum Cancelling {
 impl Ledger {
     /// Cancels a file, or has it cancelled by whoever holds it.
     ///
-    /// Once a delivery was begun only a finaliser can tell, by asking the remote: what is visible there ends as `delivered`.
-    pub async fn cancel(&self, file: FileId) -> Result<Cancelling, LedgerError> {
-        let doing = "cancelling a file";
-        for _ in 0..TRIES {
-            let Some(record) = self.file(file).await? else { return Ok(Cancelling::Unknown) };
+    /// Once a delivery has begun, only a finaliser can tell, by asking the remote: a file that is visible there ends as
+    /// `delivered`.
+    pub async fn cancel(&self, file: FileId) -> Result<CancelOutcome, LedgerError> {
+        let operation = "cancelling a file";
+        let mut tries = Tries::of(operation);
+        loop {
+            tries.begin()?;
+            let Some(record) = self.file(file).await? else { return Ok(CancelOutcome::Unknown) };
             if record.state.is_terminal() {
-                return Ok(Cancelling::Ended(Box::new(record)));
+                return Ok(CancelOutcome::Ended(Box::new(record)));
             }
-            let mut filter = by_id(file);
-            filter.insert("version", record.version);
+            let unchanged = at_version(file, record.version);
             if !record.may_be_at_remote() {
-                let mut free = filter.clone();
-                free.insert("$expr", doc! { "$lte": ["$lease.until", "$$NOW"] });
-                if let Some(record) = self.settle(doing, free, self.to_cancelled()).await? {
-                    return Ok(Cancelling::Cancelled(Box::new(record)));
+                let mut free = unchanged.clone();
+                free.insert("$expr", lease_is_free());
+                if let Some(record) = self.to_cancelled().commit(self, operation, free).await? {
+                    return Ok(CancelOutcome::Cancelled(Box::new(record)));
                 }
             }
-            let held = doc! { "$gt": ["$lease.until", "$$NOW"] };
             let request = Transition::default()
                 .set("cancel_requested", true)
-                .set("due_at", doc! { "$cond": [held, "$due_at", "$$NOW"] })
+                .set("due_at", doc! { "$cond": [lease_is_free(), "$$NOW", "$due_at"] })
                 .unset(&["not_before", "hint_refusals"]);
-            if let Some(record) = self.settle(doing, filter, request).await? {
-                return Ok(Cancelling::Requested(Box::new(record)));
+            if let Some(record) = request.commit(self, operation, unchanged).await? {
+                return Ok(CancelOutcome::Requested(Box::new(record)));
             }
         }
-        Err(LedgerError::Contended { doing, tries: TRIES })
     }
 
     /// Cancels a file under its lease. `None`: the lease was lost.
-    pub async fn cancelled(&self, lease: &Lease) -> Result<Option<FileRecord>, LedgerError> {
-        self.settle("cancelling a file", lease.filter(), self.to_cancelled()).await
+    pub async fn record_cancelled(&self, lease: &Lease) -> Result<Option<FileRecord>, LedgerError> {
+        self.to_cancelled().commit(self, "cancelling a file", lease.filter()).await
     }
 
     fn to_cancelled(&self) -> Transition {
@@ -64,7 +63,8 @@ impl Ledger {
 }
 
 impl FileRecord {
-    /// Whether a remote may have it: a delivery was begun, and it is known where. Then it is never cancelled unasked.
+    /// Whether a remote may have it: a delivery has begun, and the record names the remote. Then it is never cancelled before
+    /// the remote was asked.
     pub const fn may_be_at_remote(&self) -> bool {
         self.delivery.is_some() && self.expectation.is_some()
     }

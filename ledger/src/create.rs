@@ -1,16 +1,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use contract::{EventKind, FileId, Generation, State};
+use contract::{EventKind, FileId, Generation, ObjectName, State};
 use mongodb::bson::{Document, doc};
 use mongodb::options::ReturnDocument;
 
-use crate::bson_form::{by_id, literal, now_plus};
+use crate::bson_form::{literal, now_plus, to_bson};
 use crate::error::is_duplicate_key;
-use crate::hold::to_bson;
+use crate::filter::by_id;
 use crate::{FileRecord, Idempotency, Ledger, LedgerError, Source};
 
-/// A file to be recorded.
+/// A file to record.
 #[derive(Debug, Clone)]
 pub struct NewFile {
     /// The id it gets.
@@ -18,10 +18,10 @@ pub struct NewFile {
     /// What to read.
     pub source: Source,
     /// Its own name.
-    pub name: String,
+    pub name: ObjectName,
     /// Its media type.
     pub media_type: String,
-    /// What the caller noted about it.
+    /// The caller's own notes about it.
     pub metadata: BTreeMap<String, String>,
     /// Who asks for it.
     pub user: String,
@@ -37,24 +37,24 @@ pub enum Created {
     /// Recorded now. Publish the hint to prepare.
     New(Box<FileRecord>),
     /// The same request was recorded before, under the same key.
-    Before(Box<FileRecord>),
+    Existing(Box<FileRecord>),
     /// The key belongs to another request; nothing changed.
     KeyReused,
 }
 
 impl Ledger {
-    /// Records a file, durable before it returns.
+    /// Records a file. The record is durable when this returns.
     pub async fn create(&self, new: NewFile) -> Result<Created, LedgerError> {
-        let doing = "recording a file";
+        let operation = "recording a file";
         let document = new_document(&new, self.hint_push)?;
-        // Not an insert: only an update knows MongoDB's time. A record that is there already stays as it is, so the driver
-        // may send it twice.
+        // Not an insert: only an update knows MongoDB's time. An existing record stays as it is, so the driver may send this
+        // twice.
         let pipeline = vec![doc! { "$replaceWith": {
             "$cond": [{ "$eq": [{ "$type": "$version" }, "missing"] }, document, "$$ROOT"],
         } }];
         let (files, filter) = (self.files.clone(), by_id(new.id));
         let made = self
-            .run(doing, async move {
+            .run(operation, async move {
                 let update = files.find_one_and_update(filter, pipeline);
                 update.upsert(true).return_document(ReturnDocument::After).await
             })
@@ -67,23 +67,23 @@ impl Ledger {
             }),
             Err(LedgerError::Mongo { source, .. }) if is_duplicate_key(&source) => {
                 let before = match &new.idempotency {
-                    Some(idempotency) => self.created_before(&new.user, idempotency).await?,
+                    Some(idempotency) => self.find_created(&new.user, idempotency).await?,
                     None => None,
                 };
-                before.ok_or(LedgerError::Mongo { doing, source })
+                before.ok_or(LedgerError::Mongo { operation, source })
             }
             Err(error) => Err(error),
         }
     }
 
-    /// What was recorded under the caller's key; `None` where nothing was.
-    pub async fn created_before(&self, user: &str, idempotency: &Idempotency) -> Result<Option<Created>, LedgerError> {
+    /// The file that was recorded under the caller's key; `None` if there is none.
+    pub async fn find_created(&self, user: &str, idempotency: &Idempotency) -> Result<Option<Created>, LedgerError> {
         let files = self.files.clone();
         let filter = doc! { "user": user, "idempotency.key": &idempotency.key };
         let found = self.run("looking up an Idempotency-Key", async move { files.find_one(filter).await }).await?;
         let Some(record) = found.map(FileRecord::from_document).transpose()? else { return Ok(None) };
         let same = record.idempotency.as_ref().is_some_and(|known| known.fingerprint == idempotency.fingerprint);
-        Ok(Some(if same { Created::Before(Box::new(record)) } else { Created::KeyReused }))
+        Ok(Some(if same { Created::Existing(Box::new(record)) } else { Created::KeyReused }))
     }
 }
 

@@ -1,13 +1,13 @@
 use contract::{EventKind, Receipt, State};
 use mongodb::bson::doc;
 
-use crate::hold::to_bson;
+use crate::bson_form::to_bson;
 use crate::transition::Transition;
 use crate::{FileRecord, Lease, Ledger, LedgerError};
 
 impl Ledger {
     /// Records that the remote has the whole, with the receipt. `None`: the lease was lost; the next holder asks the remote.
-    pub async fn delivered(&self, lease: &Lease, receipt: &Receipt) -> Result<Option<FileRecord>, LedgerError> {
+    pub async fn record_delivered(&self, lease: &Lease, receipt: &Receipt) -> Result<Option<FileRecord>, LedgerError> {
         let mut filter = lease.filter();
         filter.insert("state", State::Delivering.as_str());
         let size = i64::try_from(receipt.size).unwrap_or(i64::MAX);
@@ -17,6 +17,6 @@ impl Ledger {
             .set("progress.bytes_delivered", size)
             .event(EventKind::Delivered, State::Delivered, Some(doc! { "receipt": receipt }.into()))
             .unset(&["error", "delivery.upload"]);
-        self.settle("recording a delivery", filter, transition).await
+        transition.commit(self, "recording a delivery", filter).await
     }
 }

@@ -5,15 +5,15 @@ use mongodb::bson::{self, Document, RawDocument, doc};
 use crate::users::{UserDocument, is_known_form};
 use crate::{Ledger, LedgerError};
 
-/// The largest document that MongoDB knows, in bytes.
+/// The largest document that MongoDB takes, in bytes.
 const DOCUMENT_MAX: usize = 16 * 1024 * 1024;
 
-/// How many users a dump had.
+/// How many users were imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Imported {
     /// Users that were not in the table.
     pub added: u64,
-    /// Users that were, and now have what the dump says.
+    /// Users that were in the table and now are as in the dump.
     pub replaced: u64,
 }
 
@@ -28,26 +28,26 @@ pub enum DumpError {
         /// Why.
         source: std::io::Error,
     },
-    /// Not what mongodump writes.
+    /// The file is not as mongodump writes it.
     #[error("expected a .bson file as mongodump writes it (not gzipped), found at byte {at}: {found}")]
     Form {
-        /// Where.
+        /// At which byte.
         at: usize,
-        /// What.
+        /// What was found there.
         found: String,
     },
-    /// A document that is no user.
-    #[error("document {number} of the dump is no user: {why}")]
+    /// A document that is not a user.
+    #[error("document {number} of the dump is not a user: {why}")]
     User {
-        /// Which, from 1.
+        /// Its number in the dump, from 1 on.
         number: usize,
         /// Why.
         why: String,
     },
-    /// No document at all.
-    #[error("the dump holds no user")]
+    /// The file has no document.
+    #[error("expected a dump of users, found no user in it")]
     Empty,
-    /// MongoDB failed. Import again: what was written is written again in the same way.
+    /// MongoDB failed. Import again: users that were written are written again in the same way.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
@@ -67,7 +67,7 @@ impl Ledger {
                     "scopes": user.scopes,
                     "disabled": user.disabled.unwrap_or(false),
                 },
-                // A restored user may have the original's field; with both it could not be read.
+                // A restored user may have the original service's field; a user with both fields cannot be read.
                 "$unset": { "hashed_password": "" },
             };
             let written = self

@@ -1,38 +1,38 @@
 use std::time::Duration;
 
-/// Why the ledger could not answer.
+/// Why an operation of the ledger failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// MongoDB answered with an error or could not be reached.
-    #[error("{doing} failed: {source}")]
+    #[error("{operation} failed: {source}")]
     Mongo {
         /// What was tried.
-        doing: &'static str,
+        operation: &'static str,
         /// What the driver said.
         source: Box<mongodb::error::Error>,
     },
-    /// MongoDB did not answer in time. The operation may have taken effect or may yet.
-    #[error("{doing} had no answer from MongoDB within {after:?}")]
+    /// MongoDB did not answer in time. The operation may have taken effect, or may still do so.
+    #[error("{operation} had no answer from MongoDB within {after:?}")]
     Timeout {
         /// What was tried.
-        doing: &'static str,
-        /// How long it was waited for.
+        operation: &'static str,
+        /// How long the ledger waited.
         after: Duration,
     },
-    /// The task of an operation ended early, as at the end of the process.
-    #[error("{doing} was broken off")]
+    /// The task of an operation ended early, for example at the end of the process.
+    #[error("{operation} was interrupted")]
     Aborted {
         /// What was tried.
-        doing: &'static str,
+        operation: &'static str,
         /// How the task ended.
         source: tokio::task::JoinError,
     },
-    /// The server is there but takes no writes.
+    /// The server answers but takes no writes.
     #[error(
         "expected MongoDB to be the writable primary of a replica set, found that it is not (was rs.initiate() run?)"
     )]
     NotPrimary,
-    /// A document that is not as this release writes it.
+    /// A document is not as this release writes it.
     #[error("a document of {collection} cannot be read: {detail}")]
     Unreadable {
         /// The collection it is in.
@@ -40,18 +40,18 @@ pub enum LedgerError {
         /// What is wrong with it.
         detail: String,
     },
-    /// Somebody changed the record in between, again and again.
-    #[error("{doing} met other changes of the same record {tries} times in a row")]
+    /// Others changed the record during every try.
+    #[error("{operation} met other changes of the same record {tries} times in a row")]
     Contended {
         /// What was tried.
-        doing: &'static str,
-        /// How often.
+        operation: &'static str,
+        /// How many times.
         tries: u32,
     },
     /// The batch that an operation was part of failed.
     #[error(transparent)]
     Batch(std::sync::Arc<LedgerError>),
-    /// The process is ending and takes no more.
+    /// The process is ending and begins no more operations.
     #[error("{0} was not begun: the service is ending")]
     Ending(&'static str),
     /// A password could not be hashed.
@@ -60,12 +60,12 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    pub(crate) fn mongo(doing: &'static str, source: mongodb::error::Error) -> Self {
-        Self::Mongo { doing, source: Box::new(source) }
+    pub(crate) fn mongo(operation: &'static str, source: mongodb::error::Error) -> Self {
+        Self::Mongo { operation, source: Box::new(source) }
     }
 }
 
-/// Whether MongoDB refused a write because the key is there already (E11000).
+/// Whether MongoDB refused a write because the key exists already (E11000).
 pub(crate) fn is_duplicate_key(error: &mongodb::error::Error) -> bool {
     use mongodb::error::{ErrorKind, WriteFailure};
     match error.kind.as_ref() {

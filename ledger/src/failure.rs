@@ -5,30 +5,30 @@ use serde::{Deserialize, Serialize};
 use crate::Problem;
 use crate::bson_form::{literal, moment};
 
-/// How many failed attempts of a file are kept, the last ones. All of them go into the receipt, and that into an event.
+/// How many failed attempts a record keeps, the last ones. All of them go into the receipt, and the receipt into an event.
 const KEPT: i32 = 20;
 
-/// Bytes of a detail, as JSON, that are kept. The whole of the last one is in the record's error.
+/// How many bytes of each detail a record keeps, counted as JSON. The record's error has the whole last detail.
 const DETAIL_BYTES: usize = 512;
 
-/// An attempt at a phase that failed.
+/// A failed attempt at a phase.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// `chunking` or `delivering`.
     pub phase: State,
-    /// Its number in the phase. The numbers begin again where the file was requeued.
+    /// Its number in the phase. A requeue begins the numbers again.
     pub attempt: u32,
-    /// When it had failed.
+    /// When it failed.
     #[serde(deserialize_with = "moment::deserialize")]
     pub at: Timestamp,
     /// `/problems/...`.
     #[serde(rename = "type")]
     pub uri: String,
-    /// What happened, for people; cut where it was long.
+    /// What happened, for people; shortened if it was long.
     pub detail: String,
 }
 
-/// The failures of a record with this one after them, as an expression over the record before the change.
+/// The failures of a record and this one after them, as an expression on the record before the change.
 pub(crate) fn appended(problem: &Problem) -> Document {
     let of_phase = doc! { "$cond": [{ "$eq": ["$state", State::Delivering.as_str()] }, "$attempts.delivering", "$attempts.chunking"] };
     let failure = doc! {
@@ -42,11 +42,11 @@ pub(crate) fn appended(problem: &Problem) -> Document {
     doc! { "$slice": [all, -KEPT] }
 }
 
-/// The beginning of a text that takes at most so many bytes in JSON, with `…` where something is missing.
+/// The text, or its beginning and `…`, so that it takes at most [`DETAIL_BYTES`] in JSON.
 fn shortened(text: &str) -> String {
     let as_json = |c: char| match c {
         '"' | '\\' => 2,
-        // At most: a line end takes two.
+        // An upper bound: a line end takes two.
         '\0'..'\u{20}' => 6,
         _ => c.len_utf8(),
     };

@@ -50,13 +50,13 @@ impl FreeSpace {
 }
 
 impl Ledger {
-    /// Bytes that MongoDB has for new content: free on its file system, and freed by what was removed, which it keeps for itself.
-    /// `None` where it does not say.
+    /// Bytes that MongoDB has for new content: free space on its file system, and space of removed content, which MongoDB keeps
+    /// for itself. `None` if it does not say.
     pub async fn free_space(&self) -> Result<Option<u64>, LedgerError> {
         let db = self.db.clone();
-        let doing = "asking MongoDB how much space is left";
+        let operation = "asking MongoDB how much space is left";
         let stats =
-            self.run(doing, async move { db.run_command(doc! { "dbStats": 1, "freeStorage": 1 }).await }).await?;
+            self.run(operation, async move { db.run_command(doc! { "dbStats": 1, "freeStorage": 1 }).await }).await?;
         let figure = |name| match stats.get(name) {
             Some(Bson::Double(value)) => Some(*value),
             Some(Bson::Int32(value)) => Some(f64::from(*value)),

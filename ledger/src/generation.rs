@@ -1,9 +1,18 @@
 use contract::State;
 use mongodb::bson::doc;
 
-use crate::hold::to_bson;
+use crate::bson_form::{incremented, to_bson};
 use crate::transition::Transition;
-use crate::{FileRecord, Layout, Lease, Ledger, LedgerError, Opening, Source};
+use crate::{FileRecord, Layout, Lease, Ledger, LedgerError, Source};
+
+/// How a generation is cut and kept. One that has begun keeps what it began with.
+#[derive(Debug, Clone, Copy)]
+pub struct GenerationOptions {
+    /// Bytes of a chunk.
+    pub chunk_size: u32,
+    /// Up to how many bytes all chunks go into one document.
+    pub embed_limit: u64,
+}
 
 /// Another reading of a source that changed.
 #[derive(Debug)]
@@ -11,7 +20,7 @@ pub struct NextGeneration {
     /// The source as it looks now.
     pub source: Source,
     /// How to cut and keep the new generation.
-    pub opening: Opening,
+    pub options: GenerationOptions,
 }
 
 impl Ledger {
@@ -23,14 +32,14 @@ impl Ledger {
     ) -> Result<Option<FileRecord>, LedgerError> {
         let mut filter = lease.filter();
         filter.insert("state", State::Chunking.as_str());
-        let layout = Layout::of(next.source.size, next.opening.embed_limit);
+        let layout = Layout::of(next.source.size, next.options.embed_limit);
         let transition = Transition::default()
             .set("generation", doc! { "$add": ["$generation", 1] })
-            .set("source_changes", doc! { "$add": [{ "$ifNull": ["$source_changes", 0] }, 1] })
+            .set("source_changes", incremented("$source_changes"))
             .set_literal("source", to_bson(&next.source)?)
-            .set("chunk_size", i64::from(next.opening.chunk_size))
+            .set("chunk_size", i64::from(next.options.chunk_size))
             .set("layout", layout.as_str())
             .unset(&["progress"]);
-        self.settle("beginning a generation", filter, transition).await
+        transition.commit(self, "beginning a generation", filter).await
     }
 }

@@ -4,14 +4,14 @@ use mongodb::options::IndexOptions;
 
 use crate::{Ledger, LedgerError};
 
-/// The name of the index that answers what chunks there are without reading their bytes.
+/// The name of the index that answers which chunks are stored without reading their bytes.
 pub(crate) const PROOF_INDEX: &str = "proof";
 
-/// MongoDB's code for a collection that is there already.
+/// MongoDB's error code for a collection that exists already.
 const NAMESPACE_EXISTS: i32 = 48;
 
 impl Ledger {
-    /// Makes what is missing; every service does so at its start, in any order and at once.
+    /// Makes the collections and indexes that are missing. Every service does so at its start; several may do so at once.
     pub(crate) async fn ensure_collections(&self) -> Result<(), LedgerError> {
         for collection in ["chunks", "contents"] {
             self.ensure_collection(collection).await?;

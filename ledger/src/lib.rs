@@ -1,28 +1,30 @@
-//! What is true: the file record and its states, leases, the outbox of events, the chunks, the users. All of it in MongoDB;
-//! no other crate touches MongoDB.
+//! What is true: the file record and its states, leases, the outbox of events, the chunks, the users. All of it is in MongoDB,
+//! and no other crate touches MongoDB.
 //!
 //! Three rules hold everywhere here:
-//! - every change of state is one compare-and-set on the record's `version` (for the holder of a lease on its owner and epoch
-//!   too), written with `{w: majority, j: true}`;
+//! - every change of state is one compare-and-set: on the record's `version`, or, for the holder of a lease, on its owner and
+//!   epoch; it is written with `{w: majority, j: true}`;
 //! - all times are MongoDB's: `$$NOW` in filters and updates, never a clock of a service;
-//! - every write may be repeated: a reply that was lost is found again by what the write left behind.
+//! - every write may be repeated: if its reply was lost, the record tells whether it was made.
 
+mod attempt;
 mod audit;
 mod bson_form;
 mod cancel;
 mod claim;
 mod content;
-mod content_read;
+mod contention;
 mod create;
 mod delivery;
 mod dump;
 mod error;
-mod expect;
+mod expectation;
 mod failure;
+mod filter;
 mod free_space;
 mod generation;
-mod hold;
 mod index;
+mod lease;
 mod list;
 mod outbox;
 mod record;
@@ -33,62 +35,59 @@ mod sweep;
 mod transition;
 mod upload;
 mod users;
-mod walk;
 
 use std::future::Future;
 use std::time::Duration;
 
 use contract::FileId;
-use mongodb::bson::{Document, RawDocumentBuf, doc};
-use mongodb::options::{Acknowledgment, ClientOptions, WriteConcern};
+use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
+use mongodb::options::{Acknowledgment, ClientOptions, CollectionOptions, WriteConcern};
 use mongodb::{Client, Collection, Database};
 use settings::{BlockCompressor, Settings, SettingsError};
 
-pub use audit::{Ages, Batch, FoundContent, FoundFile, FoundKey, Moment, Place};
-pub use cancel::Cancelling;
-pub use claim::{Claim, ClaimRequest, Held, Lease, Opening};
-pub use content::{NewChunk, PutOutcome};
-pub use content_read::{ChunkProof, StoredChunk};
+pub use audit::{Ages, Batch, FoundContent, FoundFile, FoundKey, Moment, Position};
+pub use cancel::CancelOutcome;
+pub use claim::{Claim, ClaimRequest, ClaimedFile};
+pub use content::{CheckedContent, ChunkProof, NewChunk, PutOutcome, StoredChunk};
 pub use create::{Created, NewFile};
 pub use dump::{DumpError, Imported};
 pub use error::LedgerError;
-pub use expect::Expected;
+pub use expectation::ExpectationOutcome;
 pub use failure::Failure;
 pub use free_space::FreeSpace;
-pub use generation::NextGeneration;
-pub use hold::Renewal;
+pub use generation::{GenerationOptions, NextGeneration};
+pub use lease::{Lease, Renewal};
 pub use list::{Listing, Page};
 pub use outbox::Outbox;
 pub use record::{Attempts, Delivery, FileRecord, Idempotency, Layout, Problem, Progress, Source};
 pub use requeue::Requeued;
-pub use retention::Retention;
-pub use stored::{Stored, StoredOutcome};
-pub use sweep::{Errand, Overdue};
-pub use upload::{LeftUpload, Upload, UploadedPart};
-pub use users::{NewUser, User, Verdict};
-pub use walk::Walked;
+pub use retention::RetentionPeriods;
+pub use stored::StoredOutcome;
+pub use sweep::{DueAction, Overdue};
+pub use upload::{AbandonedUpload, Upload, UploadedPart};
+pub use users::{Authentication, NewUser, User};
 
 /// How to reach MongoDB.
 #[derive(Clone)]
 pub struct LedgerOptions {
     /// The connection string, with credentials if it needs any.
     pub uri: String,
-    /// The database; made when something is first written.
+    /// The database. The first write makes it.
     pub database: String,
-    /// What shows in MongoDB's log and `currentOp`.
+    /// The name that MongoDB shows in its log and in `currentOp`.
     pub app_name: String,
-    /// Connections at most.
+    /// How many connections there are at most.
     pub pool_size: u32,
     /// How long one operation may take before its outcome counts as unknown.
     pub operation_timeout: Duration,
     /// How long to look for a primary before an operation fails.
     pub server_selection_timeout: Duration,
-    /// How MongoDB compresses chunks on disk; takes effect when the collections are made.
+    /// How MongoDB compresses chunks on disk. It takes effect when the collections are made.
     pub block_compressor: BlockCompressor,
-    /// How far a published hint pushes `due_at` on: a hint that had no effect by then is published again.
+    /// How far a published hint pushes `due_at` on. A hint that has had no effect by then is published again.
     pub hint_push: Duration,
     /// How long content stays once nothing more happens to its file.
-    pub retention: Retention,
+    pub retention: RetentionPeriods,
 }
 
 impl LedgerOptions {
@@ -108,7 +107,7 @@ impl LedgerOptions {
             server_selection_timeout: Duration::from_millis(mongodb.server_selection_timeout_ms),
             block_compressor: mongodb.block_compressor,
             hint_push: settings.work.lease(),
-            retention: Retention {
+            retention: RetentionPeriods {
                 delivered: Duration::from_secs(retention.delivered_seconds),
                 failed: Duration::from_secs(retention.failed_seconds),
                 cancelled: Duration::from_secs(retention.cancelled_seconds),
@@ -127,7 +126,7 @@ impl std::fmt::Debug for LedgerOptions {
     }
 }
 
-/// The way to the truth. Cheap to clone.
+/// The connection to MongoDB. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     db: Database,
@@ -138,20 +137,20 @@ pub struct Ledger {
     operation_timeout: Duration,
     block_compressor: BlockCompressor,
     hint_push: Duration,
-    retention: Retention,
+    retention: RetentionPeriods,
 }
 
 impl Ledger {
     /// Connects, and makes the collections and indexes that are missing.
     pub async fn connect(options: &LedgerOptions) -> Result<Self, LedgerError> {
-        let doing = "reading the MongoDB connection string";
-        let mut client = ClientOptions::parse(&options.uri).await.map_err(|e| LedgerError::mongo(doing, e))?;
+        let operation = "reading the MongoDB connection string";
+        let mut client = ClientOptions::parse(&options.uri).await.map_err(|e| LedgerError::mongo(operation, e))?;
         client.app_name = Some(options.app_name.clone());
         client.max_pool_size = Some(options.pool_size);
         client.server_selection_timeout = Some(options.server_selection_timeout);
         client.connect_timeout = Some(options.server_selection_timeout);
         client.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
-        let client = Client::with_options(client).map_err(|e| LedgerError::mongo(doing, e))?;
+        let client = Client::with_options(client).map_err(|e| LedgerError::mongo(operation, e))?;
         let db = client.database(&options.database);
         let ledger = Self {
             files: db.collection("files"),
@@ -168,38 +167,52 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Asks MongoDB whether it takes writes now.
+    /// Checks that MongoDB answers and takes writes.
     pub async fn ping(&self) -> Result<(), LedgerError> {
         let db = self.db.clone();
-        let doing = "asking MongoDB for its state";
-        let hello = self.run(doing, async move { db.run_command(doc! {"hello": 1}).await }).await?;
+        let operation = "asking MongoDB for its state";
+        let hello = self.run(operation, async move { db.run_command(doc! {"hello": 1}).await }).await?;
         match hello.get_bool("isWritablePrimary") {
             Ok(true) => Ok(()),
             _ => Err(LedgerError::NotPrimary),
         }
     }
 
+    /// MongoDB's time.
+    async fn now(&self) -> Result<DateTime, LedgerError> {
+        let operation = "asking MongoDB for the time";
+        let db = self.db.clone();
+        let hello = self.run(operation, async move { db.run_command(doc! { "hello": 1 }).await }).await?;
+        let now = hello.get_datetime("localTime").map_err(mongodb::error::Error::custom);
+        now.copied().map_err(|e| LedgerError::mongo(operation, e))
+    }
+
+    /// The records, written with `w: 1`: for writes whose loss in a failover only repeats work.
+    fn relaxed_files(&self) -> Collection<Document> {
+        let relaxed = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
+        self.db.collection_with_options("files", CollectionOptions::builder().write_concern(relaxed).build())
+    }
+
     /// Runs one operation to its end on a task of its own, and waits for it at most the operation timeout.
     ///
-    /// The driver's futures must not be dropped half-way (a connection would be left in the middle of a message), and
-    /// the driver has no time limit for a server that went silent. So the waiting is what stops, not the operation.
+    /// The driver's futures must not be dropped half-way (a connection would be left in the middle of a message), and the
+    /// driver has no time limit for a server that went silent. So the caller stops waiting, and the operation goes on.
     async fn run<T: Send + 'static>(
         &self,
-        doing: &'static str,
-        operation: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
+        operation: &'static str,
+        future: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        match tokio::time::timeout(self.operation_timeout, tokio::spawn(operation)).await {
-            Ok(Ok(result)) => result.map_err(|e| LedgerError::mongo(doing, e)),
-            Ok(Err(join)) => Err(LedgerError::Aborted { doing, source: join }),
-            Err(_) => Err(LedgerError::Timeout { doing, after: self.operation_timeout }),
+        match tokio::time::timeout(self.operation_timeout, tokio::spawn(future)).await {
+            Ok(Ok(result)) => result.map_err(|e| LedgerError::mongo(operation, e)),
+            Ok(Err(join)) => Err(LedgerError::Aborted { operation, source: join }),
+            Err(_) => Err(LedgerError::Timeout { operation, after: self.operation_timeout }),
         }
     }
 
-    /// The record of a file; `None` where there is none.
+    /// The record of a file; `None` if there is none.
     pub async fn file(&self, id: FileId) -> Result<Option<FileRecord>, LedgerError> {
         let files = self.files.clone();
-        let found =
-            self.run("reading a file's record", async move { files.find_one(bson_form::by_id(id)).await }).await?;
+        let found = self.run("reading a file's record", async move { files.find_one(filter::by_id(id)).await }).await?;
         found.map(FileRecord::from_document).transpose()
     }
 }

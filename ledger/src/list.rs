@@ -1,4 +1,5 @@
 use contract::{FileId, State};
+use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 
 use crate::{FileRecord, Ledger, LedgerError};
@@ -10,23 +11,23 @@ pub struct Listing {
     pub state: Option<State>,
     /// Only those for this remote.
     pub remote: Option<String>,
-    /// Only those older than this one: the last of the page before.
+    /// Only those older than this one, the last of the previous page.
     pub before: Option<FileId>,
     /// How many at most.
     pub limit: u16,
 }
 
-/// A part of a list, newest first.
+/// One page of a list, newest first.
 #[derive(Debug)]
 pub struct Page {
     /// The files.
     pub files: Vec<FileRecord>,
-    /// Where the next page begins; `None` at the end.
+    /// The `before` of the next page; `None` at the end.
     pub next: Option<FileId>,
 }
 
 impl Ledger {
-    /// Lists files, newest first. New ids sort behind old ones, so the order is theirs.
+    /// Lists files, newest first: the ids of newer files sort after those of older ones.
     pub async fn list(&self, listing: &Listing) -> Result<Page, LedgerError> {
         let mut filter = Document::new();
         if let Some(state) = listing.state {
@@ -40,18 +41,21 @@ impl Ledger {
         }
         let files = self.files.clone();
         let limit = usize::from(listing.limit);
-        // One more than asked for tells whether there is a next page.
+        // One more than the limit tells whether there is a next page.
         let ask = i64::from(listing.limit) + 1;
         let documents = self
             .run("listing files", async move {
-                // Thousands of parts of an upload are of no interest in a list.
+                // An upload may have thousands of parts, and a list shows none.
                 let without = doc! { "delivery.upload.parts": 0 };
-                let mut cursor = files.find(filter).projection(without).sort(doc! { "_id": -1 }).limit(ask).await?;
-                let mut documents = Vec::new();
-                while cursor.advance().await? {
-                    documents.push(cursor.deserialize_current()?);
-                }
-                Ok(documents)
+                let newest_first = doc! { "_id": -1 };
+                files
+                    .find(filter)
+                    .projection(without)
+                    .sort(newest_first)
+                    .limit(ask)
+                    .await?
+                    .try_collect::<Vec<_>>()
+                    .await
             })
             .await?;
         let more = documents.len() > limit;

@@ -1,12 +1,12 @@
 use contract::{Event, EventKind, FileId, State, Timestamp};
 use mongodb::bson::doc;
-use mongodb::options::{Acknowledgment, CollectionOptions, WriteConcern};
 use serde::Deserialize;
 
-use crate::bson_form::{by_id, moment};
+use crate::bson_form::moment;
+use crate::filter::by_id;
 use crate::{FileRecord, Ledger, LedgerError};
 
-/// An event as a transition left it in the record.
+/// An event in a record, as a transition wrote it.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct OutboxEntry {
     version: i64,
@@ -20,8 +20,8 @@ pub(crate) struct OutboxEntry {
 
 /// The events of a file that are not known to be published, oldest first.
 ///
-/// Whoever publishes them does so one by one, each after the one before was acknowledged; so the first occurrences of a
-/// file's events are in order, whoever published them. Repetitions are possible.
+/// A publisher sends each event after NATS has acknowledged the one before. So the first occurrences of a file's events are in
+/// order, even if several publishers are at work. Events may be repeated.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     /// The file.
@@ -35,16 +35,16 @@ impl FileRecord {
     pub fn outbox(&self) -> Outbox {
         let event = |entry: &OutboxEntry| {
             let OutboxEntry { version, event, state, at, detail } = entry.clone();
-            Event::new(self.id, version, event, state, at, self.name.clone(), detail)
+            Event::new(self.id, version, event, state, at, self.name.to_string(), detail)
         };
         Outbox { file: self.id, events: self.outbox.iter().map(event).collect() }
     }
 }
 
 impl Ledger {
-    /// Takes the events up to `version` out of a file's outbox: all of them were acknowledged by NATS.
+    /// Takes the events up to `version` out of a file's outbox: NATS has acknowledged all of them.
     ///
-    /// Written with `w: 1`: losing a pop in a failover repeats events, and that is allowed.
+    /// Written with `w: 1`: losing this in a failover only repeats events.
     pub async fn pop_outbox(&self, file: FileId, version: i64) -> Result<(), LedgerError> {
         let files = self.relaxed_files();
         let rest = doc! { "$filter": {
@@ -58,11 +58,5 @@ impl Ledger {
         ];
         self.run("emptying an outbox", async move { files.update_one(by_id(file), pipeline).await }).await?;
         Ok(())
-    }
-
-    /// The records, written with `w: 1`: for what may be lost in a failover at the cost of repeated work.
-    pub(crate) fn relaxed_files(&self) -> mongodb::Collection<mongodb::bson::Document> {
-        let relaxed = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
-        self.db.collection_with_options("files", CollectionOptions::builder().write_concern(relaxed).build())
     }
 }

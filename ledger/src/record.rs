@@ -1,10 +1,13 @@
 use std::collections::BTreeMap;
 
-use contract::{Digest, Epoch, Expectation, FileId, Generation, ProblemKind, Proven, Split, State, Timestamp};
-use mongodb::bson::{self, Document};
+use contract::{
+    Digest, Epoch, Expectation, FileId, Generation, ObjectName, ProblemKind, Proven, Split, State, Timestamp,
+};
+use mongodb::bson::{self, Document, doc};
 use serde::{Deserialize, Serialize};
 
 use crate::bson_form::{id_field, moment, moment_option};
+use crate::lease::LeaseField;
 use crate::outbox::OutboxEntry;
 use crate::{Failure, LedgerError, Upload};
 
@@ -14,19 +17,19 @@ pub struct FileRecord {
     /// Its id.
     #[serde(rename = "_id", deserialize_with = "id_field::deserialize")]
     pub id: FileId,
-    /// Grows with every change of state.
+    /// Grows with every transition.
     pub version: i64,
     /// How often it was claimed.
     pub epoch: Epoch,
-    /// Where it is on its way.
+    /// How far it has come.
     pub state: State,
-    /// What is read.
+    /// The file that is read.
     pub source: Source,
     /// The file's own name.
-    pub name: String,
+    pub name: ObjectName,
     /// Its media type, guessed from its name.
     pub media_type: String,
-    /// What the caller noted about it.
+    /// The caller's own notes about it.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
     /// Who asked for it.
@@ -35,32 +38,32 @@ pub struct FileRecord {
     pub idempotency: Option<Idempotency>,
     /// Which reading of the source counts.
     pub generation: Generation,
-    /// How this generation is kept; unset until a chunker first claims it.
+    /// Where the chunks of this generation are; unset until a chunker first claims it.
     pub layout: Option<Layout>,
     /// Bytes of a chunk of this generation; unset until a chunker first claims it.
     pub chunk_size: Option<u32>,
-    /// How often the source had changed.
+    /// How often the source changed while it was read.
     #[serde(default)]
     pub source_changes: u32,
     /// SHA-256 of the whole, once stored.
     pub sha256: Option<Digest>,
-    /// What a finalise request expects: waiting until `stored`, accepted from then on.
+    /// What a finalise request expects: it waits until the file is `stored`, and is accepted from then on.
     pub expectation: Option<Expectation>,
-    /// The remote that prepare named; that of the expectation once one is accepted.
+    /// The remote that prepare named; once an expectation is accepted, the remote of the expectation.
     pub remote: Option<String>,
-    /// How far delivery is.
+    /// How far its delivery has come.
     pub delivery: Option<Delivery>,
-    /// Attempts per phase.
+    /// Its attempts per phase.
     #[serde(default)]
     pub attempts: Attempts,
     /// What went wrong last.
     pub error: Option<Problem>,
-    /// The attempts that failed, oldest first; of many the last 20. A requeue keeps them.
+    /// The last 20 attempts that failed, oldest first. A requeue keeps them.
     #[serde(default)]
     pub failures: Vec<Failure>,
-    /// The proof of delivery, as it was written: what a later release added is signed too.
+    /// The proof of delivery, kept as JSON: the signature also covers members that only a later release knows.
     pub receipt: Option<serde_json::Value>,
-    /// Progress of the phase that is under way; may lag behind.
+    /// Progress of the present phase. It may lag.
     #[serde(default)]
     pub progress: Progress,
     /// Who holds it.
@@ -68,15 +71,15 @@ pub struct FileRecord {
     /// When it may be claimed again after a failed attempt.
     #[serde(default, deserialize_with = "moment_option::deserialize")]
     pub not_before: Option<Timestamp>,
-    /// Whether somebody wants it cancelled; whoever holds or claims it sees to it.
+    /// Whether somebody asked to cancel it. Its holder, or the next one, does so.
     #[serde(default)]
     pub cancel_requested: bool,
-    /// The generation whose content is removed, or being removed: its retention was over.
+    /// The generation whose content was removed, or is being removed, because its retention was over.
     pub content_removed: Option<Generation>,
-    /// How often in a row its delivery was put off because its remote had enough to do.
+    /// How often in a row its delivery was put off because its remote was at its concurrency limit.
     #[serde(default)]
     pub deferrals: u32,
-    /// When the phase it is in, or waits for, was asked for: recorded, accepted or requeued. What is old counts from here.
+    /// When it was last recorded, accepted or requeued: the age of the phase that it is in, or waits for, counts from here.
     #[serde(default, deserialize_with = "moment_option::deserialize")]
     pub queued_at: Option<Timestamp>,
     /// When it was recorded.
@@ -85,15 +88,15 @@ pub struct FileRecord {
     /// When its state last changed.
     #[serde(deserialize_with = "moment::deserialize")]
     pub updated_at: Timestamp,
-    /// Events that are not known to be published.
+    /// Its events that are not known to be published.
     #[serde(default)]
     pub(crate) outbox: Vec<OutboxEntry>,
 }
 
-/// What is read, and how it looked when it was last looked at.
+/// The file that is read, and its size and time when they were last checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// The allowed root it lies beneath.
+    /// The configured root that it is beneath.
     pub root: String,
     /// Its path beneath the root.
     pub path: String,
@@ -103,12 +106,12 @@ pub struct Source {
     pub mtime_ns: i64,
 }
 
-/// The caller's key for a prepare request and what it belongs to.
+/// The caller's key for a prepare request, and which request it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Idempotency {
     /// `Idempotency-Key`, unique per user.
     pub key: String,
-    /// SHA-256 of the request, to notice a key that is reused for another.
+    /// SHA-256 of the request, to detect a key that is reused for another request.
     pub fingerprint: Digest,
 }
 
@@ -136,26 +139,26 @@ impl Layout {
     }
 }
 
-/// How far delivery is.
+/// How far a delivery has come.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Delivery {
     /// When a finaliser first claimed the file. Set once: from then on the remote may have it.
     #[serde(deserialize_with = "moment::deserialize")]
     pub begun_at: Timestamp,
-    /// Whether the claim that wrote this found `begun_at` set: then the remote must be asked before anything is sent.
+    /// Whether `begun_at` was set before the last claim: then the remote must be asked before anything is sent.
     pub resumed: bool,
     /// The upload in parts that is under way, if the remote takes parts.
     #[serde(default)]
     pub upload: Option<Upload>,
 }
 
-/// Attempts, counted before any work, and given back where an outage of NATS or MongoDB or a shutdown ended them.
+/// Attempts. Each is counted before any work, and given back if an outage of NATS or MongoDB, or a shutdown, ended it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub struct Attempts {
-    /// To read and store.
+    /// Attempts to read and store.
     #[serde(default)]
     pub chunking: u32,
-    /// To deliver.
+    /// Attempts to deliver.
     #[serde(default)]
     pub delivering: u32,
 }
@@ -163,7 +166,7 @@ pub struct Attempts {
 /// What went wrong, for people and programs (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
-    /// The stable type: `/problems/...`. A text, since a record may be of a later release.
+    /// The stable type: `/problems/...`. It is a text, since a later release may have written the record.
     #[serde(rename = "type")]
     pub uri: String,
     /// The same for every problem of the type.
@@ -190,7 +193,7 @@ impl Problem {
         }
     }
 
-    /// Its kind; `None` where a later release wrote one that this release does not know.
+    /// Its kind; `None` for a kind that only a later release knows.
     pub fn kind(&self) -> Option<ProblemKind> {
         ProblemKind::from_uri(&self.uri)
     }
@@ -207,7 +210,7 @@ impl From<&contract::Mismatch> for Problem {
     }
 }
 
-/// How far a phase is. Written with the renewals of the lease, so it lags by up to a quarter of it.
+/// How far a phase has come. It is written with each renewal of the lease, so it lags by up to a quarter of the lease.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub struct Progress {
     /// Chunks stored.
@@ -221,10 +224,20 @@ pub struct Progress {
     pub bytes_delivered: u64,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct LeaseField {
-    pub(crate) owner: String,
-    pub(crate) worker: String,
+impl Progress {
+    pub(crate) fn to_document(self) -> Document {
+        doc! {
+            "chunks_stored": i64::from(self.chunks_stored),
+            "bytes_stored": i64::try_from(self.bytes_stored).unwrap_or(i64::MAX),
+            "bytes_delivered": i64::try_from(self.bytes_delivered).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// The state in a document of `files` that was read without the other fields.
+pub(crate) fn state_in(document: &Document) -> Result<State, LedgerError> {
+    let state = document.get_str("state").unwrap_or_default().parse();
+    state.map_err(|detail| LedgerError::Unreadable { collection: "files", detail })
 }
 
 impl FileRecord {
@@ -238,14 +251,9 @@ impl FileRecord {
         Split::new(self.source.size, self.chunk_size?)
     }
 
-    /// What is known of the content, once it is stored.
+    /// What is known of the content; `None` until it is stored.
     pub fn proven(&self) -> Option<Proven> {
         Some(Proven { sha256: self.sha256?, split: self.split()? })
-    }
-
-    /// Who holds it, for people; `None` where nobody does. The lease may have run out.
-    pub fn holder(&self) -> Option<&str> {
-        self.lease.as_ref().map(|lease| lease.worker.as_str())
     }
 
     /// Attempts of the phase it is in.

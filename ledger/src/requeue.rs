@@ -1,12 +1,11 @@
-use contract::{EventKind, FileId, ProblemKind, State};
+use contract::{EventKind, FileId, ProblemKind, State, Step};
 use mongodb::bson::doc;
 
-use crate::bson_form::by_id;
+use crate::contention::Tries;
+use crate::filter::{at_version, states_before};
+use crate::lease::lease_is_free;
 use crate::transition::Transition;
 use crate::{FileRecord, Ledger, LedgerError, Problem};
-
-/// How often a request is judged again when the record changes in between.
-const TRIES: u32 = 8;
 
 /// What became of a request to take a failed file up again.
 #[derive(Debug)]
@@ -24,32 +23,32 @@ pub enum Requeued {
 impl Ledger {
     /// Takes a failed file up again in the phase that failed, with all its attempts, due now.
     pub async fn requeue(&self, file: FileId) -> Result<Requeued, LedgerError> {
-        let doing = "requeueing a file";
-        for _ in 0..TRIES {
+        let operation = "requeueing a file";
+        let mut tries = Tries::of(operation);
+        loop {
+            tries.begin()?;
             let Some(record) = self.file(file).await? else { return Ok(Requeued::Unknown) };
             if record.state != State::Failed {
                 return Ok(Requeued::NotFailed(Box::new(record)));
             }
-            let mut filter = by_id(file);
-            filter.insert("version", record.version);
-            let usable = record.has_usable_content() && record.expectation.is_some();
-            let transition = if usable { deliver_again() } else { read_again() };
-            if let Some(record) = self.settle(doing, filter, transition).await? {
-                let record = Box::new(record);
-                return Ok(if usable { Requeued::Delivering(record) } else { Requeued::Chunking(record) });
+            let (transition, outcome): (_, fn(_) -> _) = if record.has_usable_content() && record.expectation.is_some()
+            {
+                (redelivery(), Requeued::Delivering)
+            } else {
+                (rechunking(), Requeued::Chunking)
+            };
+            if let Some(record) = transition.commit(self, operation, at_version(file, record.version)).await? {
+                return Ok(outcome(Box::new(record)));
             }
         }
-        Err(LedgerError::Contended { doing, tries: TRIES })
     }
 
     /// Has a stored file read again from its source, in a new generation, because its content is incomplete or wrong.
     /// `None`: the file is not stored, somebody holds it, or it changed since `version`.
-    pub async fn read_again(&self, file: FileId, version: i64) -> Result<Option<FileRecord>, LedgerError> {
-        let mut filter = by_id(file);
-        filter.insert("version", version);
-        filter.insert("state", doc! { "$in": [State::Stored.as_str(), State::Delivering.as_str()] });
-        filter.insert("$expr", doc! { "$lte": ["$lease.until", "$$NOW"] });
-        self.settle("having a file read again", filter, read_again()).await
+    pub async fn rechunk(&self, file: FileId, version: i64) -> Result<Option<FileRecord>, LedgerError> {
+        let mut filter = at_version(file, version);
+        filter.extend(doc! { "state": states_before(Step::Finalise), "$expr": lease_is_free() });
+        rechunking().commit(self, "having a file read again", filter).await
     }
 }
 
@@ -61,11 +60,11 @@ impl FileRecord {
     }
 }
 
-fn deliver_again() -> Transition {
+fn redelivery() -> Transition {
     fresh(State::Stored).set("attempts.delivering", 0_i64)
 }
 
-fn read_again() -> Transition {
+fn rechunking() -> Transition {
     fresh(State::Prepared)
         .set("generation", doc! { "$add": ["$generation", 1] })
         .set("attempts", doc! { "chunking": 0_i64, "delivering": 0_i64 })
@@ -73,6 +72,7 @@ fn read_again() -> Transition {
         .unset(&["layout", "chunk_size", "sha256", "content_removed", "progress", "lease"])
 }
 
+/// As if the file had never failed, but for the failed attempts that the record keeps.
 fn fresh(state: State) -> Transition {
     Transition::to(state)
         .set("due_at", "$$NOW")

@@ -3,25 +3,15 @@ use std::time::Duration;
 use contract::{Digest, EventKind, Mismatch, Proven, State};
 use mongodb::bson::{Bson, doc};
 
-use crate::bson_form::now_plus;
-use crate::hold::{progress_document, to_bson};
+use crate::bson_form::{now_plus, to_bson};
+use crate::contention::Tries;
 use crate::transition::Transition;
-use crate::{FileRecord, Held, Ledger, LedgerError, Problem, Progress};
-
-/// How often the judgement is made again when a finalise request comes in between.
-const TRIES: u32 = 8;
-
-/// What a chunker has proved.
-#[derive(Debug, Clone, Copy)]
-pub struct Stored {
-    /// SHA-256 of the whole, of this pass over the source.
-    pub sha256: Digest,
-}
+use crate::{ClaimedFile, FileRecord, Ledger, LedgerError, Problem, Progress};
 
 /// What became of a file whose chunks are all stored.
 #[derive(Debug)]
 pub enum StoredOutcome {
-    /// It rests until a finalise request comes, or until the next one where the waiting one was wrong.
+    /// It rests until a finalise request comes. One that was waiting did not match, and is gone.
     Resting(Box<FileRecord>),
     /// The waiting expectation is met: due now. Publish the hint to finalise.
     Accepted(Box<FileRecord>),
@@ -31,49 +21,52 @@ pub enum StoredOutcome {
 
 impl Ledger {
     /// Records that all chunks are stored and proved, and judges an expectation that is waiting, in one compare-and-set.
-    pub async fn stored(&self, held: &mut Held, facts: Stored) -> Result<StoredOutcome, LedgerError> {
-        let doing = "recording a file as stored";
-        for _ in 0..TRIES {
-            let (transition, accepted) = judged(&held.file, facts, self.hint_push)?;
-            let mut filter = held.lease.filter();
-            filter.insert("version", held.file.version);
-            filter.insert("state", State::Chunking.as_str());
-            if let Some(file) = self.settle(doing, filter, transition).await? {
-                let file = Box::new(file);
-                return Ok(if accepted { StoredOutcome::Accepted(file) } else { StoredOutcome::Resting(file) });
+    pub async fn record_stored(&self, claimed: &mut ClaimedFile, sha256: Digest) -> Result<StoredOutcome, LedgerError> {
+        let operation = "recording a file as stored";
+        let mut tries = Tries::of(operation);
+        loop {
+            tries.begin()?;
+            let (transition, outcome) = judged(&claimed.file, sha256, self.hint_push)?;
+            let mut filter = claimed.lease.filter();
+            filter.extend(doc! { "version": claimed.file.version, "state": State::Chunking.as_str() });
+            if let Some(file) = transition.commit(self, operation, filter).await? {
+                return Ok(outcome(Box::new(file)));
             }
-            match self.file(held.lease.file).await? {
-                // The same version again: it is the lease that has run out.
-                Some(file) if file.is_held_by(&held.lease) && file.version != held.file.version => held.file = file,
+            match self.file(claimed.lease.file).await? {
+                // At the same version it was the lease that had expired.
+                Some(file) if file.is_claimed_by(&claimed.lease) && file.version != claimed.file.version => {
+                    claimed.file = file;
+                }
                 _ => return Ok(StoredOutcome::Lost),
             }
         }
-        Err(LedgerError::Contended { doing, tries: TRIES })
     }
 }
 
-fn judged(file: &FileRecord, facts: Stored, hint_push: Duration) -> Result<(Transition, bool), LedgerError> {
+type Outcome = fn(Box<FileRecord>) -> StoredOutcome;
+
+fn judged(file: &FileRecord, sha256: Digest, hint_push: Duration) -> Result<(Transition, Outcome), LedgerError> {
     let split = file.split().ok_or_else(|| LedgerError::Unreadable {
         collection: "files",
         detail: format!("{} is being chunked without a chunk size", file.id),
     })?;
     let size = i64::try_from(split.size()).unwrap_or(i64::MAX);
-    let detail = doc! { "size": size, "chunks": i64::from(split.count()), "sha256": facts.sha256.to_string() };
+    let detail = doc! { "size": size, "chunks": i64::from(split.count()), "sha256": sha256.to_string() };
     let progress = Progress { chunks_stored: split.count(), bytes_stored: split.size(), bytes_delivered: 0 };
     let transition = Transition::to(State::Stored)
-        .set("sha256", facts.sha256.to_string())
-        .set("progress", progress_document(progress))
+        .set("sha256", sha256.to_string())
+        .set("progress", progress.to_document())
         .event(EventKind::Stored, State::Stored, Some(detail.into()))
         .unset(&["lease", "not_before", "hint_refusals"]);
-    let verdict = file.expectation.as_ref().map(|expected| expected.judge(&Proven { sha256: facts.sha256, split }));
-    Ok(match verdict {
-        None => (transition.unset(&["due_at", "error"]), false),
-        Some(Ok(())) => {
-            let remote = file.expectation.as_ref().map_or("", |expected| expected.remote.as_str());
-            let accepted = transition.set_literal("remote", remote).set("due_at", now_plus(hint_push));
-            (accepted.set("queued_at", "$$NOW").unset(&["error"]), true)
+    let Some(expectation) = &file.expectation else {
+        return Ok((transition.unset(&["due_at", "error"]), StoredOutcome::Resting));
+    };
+    Ok(match expectation.judge(&Proven { sha256, split }) {
+        Ok(()) => {
+            let due = transition.set("due_at", now_plus(hint_push)).set("queued_at", "$$NOW").unset(&["error"]);
+            (due.set_literal("remote", expectation.remote.as_str()), StoredOutcome::Accepted)
         }
-        Some(Err(mismatch)) => (refused(transition, &mismatch)?, false),
+        Err(mismatch) => (refused(transition, &mismatch)?, StoredOutcome::Resting),
     })
 }
 
@@ -83,10 +76,4 @@ fn refused(transition: Transition, mismatch: &Mismatch) -> Result<Transition, Le
         .set_literal("error", problem.clone())
         .event(EventKind::Mismatch, State::Stored, Some(doc! { "error": problem }.into()))
         .unset(&["expectation", "due_at"]))
-}
-
-impl FileRecord {
-    pub(crate) fn is_held_by(&self, lease: &crate::Lease) -> bool {
-        self.epoch == lease.epoch && self.lease.as_ref().is_some_and(|field| field.owner == lease.owner)
-    }
 }

@@ -1,34 +1,34 @@
 use std::time::Duration;
 
-use contract::{FileId, State, Step};
-use mongodb::Collection;
+use contract::{FileId, Step};
+use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
 
-use crate::bson_form::{id, millis, now_plus};
+use crate::bson_form::{file_id_in, id, incremented, millis, now_plus};
+use crate::filter::terminal_states;
+use crate::lease::free_to_claim;
+use crate::record::state_in;
 use crate::{FileRecord, Ledger, LedgerError, Outbox};
 
-/// The furthest push of a hint that NATS refused because one is there already.
+/// The furthest that a refused hint pushes `due_at` on.
 const PUSH_MAX: Duration = Duration::from_secs(300);
-
-/// States in which a file waits for no hint; what is due then is the end of its retention.
-const ENDED: [&str; 3] = [State::Delivered.as_str(), State::Failed.as_str(), State::Cancelled.as_str()];
 
 /// What is to be done about a file that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Errand {
+pub enum DueAction {
     /// Publish the hint to take this step.
     Hint(Step),
-    /// Its retention is over: remove its content.
+    /// Remove its content: its retention is over.
     RemoveContent,
 }
 
-/// A file that nobody has looked at in time.
+/// A file that is due.
 #[derive(Debug, Clone)]
 pub struct Overdue {
     /// The file.
     pub file: FileId,
     /// What to do.
-    pub errand: Errand,
+    pub action: DueAction,
     due_at: DateTime,
 }
 
@@ -39,44 +39,44 @@ impl Ledger {
         found.iter().map(overdue_of).collect()
     }
 
-    /// Pushes a file's `due_at` on, unless somebody else did or it was claimed since. `true`: the errand is ours.
+    /// Pushes a file's `due_at` on, unless somebody else did, or claimed the file, since it was read. `true`: the caller takes
+    /// the action.
     pub async fn push_due(&self, overdue: &Overdue) -> Result<bool, LedgerError> {
         let files = self.relaxed_files();
         let filter = doc! { "_id": id(overdue.file), "due_at": overdue.due_at };
         let push = vec![doc! { "$set": { "due_at": now_plus(self.hint_push) } }];
-        let pushed = self.run("pushing a due time on", async move { files.update_one(filter, push).await }).await?;
+        let pushed = self.run("postponing a due time", async move { files.update_one(filter, push).await }).await?;
         Ok(pushed.matched_count == 1)
     }
 
-    /// Pushes `due_at` on further because NATS has a hint for the file already: twice as far each time, up to 5 minutes, or as far as
-    /// ever if that is more.
-    pub async fn hint_refused(&self, file: FileId) -> Result<(), LedgerError> {
+    /// Records that NATS refused a hint because it has one for the file: pushes `due_at` on twice as far each time, up to 5
+    /// minutes, or up to the usual push if that is longer.
+    pub async fn record_refused_hint(&self, file: FileId) -> Result<(), LedgerError> {
         let files = self.relaxed_files();
         let filter = doc! {
             "_id": id(file),
-            "state": { "$nin": ENDED },
+            "state": { "$not": terminal_states() },
             "due_at": { "$exists": true },
             "lease": { "$exists": false },
         };
-        let refusals = doc! { "$add": [{ "$ifNull": ["$hint_refusals", 0] }, 1] };
         let doubled =
             doc! { "$multiply": [millis(self.hint_push), { "$pow": [2, { "$min": ["$hint_refusals", 10] }] }] };
         let span = doc! { "$min": [doubled, millis(PUSH_MAX.max(self.hint_push))] };
         let push = vec![
-            doc! { "$set": { "hint_refusals": refusals } },
+            doc! { "$set": { "hint_refusals": incremented("$hint_refusals") } },
             doc! { "$set": { "due_at": { "$add": ["$$NOW", span] } } },
         ];
-        self.run("pushing a due time on", async move { files.update_one(filter, push).await }).await?;
+        self.run("postponing a due time", async move { files.update_one(filter, push).await }).await?;
         Ok(())
     }
 
-    /// Makes everything due that waits for a hint: for a stream that was made anew and has lost them all.
+    /// Makes every file due that waits for a hint: the stream was made anew, and all hints are lost.
     pub async fn make_all_due(&self) -> Result<u64, LedgerError> {
         let files = self.files.clone();
         let filter = doc! {
             "due_at": { "$exists": true },
-            "state": { "$nin": ENDED },
-            "$expr": { "$and": [{ "$lte": ["$lease.until", "$$NOW"] }, { "$lte": ["$not_before", "$$NOW"] }] },
+            "state": { "$not": terminal_states() },
+            "$expr": free_to_claim(),
         };
         let due = vec![doc! { "$set": { "due_at": "$$NOW" } }, doc! { "$unset": "hint_refusals" }];
         let made =
@@ -84,15 +84,15 @@ impl Ledger {
         Ok(made.modified_count)
     }
 
-    /// Outboxes that nobody has emptied for as long as a hint is pushed on, oldest first, at most `limit`.
+    /// Outboxes that have waited for longer than the usual push of `due_at`, oldest first, at most `limit`.
     pub async fn stale_outboxes(&self, limit: u16) -> Result<Vec<Outbox>, LedgerError> {
         let found = self.past("outbox_at", self.hint_push, limit, Document::new()).await?;
         found.into_iter().map(|document| Ok(FileRecord::from_document(document)?.outbox())).collect()
     }
 
-    /// Records whose `field` lies more than `age` in the past, by MongoDB's clock.
+    /// Records whose `field` is more than `age` in the past, by MongoDB's clock, at most `limit`.
     ///
-    /// The clock is asked first: a range over a constant uses the index, and a missing field is never less than it.
+    /// The clock is read first: a range that ends at a constant uses the index, and a missing field is in no such range.
     async fn past(
         &self,
         field: &'static str,
@@ -100,45 +100,20 @@ impl Ledger {
         limit: u16,
         projection: Document,
     ) -> Result<Vec<Document>, LedgerError> {
-        let (db, files) = (self.db.clone(), self.files.clone());
+        let files = self.files.clone();
+        let before = DateTime::from_millis(self.now().await?.timestamp_millis() - millis(age));
         self.run("sweeping", async move {
-            let hello = db.run_command(doc! { "hello": 1 }).await?;
-            let now = hello.get_datetime("localTime").map_err(mongodb::error::Error::custom)?;
-            let before = DateTime::from_millis(now.timestamp_millis() - millis(age));
-            collect(files, doc! { field: { "$lt": before } }, doc! { field: 1 }, projection, limit).await
+            let find = files.find(doc! { field: { "$lt": before } }).sort(doc! { field: 1 });
+            find.projection(projection).limit(i64::from(limit)).await?.try_collect().await
         })
         .await
     }
 }
 
-async fn collect(
-    files: Collection<Document>,
-    filter: Document,
-    sort: Document,
-    projection: Document,
-    limit: u16,
-) -> mongodb::error::Result<Vec<Document>> {
-    let mut cursor = files.find(filter).sort(sort).projection(projection).limit(i64::from(limit)).await?;
-    let mut found = Vec::new();
-    while cursor.advance().await? {
-        found.push(cursor.deserialize_current()?);
-    }
-    Ok(found)
-}
-
 fn overdue_of(document: &Document) -> Result<Overdue, LedgerError> {
     let unreadable = |detail: String| LedgerError::Unreadable { collection: "files", detail };
-    let uuid = match document.get("_id") {
-        Some(mongodb::bson::Bson::Binary(binary)) => <[u8; 16]>::try_from(binary.bytes.as_slice()).ok(),
-        _ => None,
-    };
-    let file = FileId::from_bytes(uuid.ok_or_else(|| unreadable("an _id is no UUID".into()))?);
+    let file = document.get("_id").and_then(file_id_in).ok_or_else(|| unreadable("an _id is no UUID".into()))?;
     let due_at = *document.get_datetime("due_at").map_err(|e| unreadable(e.to_string()))?;
-    let state: State = document.get_str("state").unwrap_or_default().parse().map_err(unreadable)?;
-    let errand = match state {
-        State::Prepared | State::Chunking => Errand::Hint(Step::Prepare),
-        State::Stored | State::Delivering => Errand::Hint(Step::Finalise),
-        State::Delivered | State::Failed | State::Cancelled => Errand::RemoveContent,
-    };
-    Ok(Overdue { file, errand, due_at })
+    let action = state_in(document)?.next_step().map_or(DueAction::RemoveContent, DueAction::Hint);
+    Ok(Overdue { file, action, due_at })
 }

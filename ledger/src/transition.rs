@@ -1,12 +1,13 @@
 use contract::{EventKind, State};
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::ReturnDocument;
 
-use crate::Retention;
 use crate::bson_form::{literal, now_plus};
+use crate::{FileRecord, Ledger, LedgerError, RetentionPeriods};
 
-/// One change of state, as the pipeline of an update. It always counts `version` up and appends its events to the outbox on
-/// the server, so a concurrent pop of an older event is never undone.
-#[derive(Default)]
+/// One change of a record, as the pipeline of an update. It always counts `version` up and appends its events to the outbox
+/// on the server, so a concurrent pop of an older event is never undone.
+#[derive(Clone, Default)]
 pub(crate) struct Transition {
     set: Document,
     unset: Vec<&'static str>,
@@ -35,8 +36,8 @@ impl Transition {
         self
     }
 
-    /// To a state in which nothing more happens to the file, but that its content goes after `retention`.
-    pub(crate) fn end(state: State, retention: Retention) -> Self {
+    /// To a terminal state: all that is still due is the removal of the content, after its retention period.
+    pub(crate) fn end(state: State, retention: RetentionPeriods) -> Self {
         Self::to(state).set("due_at", now_plus(retention.of(state))).unset(&[
             "lease",
             "not_before",
@@ -61,13 +62,30 @@ impl Transition {
         self
     }
 
-    /// The events so far happen only where `condition` holds of the record before the change.
+    /// The events so far happen only if `condition` holds for the record before the change.
     pub(crate) fn events_if(mut self, condition: impl Into<Bson>) -> Self {
         self.events_if = Some(condition.into());
         self
     }
 
-    pub(crate) fn into_pipeline(self) -> Vec<Document> {
+    /// Makes this change to the record that passes `filter`, and returns the record after it; `None` where none passes.
+    pub(crate) async fn commit(
+        self,
+        ledger: &Ledger,
+        operation: &'static str,
+        filter: Document,
+    ) -> Result<Option<FileRecord>, LedgerError> {
+        let files = ledger.files.clone();
+        let pipeline = self.into_pipeline();
+        let after = ledger
+            .run(operation, async move {
+                files.find_one_and_update(filter, pipeline).return_document(ReturnDocument::After).await
+            })
+            .await?;
+        after.map(FileRecord::from_document).transpose()
+    }
+
+    fn into_pipeline(self) -> Vec<Document> {
         let Self { mut set, unset, events, events_if } = self;
         let steps = i64::try_from(events.len().max(1)).unwrap_or(i64::MAX);
         set.insert("version", doc! { "$add": ["$version", steps] });

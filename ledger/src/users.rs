@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::error::is_duplicate_key;
 use crate::{Ledger, LedgerError};
 
-/// A user to be added.
+/// A user to add.
 #[derive(Debug, Clone)]
 pub struct NewUser<'a> {
     /// The name.
@@ -25,13 +25,13 @@ pub struct User {
     pub scopes: Vec<String>,
 }
 
-/// Whether a user may come in.
+/// What became of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Authentication {
     /// Name and password are right.
-    Welcome(User),
-    /// No such user, or not that password. Which of the two is not told.
-    Wrong,
+    Accepted(User),
+    /// The name or the password is wrong. Nobody is told which.
+    Rejected,
     /// Name and password are right, but the user is disabled.
     Disabled,
 }
@@ -39,7 +39,7 @@ pub enum Verdict {
 #[derive(Debug, Deserialize)]
 pub(crate) struct UserDocument {
     pub(crate) username: String,
-    /// `hashed_password` is what the original service called it.
+    /// The original service called it `hashed_password`.
     #[serde(alias = "hashed_password")]
     pub(crate) password: String,
     #[serde(default)]
@@ -48,11 +48,11 @@ pub(crate) struct UserDocument {
     pub(crate) disabled: Option<bool>,
 }
 
-/// What a password is compared with where there is no user at all: argon2id with the default costs.
+/// The hash that a password is compared with if there is no user at all: argon2id with the default costs.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$d2F5YmlsbC1ub2JvZHk$pTeK54QTS4w6u6XE12QiWxoyq3bGwxRTJISNc6LOZDk";
 
 impl Ledger {
-    /// Adds a user. `false`: there is one of that name, and it stays as it is.
+    /// Adds a user. `false`: a user of that name exists, and stays unchanged.
     pub async fn add_user(&self, new: &NewUser<'_>) -> Result<bool, LedgerError> {
         let password = new.password.to_owned();
         let hash = blocking(move || hash(&password)).await??;
@@ -71,10 +71,10 @@ impl Ledger {
         Ok(self.run("looking for users", async move { users.find_one(doc! {}).await }).await?.is_some())
     }
 
-    /// Compares name and password with the table. An unknown user costs as much time as a wrong password: the password is then
-    /// compared with the hash of another user, and the result thrown away. Costs tens of milliseconds of a core; bound how
-    /// many run at once.
-    pub async fn verify_user(&self, username: &str, password: &str) -> Result<Verdict, LedgerError> {
+    /// Compares name and password with the table. An unknown name costs as much time as a wrong password: the password is then
+    /// compared with the hash of another user, and the result is ignored. One call costs tens of milliseconds of a core, so
+    /// bound how many run at once.
+    pub async fn authenticate(&self, username: &str, password: &str) -> Result<Authentication, LedgerError> {
         let found = self.find_user(doc! { "username": username }).await?;
         let known = found.is_some();
         let user = match found {
@@ -85,27 +85,29 @@ impl Ledger {
         let password = password.to_owned();
         let right = blocking(move || matches(&password, &hash)).await?;
         Ok(match user {
-            Some(user) if known && right && user.disabled == Some(true) => Verdict::Disabled,
-            Some(user) if known && right => Verdict::Welcome(User { username: user.username, scopes: user.scopes }),
-            _ => Verdict::Wrong,
+            Some(user) if known && right && user.disabled == Some(true) => Authentication::Disabled,
+            Some(user) if known && right => {
+                Authentication::Accepted(User { username: user.username, scopes: user.scopes })
+            }
+            _ => Authentication::Rejected,
         })
     }
 
-    /// Whether a user is there and not disabled: for requests with a token that was given out before.
-    pub async fn user_is_active(&self, username: &str) -> Result<bool, LedgerError> {
-        let user = self.find_user(doc! { "username": username }).await?;
-        Ok(user.is_some_and(|user| user.disabled != Some(true)))
+    /// The user of that name, unless it is disabled: for requests with a token that was issued before.
+    pub async fn active_user(&self, username: &str) -> Result<Option<User>, LedgerError> {
+        let user = self.find_user(doc! { "username": username }).await?.filter(|user| user.disabled != Some(true));
+        Ok(user.map(|user| User { username: user.username, scopes: user.scopes }))
     }
 
     async fn find_user(&self, filter: Document) -> Result<Option<UserDocument>, LedgerError> {
         let users = self.users.clone_with_type::<UserDocument>();
-        self.run("looking a user up", async move { users.find_one(filter).await }).await
+        self.run("looking up a user", async move { users.find_one(filter).await }).await
     }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LedgerError> {
-    let doing = "hashing a password";
-    tokio::task::spawn_blocking(work).await.map_err(|source| LedgerError::Aborted { doing, source })
+    let operation = "hashing a password";
+    tokio::task::spawn_blocking(work).await.map_err(|source| LedgerError::Aborted { operation, source })
 }
 
 fn hash(password: &str) -> Result<String, LedgerError> {
@@ -120,12 +122,12 @@ fn matches(password: &str, hash: &str) -> bool {
     PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
-/// `$2a$`, `$2b$`, `$2y$`: what passlib and others write.
+/// `$2a$`, `$2b$`, `$2y$`: passlib and others write these.
 fn is_bcrypt(hash: &str) -> bool {
     ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| hash.starts_with(prefix)) && hash.len() == 60
 }
 
-/// Whether [`Ledger::verify_user`] could compare a password with this hash.
+/// Whether [`Ledger::authenticate`] can compare a password with this hash.
 pub(crate) fn is_known_form(hash: &str) -> bool {
     is_bcrypt(hash) || (hash.starts_with("$argon2id$") && PasswordHash::new(hash).is_ok())
 }

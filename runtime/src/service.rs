@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bus::{Announcer, Counters, Hints, Nats};
 use contract::{Names, Role, Step};
-use ledger::Ledger;
+use ledger::{Ledger, LedgerError};
 use settings::Settings;
 
 use crate::Lifecycle;
@@ -39,10 +39,14 @@ impl Service {
             problems.push("stopping".to_owned());
         }
         problems.extend(self.nats.problem(self.settings.files.chunk_size));
-        if let Err(error) = self.ledger.ping().await {
-            // The cause names hosts, and nobody needs a token to ask.
-            tracing::debug!("MongoDB is not ready: {error}");
-            problems.push("MongoDB does not answer, or takes no writes".to_owned());
+        match self.ledger.ping().await {
+            Ok(()) => {}
+            Err(error @ LedgerError::NotPrimary) => problems.push(error.to_string()),
+            Err(error) => {
+                // The error names hosts, and nobody needs a token to ask.
+                tracing::warn!("MongoDB is not ready: {error}");
+                problems.push("MongoDB does not answer; the log of the service says why".to_owned());
+            }
         }
         problems
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bus::{BusError, NatsError, hint_once, make_streams, publish};
 use contract::Cause;
 use futures_util::{StreamExt, stream};
-use ledger::{Errand, Overdue};
+use ledger::{DueAction, Overdue};
 
 use crate::Service;
 
@@ -71,9 +71,9 @@ async fn run_errand(service: &Service, overdue: &Overdue) -> Result<(), BusError
         return Ok(());
     }
     fail::fail_point!("sweep-after-push", |_| std::process::abort());
-    match overdue.errand {
-        Errand::Hint(step) => hint_once(&service.nats, &service.ledger, step, overdue.file, Cause::Sweep).await,
-        Errand::RemoveContent => {
+    match overdue.action {
+        DueAction::Hint(step) => hint_once(&service.nats, &service.ledger, step, overdue.file, Cause::Sweep).await,
+        DueAction::RemoveContent => {
             if service.ledger.remove_content(overdue.file).await? {
                 tracing::info!(file = %overdue.file, "its retention is over; its content was removed");
             }

@@ -98,7 +98,7 @@ impl Handler {
                 ChunkAnswer::Conflict,
                 format!("chunk {} is there with {len} bytes and SHA-256 {sha256}", header.number),
             ),
-            PutOutcome::NoPlace => {
+            PutOutcome::NoDocument => {
                 ChunkReply::because(ChunkAnswer::Stale, "the content of this generation is not there")
             }
         })

@@ -37,7 +37,7 @@ impl Walk {
     async fn go_on(&mut self, service: &Service) -> Result<(), LedgerError> {
         for (layout, at) in [(Layout::Children, &mut self.chunks), (Layout::Embedded, &mut self.contents)] {
             for _ in 0..STEPS {
-                let walked = service.ledger.walk(layout, *at).await?;
+                let walked = service.ledger.collect_garbage(layout, *at).await?;
                 *at = walked.map(|walked| walked.file);
                 match walked {
                     // From the beginning again, after the pause.

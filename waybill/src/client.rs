@@ -11,7 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
-/// The largest answer that is read, in bytes.
+/// The largest answer that the client reads, in bytes.
 const ANSWER_MAX: usize = 1024 * 1024;
 
 /// A client that has logged in.
@@ -38,7 +38,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Has a file recorded and chunked.
+    /// Asks the gateway to record a file and have it chunked.
     pub async fn prepare(&self, path: &Path) -> Result<FileId> {
         let body = json!({ "file_path": path }).to_string();
         let request = self.request(Method::POST, "/upload/prepare").header(header::CONTENT_TYPE, "application/json");
@@ -47,7 +47,7 @@ impl Client {
         Ok(id.parse()?)
     }
 
-    /// Has a file delivered if it has this hash.
+    /// Asks the gateway to have a file delivered if it has this hash.
     pub async fn finalise(&self, file: FileId, sha256: Digest) -> Result<()> {
         let request = self.request(Method::POST, &format!("/upload/{file}/finalise"));
         let request = request.header("content-sha256", sha256.to_string());

@@ -7,21 +7,21 @@ use bus::dead_letters::{self, Foreign, Kept};
 use contract::DeadLetter;
 use serde_json::{Value, json};
 
+use crate::connection::{ConnectionArgs, connect_nats};
 use crate::line::one_line;
-use crate::place::{Place, nats};
 
-/// Characters of a subject, a reason and of what a message says, in a line.
+/// Maximum characters of a subject, a reason and the data of a message, in a line.
 const SUBJECT: usize = 64;
 const REASON: usize = 120;
 const DATA: usize = 60;
 
-/// Characters of what a message says, in JSON.
+/// Maximum characters of the data of a message, in JSON.
 const JSON_DATA: usize = 1024;
 
-/// What `waybill dead ls` is asked for.
+/// The arguments of `waybill dead ls`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ListArgs {
-    /// How many at most; 0 only counts
+    /// The maximum number of messages; 0 only counts
     #[arg(long, default_value_t = 20, value_name = "N")]
     limit: u16,
     /// Print one line of JSON
@@ -29,15 +29,16 @@ pub struct ListArgs {
     json: bool,
 }
 
-/// Counts and lists them, newest first.
-pub async fn list(args: &ListArgs, place: &Place) -> Result<()> {
-    let nats = nats(&place.settings()?, "waybill-dead").await?;
+/// Counts and lists the messages, newest first.
+pub async fn list(args: &ListArgs, connection: &ConnectionArgs) -> Result<()> {
+    let nats = connect_nats(&connection.settings()?, "waybill-dead").await?;
     let stream = nats.names().dead_stream();
     let letters = dead_letters::newest(&nats, usize::from(args.limit)).await?;
-    let letters = letters.with_context(|| format!("NATS has no stream {stream}: has a service run there?"))?;
+    let letters =
+        letters.with_context(|| format!("NATS has no stream {stream}: has a service ever connected to it?"))?;
     let mut out = std::io::stdout().lock();
     if args.json {
-        let messages: Vec<Value> = letters.newest.iter().map(shape).collect();
+        let messages: Vec<Value> = letters.newest.iter().map(to_json).collect();
         writeln!(out, "{}", json!({ "stream": stream, "total": letters.total, "messages": messages }))?;
         return Ok(());
     }
@@ -56,16 +57,16 @@ pub async fn list(args: &ListArgs, place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// Worker, subject, reason and what the message says.
+/// The worker, subject, reason and data of a message.
 fn parts(kept: &Kept) -> (&str, &str, &str, &str) {
     match &kept.letter {
         Ok(DeadLetter { worker, subject, reason, payload, .. }) => (worker, subject, reason, payload),
-        // Somebody else published it here.
+        // It was not published by a worker.
         Err(Foreign { subject, why, payload }) => ("-", subject, why, payload),
     }
 }
 
-fn shape(kept: &Kept) -> Value {
+fn to_json(kept: &Kept) -> Value {
     let (worker, subject, reason, data) = parts(kept);
     json!({
         "sequence": kept.sequence,

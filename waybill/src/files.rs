@@ -1,23 +1,23 @@
-//! `waybill files`: what became of files, and what an operator does about them.
+//! `waybill files`: lists, requeues and cancels files.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use contract::{FileId, ProblemKind, State};
-use ledger::{Cancelling, FileRecord, Listing, Requeued};
+use ledger::{CancelOutcome, FileRecord, Listing, Requeued};
 
+use crate::connection::{ConnectionArgs, connect_ledger};
 use crate::line::one_line;
-use crate::place::{Place, ledger};
 
 /// Records read from MongoDB at once.
 const PAGE: u16 = 200;
 
-/// Characters of a name, and of what went wrong, in a line.
+/// Maximum characters of a name, and of an error, in a line.
 const NAME: usize = 40;
 const DETAIL: usize = 100;
 
-/// What `waybill files ls` is asked for.
+/// The arguments of `waybill files ls`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ListArgs {
     /// Only files in this state: prepared, chunking, stored, delivering, delivered, failed, cancelled
@@ -26,7 +26,7 @@ pub struct ListArgs {
     /// Only files for this remote
     #[arg(long, value_name = "REMOTE")]
     remote: Option<String>,
-    /// How many at most
+    /// The maximum number of files
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u32,
     /// Print a line of JSON per file, as GET /files shows it
@@ -35,9 +35,9 @@ pub struct ListArgs {
 }
 
 /// Lists files, newest first.
-pub async fn list(args: &ListArgs, place: &Place) -> Result<()> {
-    let settings = place.settings()?;
-    let ledger = ledger(&settings, "waybill-files").await?;
+pub async fn list(args: &ListArgs, connection: &ConnectionArgs) -> Result<()> {
+    let settings = connection.settings()?;
+    let ledger = connect_ledger(&settings, "waybill-files").await?;
     let mut out = std::io::stdout().lock();
     if !args.json {
         writeln!(out, "{:36}  {:10}  {:>8}  {:>15}  {:24}  NAME", "ID", "STATE", "ATTEMPTS", "SIZE", "UPDATED AT")?;
@@ -65,26 +65,26 @@ pub async fn list(args: &ListArgs, place: &Place) -> Result<()> {
 }
 
 fn row(record: &FileRecord) -> String {
-    let name = one_line(&record.name, NAME);
+    let name = one_line(record.name.as_str(), NAME);
     let FileRecord { id, state, updated_at, .. } = record;
     let error = record.error.as_ref().map_or_else(String::new, |error| {
         let kind = ProblemKind::name_of(&error.uri);
         format!("  {kind}: {}", one_line(&error.detail, DETAIL))
     });
     let (size, attempts) = (record.source.size, record.attempts());
-    // A state and a moment know no width.
+    // The types of a state and a time ignore a width in the format.
     let (state, updated_at) = (state.as_str(), updated_at.to_string());
     format!("{id}  {state:10}  {attempts:>8}  {size:>15}  {updated_at:24}  {name}{error}")
 }
 
-/// Takes failed files up again in the phase that failed.
-pub async fn requeue(ids: &[FileId], place: &Place) -> Result<ExitCode> {
-    let ledger = place.ledger("waybill-files").await?;
+/// Requeues failed files in the phase that failed.
+pub async fn requeue(ids: &[FileId], connection: &ConnectionArgs) -> Result<ExitCode> {
+    let ledger = connection.ledger("waybill-files").await?;
     let mut done = Tally::default();
     for id in ids {
         match ledger.requeue(*id).await {
-            Ok(Requeued::Delivering(_)) => done.yes(*id, "requeued: it is delivered from what is stored"),
-            Ok(Requeued::Chunking(_)) => done.yes(*id, "requeued: it is read again from its source"),
+            Ok(Requeued::Delivering(_)) => done.yes(*id, "requeued: it will be delivered from what is stored"),
+            Ok(Requeued::Chunking(_)) => done.yes(*id, "requeued: it will be read again from its source"),
             Ok(Requeued::NotFailed(record)) => done.no(*id, &format!("not requeued: it is {}", record.state)),
             Ok(Requeued::Unknown) => done.no(*id, "not requeued: there is no such file"),
             Err(error) => done.no(*id, &format!("not requeued: {error}")),
@@ -93,30 +93,32 @@ pub async fn requeue(ids: &[FileId], place: &Place) -> Result<ExitCode> {
     Ok(done.status())
 }
 
-/// Cancels files, or has them cancelled by whoever holds them.
-pub async fn cancel(ids: &[FileId], place: &Place) -> Result<ExitCode> {
-    let ledger = place.ledger("waybill-files").await?;
+/// Cancels files, or asks their holders to.
+pub async fn cancel(ids: &[FileId], connection: &ConnectionArgs) -> Result<ExitCode> {
+    let ledger = connection.ledger("waybill-files").await?;
     let mut done = Tally::default();
     for id in ids {
         match ledger.cancel(*id).await {
-            Ok(Cancelling::Cancelled(_)) => done.yes(*id, "cancelled"),
-            Ok(Cancelling::Requested(record)) => done.yes(
+            Ok(CancelOutcome::Cancelled(_)) => done.yes(*id, "cancelled"),
+            Ok(CancelOutcome::Requested(record)) => done.yes(
                 *id,
                 &format!(
-                    "to be cancelled: it is {}, and a worker ends it unless the remote has it already",
+                    "cancel requested: it is {}, and a worker will cancel it unless the remote already has it",
                     record.state
                 ),
             ),
-            Ok(Cancelling::Ended(record)) if record.state == State::Cancelled => done.yes(*id, "was cancelled before"),
-            Ok(Cancelling::Ended(record)) => done.no(*id, &format!("not cancelled: it is {}", record.state)),
-            Ok(Cancelling::Unknown) => done.no(*id, "not cancelled: there is no such file"),
+            Ok(CancelOutcome::Ended(record)) if record.state == State::Cancelled => {
+                done.yes(*id, "was already cancelled")
+            }
+            Ok(CancelOutcome::Ended(record)) => done.no(*id, &format!("not cancelled: it is {}", record.state)),
+            Ok(CancelOutcome::Unknown) => done.no(*id, "not cancelled: there is no such file"),
             Err(error) => done.no(*id, &format!("not cancelled: {error}")),
         }
     }
     Ok(done.status())
 }
 
-/// Whether all could be done.
+/// Prints the result for each file, and remembers whether one failed.
 #[derive(Default)]
 struct Tally {
     failed: bool,

@@ -1,13 +1,14 @@
-//! All of Waybill on one machine: starts the servers, runs the same services as the four binaries, and sends files through.
+//! The command `waybill`: runs all of Waybill on one machine, with the same services as the four binaries, and has the tools of
+//! an operator.
 
 pub mod client;
+pub mod connection;
+pub mod data_dir;
 pub mod dead;
 pub mod demo;
 pub mod doctor;
 pub mod files;
 mod line;
-pub mod local;
-pub mod place;
 mod progress;
 pub mod receipt;
 pub mod scale;

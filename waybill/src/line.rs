@@ -1,7 +1,7 @@
 //! Text that others wrote, made fit for one line of a terminal.
 
-/// At most `length` characters of `text`, the last of them `…` if there are more. What a terminal would not show as it is, such as
-/// a line end, is written as an escape.
+/// At most `length` characters of `text`, the last of them `…` if there are more. Control characters, such as a line end, are
+/// written as escapes.
 pub(crate) fn one_line(text: &str, length: usize) -> String {
     let mut line = String::new();
     let mut left = length;
@@ -10,7 +10,7 @@ pub(crate) fn one_line(text: &str, length: usize) -> String {
             if character.is_control() { character.escape_default().collect() } else { character.into() };
         let needed = shown.chars().count();
         if needed > left {
-            // Room for the mark.
+            // Makes room for the `…`.
             while line.chars().count() + 1 > length {
                 line.pop();
             }
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_one_line_of_a_length() {
+    fn text_is_escaped_and_shortened() {
         assert_eq!(one_line("grüße", 5), "grüße");
         assert_eq!(one_line("grüße", 4), "grü…");
         assert_eq!(one_line("a\nb\u{1b}[2J", 20), "a\\nb\\u{1b}[2J");

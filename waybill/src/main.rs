@@ -1,15 +1,15 @@
-//! The command: all of Waybill on one machine, the demonstration, the users.
+//! The arguments of the command, and which function runs each subcommand.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use contract::FileId;
-use waybill::place::Place;
+use waybill::connection::ConnectionArgs;
 use waybill::scale::Scale;
 use waybill::{dead, demo, doctor, files, receipt, up, users};
 
-/// As in the finaliser, which runs in here too.
+/// The same as in the finaliser, which runs in this process too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -29,42 +29,42 @@ enum Command {
     Demo {
         /// The file to send; 64 MiB of random bytes if none is named
         file: Option<PathBuf>,
-        /// Where to deliver to: a server of that kind is started for it
+        /// The kind of remote to deliver to; a server of that kind is started
         #[arg(long, value_enum, value_name = "KIND", default_value_t)]
-        to: demo::Kind,
+        to: demo::DestinationKind,
     },
-    /// The users who may call the gateway
+    /// Add or import users who may call the gateway
     #[command(subcommand)]
     User(UserCommand),
-    /// What became of files, and what can be done about them
+    /// List, requeue and cancel files
     #[command(subcommand)]
     Files(FilesCommand),
-    /// The messages that no worker could read
+    /// List the messages that no worker could read
     #[command(subcommand)]
     Dead(DeadCommand),
-    /// The proofs of delivery
+    /// Check receipts, and print the key that verifies them
     #[command(subcommand)]
     Receipt(ReceiptCommand),
-    /// Read everything, say what is not as it should be, and mend what can be mended without loss
+    /// Read everything, report what is not as it should be, and mend what can be mended without loss
     ///
     /// Exit status: 0 if nothing was found or all of it was mended, 1 if something is left, 2 if it could not run.
     Doctor {
         #[command(flatten)]
         args: doctor::Args,
         #[command(flatten)]
-        place: Place,
+        connection: ConnectionArgs,
     },
 }
 
 #[derive(clap::Args)]
 struct UpArgs {
-    /// Where everything is kept: the servers' data, the source folder, the folder of the default remote
+    /// The folder for everything: the servers' data, the source folder, the folder of the default remote
     #[arg(long, default_value = ".waybill", value_name = "DIR")]
     data_dir: PathBuf,
     /// Where the gateway listens; port 0 picks one [default: gateway.listen of the settings, 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<std::net::SocketAddr>,
-    /// The settings; see deploy/waybill.toml. WAYBILL__SECTION__KEY in the environment wins over the file
+    /// The settings; see deploy/waybill.toml. WAYBILL__SECTION__KEY in the environment overrides the file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print one line of JSON when everything is ready, and nothing else on standard output
@@ -77,19 +77,19 @@ struct UpArgs {
 
 #[derive(Subcommand)]
 enum UserCommand {
-    /// Add a user; the password is asked for, or read from standard input if that is no terminal
+    /// Add a user; the command asks for the password, or reads it from standard input if that is not a terminal
     Add {
         /// The user's name
         name: String,
         #[command(flatten)]
-        place: Place,
+        connection: ConnectionArgs,
     },
-    /// Read the users of a collection that mongodump wrote
+    /// Import the users of a collection that mongodump wrote
     Import {
         /// The .bson file
         file: PathBuf,
         #[command(flatten)]
-        place: Place,
+        connection: ConnectionArgs,
     },
 }
 
@@ -100,48 +100,48 @@ enum FilesCommand {
         #[command(flatten)]
         args: files::ListArgs,
         #[command(flatten)]
-        place: Place,
+        connection: ConnectionArgs,
     },
-    /// Take failed files up again in the phase that failed; exit status 1 if that could not be done for all of them
+    /// Retry failed files, starting in the phase that failed; exit status 1 if one of them could not be requeued
     Requeue {
         /// The files
         #[arg(required = true, value_name = "ID")]
         ids: Vec<FileId>,
         #[command(flatten)]
-        place: Place,
+        connection: ConnectionArgs,
     },
-    /// Cancel files that have not ended; exit status 1 if that could not be done for all of them
+    /// Cancel files that have not ended; exit status 1 if one of them could not be cancelled
     Cancel {
         /// The files
         #[arg(required = true, value_name = "ID")]
         ids: Vec<FileId>,
         #[command(flatten)]
-        place: Place,
+        connection: ConnectionArgs,
     },
 }
 
 #[derive(Subcommand)]
 enum DeadCommand {
-    /// Count and list them, newest first
+    /// Count and list the messages, newest first
     Ls {
         #[command(flatten)]
         args: dead::ListArgs,
         #[command(flatten)]
-        place: Place,
+        connection: ConnectionArgs,
     },
 }
 
 #[derive(Subcommand)]
 enum ReceiptCommand {
-    /// Check a receipt, its signature, and the file that was delivered; needs no servers and no settings
+    /// Check a receipt, its signature, and the delivered file; needs no servers and no settings
     ///
-    /// Exit status: 0 if all holds and a key that was named vouches for it, 1 if something does not hold, 2 if it cannot be
-    /// checked, 3 if all holds but no key was named (--key) or nobody signed it.
+    /// Exit status: 0 if all holds and a key that was named vouches for it, 1 if something does not hold, 2 if the receipt
+    /// cannot be checked, 3 if all holds but no key was named (--key) or nobody signed it.
     Verify(receipt::VerifyArgs),
-    /// Print the public key that receipts are checked by, as PEM
+    /// Print the public key that verifies receipts, as PEM
     Key {
         #[command(flatten)]
-        place: Place,
+        connection: ConnectionArgs,
     },
 }
 
@@ -154,15 +154,19 @@ async fn main() -> ExitCode {
             up::command(options, args.json).await
         }
         Command::Demo { file, to } => demo::command(file, to).await,
-        Command::User(UserCommand::Add { name, place }) => users::add(&name, &place).await,
-        Command::User(UserCommand::Import { file, place }) => users::import(&file, &place).await,
-        Command::Files(FilesCommand::Ls { args, place }) => files::list(&args, &place).await,
-        Command::Files(FilesCommand::Requeue { ids, place }) => return status(files::requeue(&ids, &place).await),
-        Command::Files(FilesCommand::Cancel { ids, place }) => return status(files::cancel(&ids, &place).await),
-        Command::Dead(DeadCommand::Ls { args, place }) => dead::list(&args, &place).await,
+        Command::User(UserCommand::Add { name, connection }) => users::add(&name, &connection).await,
+        Command::User(UserCommand::Import { file, connection }) => users::import(&file, &connection).await,
+        Command::Files(FilesCommand::Ls { args, connection }) => files::list(&args, &connection).await,
+        Command::Files(FilesCommand::Requeue { ids, connection }) => {
+            return status(files::requeue(&ids, &connection).await);
+        }
+        Command::Files(FilesCommand::Cancel { ids, connection }) => {
+            return status(files::cancel(&ids, &connection).await);
+        }
+        Command::Dead(DeadCommand::Ls { args, connection }) => dead::list(&args, &connection).await,
         Command::Receipt(ReceiptCommand::Verify(args)) => return receipt::verify(&args),
-        Command::Receipt(ReceiptCommand::Key { place }) => receipt::key(&place),
-        Command::Doctor { args, place } => return doctor::command(args, &place).await,
+        Command::Receipt(ReceiptCommand::Key { connection }) => receipt::key(&connection),
+        Command::Doctor { args, connection } => return doctor::command(args, &connection).await,
     };
     status(ended.map(|()| ExitCode::SUCCESS))
 }

@@ -1,4 +1,4 @@
-//! Shows how far a file is: bars on a terminal, plain lines elsewhere.
+//! Shows the progress of a file: bars on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
 
@@ -17,14 +17,14 @@ struct Bars {
 }
 
 impl Progress {
-    /// Begins to show a file of `size` bytes on standard error.
+    /// Begins to show the progress of a file of `size` bytes on standard error.
     pub(crate) fn new(size: u64) -> Self {
         let bars = std::io::stderr().is_terminal().then(|| {
             let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template(
                 "{msg:<10} [{bar:40}] {bytes:>10} of {total_bytes} {binary_bytes_per_sec:>12}",
             );
-            // The template is a constant of known good form; a plain bar would do too.
+            // The template is a valid constant; a plain bar would do too.
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
             let bar = |name| all.add(ProgressBar::new(size).with_style(style.clone()).with_message(name));
             Bars { stored: bar("stored"), delivered: bar("delivered") }
@@ -50,7 +50,7 @@ impl Progress {
         phase.clone_into(&mut self.phase);
     }
 
-    /// Leaves the bars as they are.
+    /// Stops updating, and leaves the bars on the screen.
     pub(crate) fn finish(self) {
         if let Some(bars) = self.bars {
             bars.stored.abandon();

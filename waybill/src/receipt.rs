@@ -1,4 +1,4 @@
-//! `waybill receipt`: checks what a delivery left behind, without servers and settings.
+//! `waybill receipt`: checks receipts, without servers and settings, and prints the key that verifies them.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -9,31 +9,31 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use contract::{Check, Digest, Hasher, PublicKey, Verdict, check_data, check_receipt, read_json};
 use serde_json::Value;
 
+use crate::connection::ConnectionArgs;
 use crate::line::one_line;
-use crate::place::Place;
 
-/// The largest file with a receipt in it, in bytes, and the largest with a key. The services write far smaller ones.
+/// The maximum size of a file with a receipt, and of one with a key, in bytes. The services write far smaller ones.
 const RECEIPT_MAX: u64 = 1024 * 1024;
 const KEY_MAX: u64 = 64 * 1024;
 
-/// Bytes of a file read at once.
+/// Bytes read from a file at once.
 const PIECE: usize = 1024 * 1024;
 
-/// Characters of what a check says, in a line.
+/// Maximum characters of the text of a check, in a line.
 const SAID: usize = 1000;
 
-/// Exit status: nothing is wrong, but nobody that was named vouches for the receipt.
+/// Exit status: nothing is wrong, but no key that was named vouches for the receipt.
 const OPEN: u8 = 3;
 
-/// Exit status: it could not be checked.
+/// Exit status: the receipt could not be checked.
 const UNREADABLE: u8 = 2;
 
-/// What `waybill receipt verify` is asked for.
+/// The arguments of `waybill receipt verify`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct VerifyArgs {
-    /// The receipt, alone or within an answer of GET /files/{id} or an event; - reads standard input
+    /// The receipt, alone or inside an answer of GET /files/{id} or an event; - reads standard input
     file: PathBuf,
-    /// The file that was delivered: its size and SHA-256 are compared
+    /// The delivered file: its size and SHA-256 are compared
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// A public key that you trust, in base64, or a file that holds it (PEM); may be repeated
@@ -41,7 +41,7 @@ pub struct VerifyArgs {
     keys: Vec<String>,
 }
 
-/// Checks a receipt and prints what was looked at, a line each.
+/// Checks a receipt and prints a line for each check.
 pub fn verify(args: &VerifyArgs) -> ExitCode {
     let verified = read(args).and_then(|(receipt, keys)| {
         let checks = checks(&receipt, &keys, args.data.as_deref())?;
@@ -61,8 +61,8 @@ pub fn verify(args: &VerifyArgs) -> ExitCode {
 
 /// Prints the public key of the services' settings or of a data directory, as PEM.
 #[allow(clippy::print_stdout, reason = "this is the result of the command")]
-pub fn key(place: &Place) -> Result<()> {
-    let key = place.signing_key()?.context(
+pub fn key(connection: &ConnectionArgs) -> Result<()> {
+    let key = connection.signing_key()?.context(
         "receipts are not signed: set receipts.signing_key or receipts.signing_key_file, or name the --data-dir of a \
          `waybill up`",
     )?;
@@ -70,7 +70,7 @@ pub fn key(place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// All checks of a receipt, and of the file that was delivered if it is at hand.
+/// All checks of a receipt, and of the delivered file if it is given.
 pub(crate) fn checks(receipt: &Value, keys: &[PublicKey], data: Option<&Path>) -> Result<Vec<Check>> {
     let mut checks = check_receipt(receipt, keys);
     if let Some(data) = data {
@@ -90,7 +90,7 @@ pub(crate) fn worst(checks: &[Check]) -> Verdict {
     }
 }
 
-/// Reads a file to its end.
+/// The size and hash of a file.
 pub(crate) fn size_and_hash(path: &Path) -> Result<(u64, Digest)> {
     let unreadable = || format!("{} cannot be read", path.display());
     let mut file = File::open(path).with_context(unreadable)?;
@@ -124,24 +124,25 @@ fn read(args: &VerifyArgs) -> Result<(Value, Vec<PublicKey>)> {
 fn bounded(from: impl Read, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(most + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= most, "expected {most} bytes at most, found more");
+    ensure!(bytes.len() as u64 <= most, "expected at most {most} bytes, found more");
     Ok(bytes)
 }
 
-/// A key as it was named: itself, or the file that holds it.
+/// The key in an argument: the key itself, or the file that holds it.
 fn public_key(named: &str) -> Result<PublicKey> {
     if let Ok(key) = named.parse() {
         return Ok(key);
     }
     let bytes = File::open(named).map_err(Into::into).and_then(|file| bounded(file, KEY_MAX));
-    let bytes = bytes.with_context(|| format!("{named:?} is no public key, and as a file it cannot be read"))?;
-    let text = String::from_utf8(bytes).map_err(|_| anyhow!("expected a public key in {named:?}, found no text"))?;
+    let bytes = bytes.with_context(|| format!("{named:?} is not a public key, and cannot be read as a file"))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| anyhow!("expected a public key in {named:?}, found something that is not text"))?;
     text.parse().with_context(|| format!("{named:?} holds no public key"))
 }
 
-/// The receipt in what GET /files/{id} answers, in an event, or alone.
+/// The receipt inside an answer of GET /files/{id}, inside an event, or alone.
 fn receipt_in(document: Value) -> Result<Value> {
-    let Value::Object(mut members) = document else { bail!("expected an object of JSON, found something else") };
+    let Value::Object(mut members) = document else { bail!("expected a JSON object, found something else") };
     if let Some(event) = members.get("event").cloned() {
         let within = members.get_mut("detail").and_then(|detail| detail.get_mut("receipt"));
         return within.map(Value::take).with_context(|| format!("expected the event delivered, found {event}"));

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use contract::Role;
 
-/// Workers of one kind in one process at most.
+/// The maximum number of workers of one kind in one process.
 const MOST: u8 = 16;
 
 /// How many of each worker run; one of each unless said otherwise.
@@ -28,7 +28,7 @@ impl Scale {
     /// How many of `role` run.
     pub const fn of(&self, role: Role) -> u8 {
         match role {
-            // It has one address.
+            // A gateway has an address of its own.
             Role::Gateway => 1,
             Role::Chunker => self.chunker,
             Role::Store => self.store,
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_documented() {
+    fn scale_is_parsed_as_documented() {
         assert_eq!("".parse::<Scale>().unwrap(), Scale::default());
         let scale: Scale = "chunker=2,store=3".parse().unwrap();
         assert_eq!((scale.of(Role::Chunker), scale.of(Role::Store), scale.of(Role::Finaliser)), (2, 3, 1));

@@ -1,4 +1,4 @@
-//! `waybill up`: the servers, the four services, a first user.
+//! `waybill up`: runs the servers and the four services, and adds a first user.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use settings::telemetry;
 use settings::{RemoteSettings, Settings};
 
-use crate::local::{DataDir, Endpoints, LocalServers, random_text};
+use crate::data_dir::{DataDir, Endpoints, LocalServers, random_text};
 use crate::scale::Scale;
 
 /// The first user's name.
@@ -21,22 +21,22 @@ const FIRST_USER: &str = "waybill";
 /// What to run and where.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where everything is kept.
+    /// The data directory.
     pub data_dir: PathBuf,
-    /// Where the gateway listens; port 0 picks one. `None`: as the settings say.
+    /// Where the gateway listens; port 0 picks a free one. `None`: as the settings say.
     pub listen: Option<SocketAddr>,
-    /// The settings.
+    /// The file with the settings.
     pub config: Option<PathBuf>,
-    /// How many of each worker.
+    /// How many of each worker to run.
     pub scale: Scale,
 }
 
-/// Everything runs and is ready.
+/// Everything, running and ready.
 #[derive(Debug)]
 pub struct Up {
     /// What to tell the user.
     pub ready: Ready,
-    /// When to stop.
+    /// Stops everything.
     pub life: Lifecycle,
     servers: LocalServers,
 }
@@ -50,39 +50,39 @@ pub struct Ready {
     pub nats: String,
     /// The MongoDB connection string.
     pub mongodb: String,
-    /// The first user; unset where users were there that `up` did not make.
+    /// The first user; unset if the database had users that `up` did not add.
     pub username: Option<String>,
-    /// Its password; only when it was just made.
+    /// The first user's password; set only if `up` has just added the user.
     pub password: Option<String>,
     /// The first allowed root.
     pub root: PathBuf,
     /// The folder of the default remote, if that is a directory.
     pub remote_dir: Option<PathBuf>,
-    /// What receipts are checked by. Not in the line: `waybill receipt key` prints it.
+    /// The key that verifies receipts. Not in the line: `waybill receipt key` prints it.
     #[serde(skip)]
     pub receipt_key: Option<PublicKey>,
 }
 
-/// The command: up until a signal.
+/// The command: runs everything until a signal.
 pub async fn command(options: Options, json: bool) -> Result<()> {
     let settings = Settings::load(options.config.as_deref())?;
     telemetry::start(&settings.telemetry)?;
     let life = Lifecycle::new(settings.work.grace());
-    life.stop_on_signals().context("signals cannot be listened for")?;
+    life.stop_on_signals().context("cannot listen for signals")?;
     let Some(up) = start(settings, &options, life).await? else { return Ok(()) };
-    say(&up.ready, json)?;
+    print_ready(&up.ready, json)?;
     up.run().await
 }
 
-/// Starts everything and waits until it is ready. `None`: it was asked to stop before.
+/// Starts everything and waits until it is ready. `None`: it was asked to stop before that.
 pub async fn start(mut settings: Settings, options: &Options, life: Lifecycle) -> Result<Option<Up>> {
-    // A key that is none is said before anything is made.
+    // An invalid key is reported before anything is created.
     settings.receipts.signing_key()?;
     let directory = DataDir::open(&options.data_dir)?;
     if let Some(listen) = options.listen {
         settings.gateway.listen = listen;
     }
-    directory.complete(&mut settings)?;
+    directory.fill_in(&mut settings)?;
     settings.check()?;
     let receipt_key = settings.receipts.signing_key()?.map(|key| key.public());
     let servers = tokio::select! {
@@ -113,7 +113,7 @@ pub async fn start(mut settings: Settings, options: &Options, life: Lifecycle) -
     };
     let mongodb = settings.mongodb.uri()?.expose().to_owned();
     let endpoints = Endpoints { nats: settings.nats.url().to_owned(), mongodb };
-    directory.note(&endpoints)?;
+    directory.write_endpoints(&endpoints)?;
     let (username, password) = first_user(&services).await?;
     let ready = Ready {
         gateway: format!("http://{address}"),
@@ -171,12 +171,12 @@ async fn wait_until_ready(services: &[Service]) {
     }
 }
 
-/// Makes the first user where there is none. Last of all, so that its password is not lost to an error in between.
+/// Adds the first user if there is none. Runs last of all, so that no later error can swallow the password.
 async fn first_user(services: &[Service]) -> Result<(Option<String>, Option<String>)> {
     let ledger = &services.first().context("no service was started")?.ledger;
     if ledger.has_users().await? {
-        let ours = ledger.user_is_active(FIRST_USER).await?;
-        return Ok((ours.then(|| FIRST_USER.to_owned()), None));
+        let ours = ledger.active_user(FIRST_USER).await?;
+        return Ok((ours.map(|user| user.username), None));
     }
     let password = random_text(24);
     ledger.add_user(&NewUser { username: FIRST_USER, password: &password }).await?;
@@ -191,7 +191,7 @@ fn default_folder(settings: &Settings) -> Option<PathBuf> {
 }
 
 #[allow(clippy::print_stdout, reason = "this is the result of the command")]
-fn say(ready: &Ready, json: bool) -> Result<()> {
+fn print_ready(ready: &Ready, json: bool) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string(ready)?);
         return Ok(());
@@ -210,7 +210,7 @@ fn say(ready: &Ready, json: bool) -> Result<()> {
     match (&ready.username, &ready.password) {
         (Some(username), Some(password)) => {
             println!("  user      {username}");
-            println!("  password  {password}   (shown once; `waybill user add` makes more users)");
+            println!("  password  {password}   (shown once; `waybill user add` adds more users)");
         }
         (Some(username), None) => println!("  user      {username}   (its password was shown at the first start)"),
         (None, _) => println!("  users     those that are in the database"),

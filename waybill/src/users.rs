@@ -1,4 +1,4 @@
-//! `waybill user`: who may call the gateway.
+//! `waybill user`: the users who may call the gateway.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
@@ -6,30 +6,30 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use ledger::NewUser;
 
-use crate::place::Place;
+use crate::connection::ConnectionArgs;
 
-/// The longest name and password in bytes.
+/// The maximum length of a name and of a password, in bytes.
 const LONGEST: usize = 256;
 
 /// Adds a user.
-pub async fn add(name: &str, place: &Place) -> Result<()> {
+pub async fn add(name: &str, connection: &ConnectionArgs) -> Result<()> {
     ensure!(
         (1..=LONGEST).contains(&name.len()) && !name.chars().any(char::is_control),
         "expected a name of 1 to {LONGEST} bytes without control characters"
     );
-    let ledger = place.ledger("waybill-user").await?;
+    let ledger = connection.ledger("waybill-user").await?;
     let password = ask_password()?;
     ensure!((8..=LONGEST).contains(&password.len()), "expected a password of 8 to {LONGEST} bytes");
     if !ledger.add_user(&NewUser { username: name, password: &password }).await? {
-        bail!("there is a user {name:?} already; nothing was changed");
+        bail!("the user {name:?} exists already; nothing was changed");
     }
     eprintln!("added the user {name}");
     Ok(())
 }
 
-/// Reads the users of a dump.
-pub async fn import(file: &Path, place: &Place) -> Result<()> {
-    let imported = place.ledger("waybill-user").await?.import_users(file).await?;
+/// Imports the users of a dump.
+pub async fn import(file: &Path, connection: &ConnectionArgs) -> Result<()> {
+    let imported = connection.ledger("waybill-user").await?.import_users(file).await?;
     eprintln!("users added: {}, replaced: {}", imported.added, imported.replaced);
     Ok(())
 }

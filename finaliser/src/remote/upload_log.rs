@@ -1,6 +1,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ledger::{Lease, Ledger, Renewal, Upload, UploadedPart};
+use ledger::{Lease, Ledger, Upload, UploadedPart};
 
 use super::{KeptUpload, Remote, RemoteError};
 
@@ -41,7 +41,7 @@ impl UploadLog {
     /// Begins an upload, in the place of one that there was.
     pub(super) async fn begin(&self, upload: Upload) -> Result<(), RemoteError> {
         if let Some((ledger, lease)) = &self.kept {
-            ours(ledger.begin_upload(lease, &upload).await?)?;
+            ours(ledger.record_upload(lease, &upload).await?)?;
         }
         self.now().upload = Some(upload);
         Ok(())
@@ -50,7 +50,7 @@ impl UploadLog {
     /// The remote has a part, of `len` bytes.
     pub(super) async fn part(&self, upload: &str, part: UploadedPart, len: u64) -> Result<(), RemoteError> {
         if let Some((ledger, lease)) = &self.kept {
-            ours(ledger.part_uploaded(lease, upload, &part).await?)?;
+            ours(ledger.record_part(lease, upload, &part).await?)?;
         }
         let mut now = self.now();
         now.sent += len;
@@ -87,9 +87,6 @@ impl UploadLog {
     }
 }
 
-fn ours(renewal: Renewal) -> Result<(), RemoteError> {
-    match renewal {
-        Renewal::Kept | Renewal::CancelRequested => Ok(()),
-        Renewal::Lost => Err(RemoteError::Stopped),
-    }
+fn ours(recorded: bool) -> Result<(), RemoteError> {
+    if recorded { Ok(()) } else { Err(RemoteError::Stopped) }
 }

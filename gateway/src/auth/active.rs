@@ -2,46 +2,53 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ledger::{Ledger, LedgerError};
+use ledger::{Ledger, LedgerError, User};
 
-/// How long a user who was found active counts as active: so long a token outlives its user at most. It saves a look into
-/// the user table with most requests of a busy caller. That a user is *not* active is never remembered.
+/// How long an active user is remembered: a disabled user's token keeps working for at most this long. It saves most
+/// requests of a busy caller a query of the user table. That a user is *not* active is never remembered.
 const FRESH: Duration = Duration::from_secs(3);
 
 /// How many users are remembered at most.
 const USERS_MAX: usize = 4096;
 
-/// Users who were found active a moment ago.
+/// Users who were active a moment ago.
 #[derive(Debug, Default)]
-pub(super) struct ActiveUsers(Mutex<HashMap<String, Instant>>);
+pub(super) struct ActiveUsers(Mutex<HashMap<String, Remembered>>);
+
+#[derive(Debug)]
+struct Remembered {
+    user: User,
+    since: Instant,
+}
 
 impl ActiveUsers {
-    /// Whether the user is there and not disabled, now or up to [`FRESH`] ago.
-    pub(super) async fn is_active(&self, ledger: &Ledger, user: &str) -> Result<bool, LedgerError> {
+    /// The user, if it exists and is not disabled, now or up to [`FRESH`] ago.
+    pub(super) async fn find(&self, ledger: &Ledger, username: &str) -> Result<Option<User>, LedgerError> {
         let asked = Instant::now();
-        if self.is_remembered(user, asked) {
-            return Ok(true);
+        if let Some(user) = self.remembered(username, asked) {
+            return Ok(Some(user));
         }
-        let active = ledger.user_is_active(user).await?;
-        if active {
-            // From before the question: the answer may be as old as that.
-            self.remember(user, asked);
+        let user = ledger.active_user(username).await?;
+        if let Some(user) = &user {
+            // Since the query began: the answer may be as old as that.
+            self.remember(user.clone(), asked);
         }
-        Ok(active)
+        Ok(user)
     }
 
-    fn is_remembered(&self, user: &str, now: Instant) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(user).is_some_and(|since| now.saturating_duration_since(*since) < FRESH)
+    fn remembered(&self, username: &str, now: Instant) -> Option<User> {
+        let users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = users.get(username)?;
+        (now.saturating_duration_since(known.since) < FRESH).then(|| known.user.clone())
     }
 
-    fn remember(&self, user: &str, since: Instant) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= USERS_MAX {
-            known.retain(|_, then| since.saturating_duration_since(*then) < FRESH);
+    fn remember(&self, user: User, since: Instant) {
+        let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if users.len() >= USERS_MAX {
+            users.retain(|_, known| since.saturating_duration_since(known.since) < FRESH);
         }
-        if known.len() < USERS_MAX {
-            known.insert(user.to_owned(), since);
+        if users.len() < USERS_MAX {
+            users.insert(user.username.clone(), Remembered { user, since });
         }
     }
 }
@@ -50,23 +57,27 @@ impl ActiveUsers {
 mod tests {
     use super::*;
 
+    fn user(username: &str) -> User {
+        User { username: username.into(), scopes: vec!["upload".into()] }
+    }
+
     #[test]
     fn forgets_after_a_while() {
         let (users, then) = (ActiveUsers::default(), Instant::now());
-        users.remember("ada", then);
-        assert!(users.is_remembered("ada", then + FRESH / 2));
-        assert!(!users.is_remembered("ada", then + FRESH));
-        assert!(!users.is_remembered("eve", then));
+        users.remember(user("ada"), then);
+        assert_eq!(users.remembered("ada", then + FRESH / 2), Some(user("ada")));
+        assert_eq!(users.remembered("ada", then + FRESH), None);
+        assert_eq!(users.remembered("eve", then), None);
     }
 
     #[test]
     fn remembers_a_bounded_number() {
         let (users, then) = (ActiveUsers::default(), Instant::now());
         for n in 0..2 * USERS_MAX {
-            users.remember(&n.to_string(), then);
+            users.remember(user(&n.to_string()), then);
         }
         assert_eq!(users.0.lock().unwrap().len(), USERS_MAX);
-        users.remember("later", then + FRESH);
+        users.remember(user("later"), then + FRESH);
         assert_eq!(users.0.lock().unwrap().len(), 1);
     }
 }

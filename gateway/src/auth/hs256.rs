@@ -1,5 +1,5 @@
-//! HMAC with SHA-256 for `jsonwebtoken`, by the `ring` that is in the program for TLS anyway, instead of one of the two
-//! larger sets of algorithms that `jsonwebtoken` brings.
+//! HMAC with SHA-256 for `jsonwebtoken`. It uses `ring`, which the program contains for TLS anyway, instead of one of the
+//! two larger sets of algorithms that `jsonwebtoken` offers.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result, new_error};
@@ -14,10 +14,10 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes this what `jsonwebtoken` computes with. Once per process; where another is in place already, that one stays.
+/// Makes `jsonwebtoken` use this provider. A provider that the process has installed before stays.
 pub(super) fn install() {
-    // What is in place does HS256 as well: it is ours, or a set that has it.
-    let _in_place = PROVIDER.install_default();
+    // That one can do HS256 as well: it is this one, or one of `jsonwebtoken`'s own.
+    let _installed_before = PROVIDER.install_default();
 }
 
 struct Hs256(hmac::Key);

@@ -7,7 +7,7 @@ use super::hs256;
 
 const ISSUER: &str = "waybill";
 
-/// Makes and judges tokens: JWTs signed with HS256.
+/// Issues and checks tokens: JWTs signed with HS256.
 pub(super) struct Tokens {
     encoding: EncodingKey,
     decoding: DecodingKey,
@@ -24,10 +24,10 @@ struct Claims {
 }
 
 impl Tokens {
-    /// Tokens signed with `secret` that are good for `seconds`.
+    /// Tokens signed with `secret` that are valid for `seconds`.
     pub(super) fn new(secret: &[u8], seconds: u64) -> Self {
         hs256::install();
-        // Not what the token says it is signed with, but what we sign with. A token for some audience is not for us.
+        // Always our own algorithm, whatever the token's header names. A token with an audience is not for us.
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
         validation.set_issuer(&[ISSUER]);
@@ -40,7 +40,7 @@ impl Tokens {
         }
     }
 
-    /// For how many seconds a token is good.
+    /// How many seconds a token is valid.
     pub(super) const fn seconds(&self) -> u64 {
         self.seconds
     }
@@ -53,7 +53,7 @@ impl Tokens {
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
     }
 
-    /// Whose token it is; `None` where it is not ours or has expired.
+    /// The user whose token it is; `None` if it is not ours or has expired.
     pub(super) fn user_of(&self, token: &str) -> Option<String> {
         match jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation) {
             Ok(token) => Some(token.claims.sub),

@@ -1,64 +1,61 @@
-//! `GET /files` and `GET /files/{id}`: what is known of files.
+//! `GET /files` and `GET /files/{id}`.
 
+mod id;
 mod shape;
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use contract::{FileId, ProblemKind};
 use ledger::Listing;
 use serde::Serialize;
 
 use crate::Gateway;
-use crate::problem::Problem;
 use crate::query::parameters;
+use crate::refusal::Refusal;
 
+pub(crate) use id::{IdInPath, unknown_file};
 pub use shape::File;
 
-/// Files of a page, unless the caller asks for another number.
+/// How many files a page has unless the caller asks for another number.
 const LIMIT: u16 = 50;
 
-/// Files of a page at most.
+/// How many files a page may have.
 const LIMIT_MAX: u16 = 1000;
 
-/// A part of the list.
+/// A page of the list.
 #[derive(Debug, Serialize)]
 pub(crate) struct List {
     files: Vec<File>,
     next_cursor: Option<FileId>,
 }
 
-pub(crate) async fn file(
-    State(gateway): State<Arc<Gateway>>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Json<File>, Problem> {
-    let id = id_of(id)?;
+pub(crate) async fn file(State(gateway): State<Arc<Gateway>>, IdInPath(id): IdInPath) -> Result<Json<File>, Refusal> {
     match gateway.service.ledger.file(id).await? {
         Some(record) => Ok(Json(File::of(record, gateway.service.settings.files.chunk_size))),
-        None => Err(unknown(id)),
+        None => Err(unknown_file(id)),
     }
 }
 
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     RawQuery(query): RawQuery,
-) -> Result<Json<List>, Problem> {
+) -> Result<Json<List>, Refusal> {
     let page = gateway.service.ledger.list(&listing(query.as_deref().unwrap_or_default())?).await?;
     let chunk_size = gateway.service.settings.files.chunk_size;
     let files = page.files.into_iter().map(|record| File::of(record, chunk_size)).collect();
     Ok(Json(List { files, next_cursor: page.next }))
 }
 
-fn listing(query: &str) -> Result<Listing, Problem> {
+fn listing(query: &str) -> Result<Listing, Refusal> {
     let refuse =
-        |name: &str, why: &dyn std::fmt::Display| Problem::new(ProblemKind::BadParameter, format!("{name}: {why}"));
+        |name: &str, why: &dyn std::fmt::Display| Refusal::new(ProblemKind::BadParameter, format!("{name}: {why}"));
     let [state, remote, cursor, limit] = parameters(query, ["state", "remote", "cursor", "limit"])?;
     let state = state.map(|state| state.parse()).transpose().map_err(|why: String| refuse("state", &why))?;
     let before = cursor.map(|cursor| cursor.parse()).transpose();
     let before =
-        before.map_err(|_| refuse("cursor", &"expected a next_cursor of an answer before, found another text"))?;
+        before.map_err(|_| refuse("cursor", &"expected the next_cursor of an earlier answer, found another text"))?;
     let limit = match limit {
         None => LIMIT,
         Some(text) => text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit)).ok_or_else(|| {
@@ -67,18 +64,6 @@ fn listing(query: &str) -> Result<Listing, Problem> {
         })?,
     };
     Ok(Listing { state, remote: remote.map(Into::into), before, limit })
-}
-
-/// The id in an address. What is no id names no file either.
-pub(crate) fn id_of(id: Result<Path<String>, PathRejection>) -> Result<FileId, Problem> {
-    let refuse = |why: String| Problem::new(ProblemKind::UnknownFile, why);
-    let Path(text) = id.map_err(|error| refuse(error.body_text()))?;
-    text.parse().map_err(|error: contract::FileIdError| refuse(error.to_string()))
-}
-
-/// The problem that there is no such file.
-pub(crate) fn unknown(id: FileId) -> Problem {
-    Problem::new(ProblemKind::UnknownFile, format!("no file {id} was prepared here"))
 }
 
 #[cfg(test)]

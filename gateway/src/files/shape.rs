@@ -12,7 +12,7 @@ pub struct File {
     name: String,
     media_type: String,
     metadata: BTreeMap<String, String>,
-    /// The path beneath its root.
+    /// Beneath its root.
     file_path: String,
     state: State,
     phase: &'static str,
@@ -26,7 +26,7 @@ pub struct File {
     holder: Option<String>,
     not_before: Option<Timestamp>,
     error: Option<Problem>,
-    /// The attempts that failed, at either phase.
+    /// The last failed attempts to chunk or to deliver.
     failures: Vec<Failure>,
     receipt: Option<Value>,
     created_at: Timestamp,
@@ -46,7 +46,7 @@ struct Bytes {
 }
 
 impl File {
-    /// A record as callers see it. `chunk_size` is the configured one: a file that no chunker has claimed yet has none.
+    /// A record as callers see it. `chunk_size` is the configured one, for a file that no chunker has claimed yet.
     pub fn of(record: FileRecord, chunk_size: u32) -> Self {
         let split = record.split().or_else(|| Split::new(record.source.size, chunk_size));
         let (chunks, bytes) = progress(&record, split);
@@ -61,7 +61,7 @@ impl File {
             attempts: record.attempts(),
             holder: record.holder().map(str::to_owned),
             file_id: record.id,
-            name: record.name,
+            name: record.name.into(),
             media_type: record.media_type,
             metadata: record.metadata,
             file_path: record.source.path,
@@ -80,7 +80,7 @@ impl File {
     }
 }
 
-/// What is happening to the file just now. `waiting`: somebody must claim it, perhaps not before a time.
+/// What is happening to the file now. `waiting`: a worker must claim it again, perhaps not before `not_before`.
 const fn phase(state: State, held: bool, accepted: bool) -> &'static str {
     match state {
         State::Prepared => "queued",
@@ -90,7 +90,8 @@ const fn phase(state: State, held: bool, accepted: bool) -> &'static str {
     }
 }
 
-/// The figures of a phase that is over are known; those of the one under way lag behind by a renewal.
+/// How far the file has come. The figures of a finished phase are exact; those of the current one are as old as the last
+/// renewal of the lease.
 fn progress(record: &FileRecord, split: Option<Split>) -> (Chunks, Bytes) {
     let total = split.map(|split| split.count());
     let (size, progress) = (record.source.size, record.progress);
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_tell_who_is_at_it() {
+    fn the_phase_tells_what_is_happening() {
         for (state, held, accepted, expected) in [
             (State::Prepared, false, true, "queued"),
             (State::Chunking, true, false, "chunking"),

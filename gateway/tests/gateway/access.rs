@@ -1,4 +1,6 @@
-//! Who is let in: everything but three addresses needs a token, judged before anything else.
+//! Who is admitted: all but three addresses need a token, which is checked before anything else.
+
+use std::collections::BTreeSet;
 
 use contract::FileId;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, get_current_timestamp};
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 use crate::call::Caller;
 use crate::stage::{PASSWORD, SECRET, Stage, USER};
 
-/// Addresses with everything about them that could otherwise be wrong: what is asked for, how, and with which body.
+/// Requests of all kinds, most of them wrong in another way too: address, method, id, body.
 fn requests() -> Vec<(&'static str, String, &'static str)> {
     let id = FileId::generate();
     vec![
@@ -29,22 +31,27 @@ fn requests() -> Vec<(&'static str, String, &'static str)> {
 
 async fn assert_kept_out(stage: &Stage, caller: &Caller) {
     let before = stage.snapshot().await;
+    let mut bodies = BTreeSet::new();
     for (method, path, body) in requests() {
         let answer = caller.send(caller.request(method, &path), body).await;
         answer.assert_problem(401, "unauthorized");
+        // It would tell which addresses exist.
+        assert_eq!(answer.header("allow"), None, "{method} {path}");
+        bodies.insert(answer.body);
     }
+    assert_eq!(bodies.len(), 1, "expected the same answer to every request, found {bodies:?}");
     stage.assert_unchanged(&before).await;
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_told() {
+async fn a_request_without_a_token_learns_nothing() {
     let stage = Stage::set().await;
     stage.write("a", b"abc");
     assert_kept_out(&stage, &stage.stranger).await;
 }
 
 #[tokio::test]
-async fn what_is_no_bearer_token_is_none() {
+async fn anything_but_one_bearer_token_is_refused() {
     let stage = Stage::set().await;
     stage.write("a", b"abc");
     let token = stage.ada.log_in(USER, PASSWORD).await;
@@ -55,6 +62,32 @@ async fn what_is_no_bearer_token_is_none() {
     }
     let twice = stage.ada.request("GET", "/files").header("authorization", "Bearer abc");
     stage.ada.send(twice, "").await.assert_problem(401, "unauthorized");
+}
+
+#[tokio::test]
+async fn open_addresses_need_no_token() {
+    let stage = Stage::set().await;
+    for path in ["/healthz", "/healthz/", "/readyz", "/readyz/"] {
+        assert_ne!(stage.stranger.get(path).await.status, 401, "{path}");
+        // Whatever the method.
+        let answer = stage.stranger.send(stage.stranger.request("POST", path), "").await;
+        answer.assert_problem(405, "method-not-allowed");
+        assert_eq!(answer.header("allow"), Some("GET,HEAD"), "{path}");
+    }
+    for path in ["/auth/token", "/auth/token/"] {
+        stage.stranger.form(path, &[]).await.assert_problem(400, "malformed-request");
+        // Only POST is open there.
+        for method in ["GET", "HEAD", "PUT", "OPTIONS"] {
+            let answer = stage.stranger.send(stage.stranger.request(method, path), "").await;
+            assert_eq!((answer.status, answer.header("allow")), (401, None), "{method} {path}");
+            let answer = stage.ada.send(stage.ada.request(method, path), "").await;
+            assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")), "{method} {path}");
+        }
+    }
+    for path in ["/healthz//", "/healthz/x", "/Healthz", "/auth/token//", "/auth/token/x"] {
+        stage.stranger.get(path).await.assert_problem(401, "unauthorized");
+        stage.ada.get(path).await.assert_problem(404, "not-found");
+    }
 }
 
 fn claims() -> Value {
@@ -93,7 +126,7 @@ async fn expired_and_forged_tokens_are_refused() {
     ];
     for (what, token) in bad {
         let answer = stage.stranger.with_token(&token).get("/files").await;
-        assert_eq!(answer.status, 401, "a token {what} was taken");
+        assert_eq!(answer.status, 401, "a token {what} was accepted");
         assert_kept_out(&stage, &stage.stranger.with_token(&token)).await;
     }
 }
@@ -115,12 +148,14 @@ async fn a_good_token_of_a_removed_user_is_refused() {
     assert_kept_out(&stage, &stage.ada).await;
 }
 
-/// A user who was active a moment ago is remembered, but not for long.
+/// The gateway remembers an active user, but not for long.
 #[tokio::test]
-async fn a_user_disabled_in_the_midst_of_work_is_out_soon() {
+async fn a_user_who_is_disabled_while_at_work_is_refused_soon() {
     let stage = Stage::set().await;
     assert_eq!(stage.ada.get("/files").await.status, 200);
     stage.disable(USER, true).await;
-    crate::stage::eventually("the user is out", async || (stage.ada.get("/files").await.status == 401).then_some(()))
-        .await;
+    crate::stage::eventually("the user is refused", async || {
+        (stage.ada.get("/files").await.status == 401).then_some(())
+    })
+    .await;
 }

@@ -38,7 +38,7 @@ async fn a_file_is_shown_with_all_that_is_known() {
 }
 
 #[tokio::test]
-async fn its_phase_tells_who_is_at_it() {
+async fn the_phase_follows_the_work() {
     let stage = Stage::set().await;
     let content = &[7; (1 << 20) + 1];
     let id = stage.prepared("a", content).await;
@@ -54,7 +54,7 @@ async fn its_phase_tells_who_is_at_it() {
     assert_eq!(shown["bytes"], json!({ "stored": 1 << 20, "delivered": 0 }));
 
     let problem = Problem::new(ProblemKind::SourceUnreadable, "no answer within 10 s");
-    ledger.retry_later(&held.lease, &problem, Duration::from_millis(1)).await.unwrap().unwrap();
+    ledger.record_retry(&held.lease, &problem, Duration::from_millis(1)).await.unwrap().unwrap();
     let shown = file(&stage, &id).await;
     assert_eq!((&shown["state"], &shown["phase"]), (&json!("chunking"), &json!("waiting")));
     assert_eq!((&shown["holder"], &shown["error"]["type"]), (&Value::Null, &json!("/problems/source-unreadable")));
@@ -80,7 +80,7 @@ async fn its_phase_tells_who_is_at_it() {
     let held = stage.claim_delivering(&id).await;
     let shown = file(&stage, &id).await;
     assert_eq!((&shown["phase"], &shown["holder"]), (&json!("delivering"), &json!("finaliser-of-the-test")));
-    ledger.retry_later(&held.lease, &problem, Duration::from_secs(60)).await.unwrap().unwrap();
+    ledger.record_retry(&held.lease, &problem, Duration::from_secs(60)).await.unwrap().unwrap();
     assert_eq!(file(&stage, &id).await["phase"], "waiting");
 }
 
@@ -109,7 +109,7 @@ async fn the_list_is_newest_first_and_comes_in_pages() {
 }
 
 #[tokio::test]
-async fn the_list_may_be_narrowed() {
+async fn the_list_can_be_filtered() {
     let stage = Stage::set().await;
     let stored = stage.stored("a", b"abc").await;
     stage.write("b", b"abc");

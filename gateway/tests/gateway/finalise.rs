@@ -18,7 +18,7 @@ fn archive() -> Value {
 }
 
 #[track_caller]
-fn assert_taken(answer: &Answer, id: &str, state: &str) {
+fn assert_accepted(answer: &Answer, id: &str, state: &str) {
     assert_eq!(answer.status, 202, "{answer:?}");
     assert_eq!(answer.json(), json!({ "file_id": id, "state": state }));
     assert_eq!(answer.header("location"), Some(format!("/files/{id}").as_str()));
@@ -29,11 +29,11 @@ async fn expectation(stage: &Stage, id: &str) -> Expectation {
 }
 
 #[tokio::test]
-async fn before_it_is_stored_the_request_waits() {
+async fn a_request_before_the_file_is_stored_waits() {
     let stage = Stage::set().await;
     let id = stage.prepared("a.txt", CONTENT).await;
     let body = json!({ "fileSize": 3, "chunks": "1", "filename": "b.txt", "remote": "archive" });
-    assert_taken(&stage.ada.finalise(&id, &sha256(), &body).await, &id, "prepared");
+    assert_accepted(&stage.ada.finalise(&id, &sha256(), &body).await, &id, "prepared");
     let waiting = expectation(&stage, &id).await;
     assert_eq!((waiting.sha256, waiting.size, waiting.chunks), (Digest::of(CONTENT), Some(3), Some(1)));
     assert_eq!((waiting.name.as_str(), waiting.remote.as_str()), ("b.txt", "archive"));
@@ -42,13 +42,13 @@ async fn before_it_is_stored_the_request_waits() {
 }
 
 #[tokio::test]
-async fn while_nothing_is_accepted_another_request_replaces_it() {
+async fn a_waiting_request_is_replaced_by_the_next() {
     let stage = Stage::set().await;
     let id = stage.prepared("a", CONTENT).await;
-    assert_taken(&stage.ada.finalise(&id, &Digest::of(b"wrong").to_string(), &archive()).await, &id, "prepared");
+    assert_accepted(&stage.ada.finalise(&id, &Digest::of(b"wrong").to_string(), &archive()).await, &id, "prepared");
     let _held = stage.claim_chunking(&id).await;
     let body = json!({ "remote": "mirror" });
-    assert_taken(&stage.ada.finalise(&id, &sha256(), &body).await, &id, "chunking");
+    assert_accepted(&stage.ada.finalise(&id, &sha256(), &body).await, &id, "chunking");
     assert_eq!(expectation(&stage, &id).await.remote, "mirror");
 }
 
@@ -57,7 +57,7 @@ async fn a_stored_file_is_judged_at_once() {
     let stage = Stage::set().await;
     let id = stage.stored("a", CONTENT).await;
     let answer = stage.ada.finalise(&id, &sha256(), &archive()).await;
-    assert_taken(&answer, &id, "stored");
+    assert_accepted(&answer, &id, "stored");
     assert_eq!(expectation(&stage, &id).await.sha256, Digest::of(CONTENT));
 }
 
@@ -85,25 +85,25 @@ async fn a_stored_file_that_differs_is_refused_with_what_was_found() {
 async fn the_same_request_again_changes_nothing() {
     let stage = Stage::set().await;
     let id = stage.prepared("a", CONTENT).await;
-    assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "prepared");
+    assert_accepted(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "prepared");
     let before = stage.snapshot().await;
-    assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "prepared");
+    assert_accepted(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "prepared");
     stage.assert_unchanged(&before).await;
     stage.store(&id, CONTENT).await;
     let before = stage.snapshot().await;
-    // Size and chunks are only checked.
+    // Size and chunks are checked, but do not make it another request.
     let more = json!({ "remote": "archive", "fileSize": 3 });
-    assert_taken(&stage.ada.finalise(&id, &sha256(), &more).await, &id, "stored");
+    assert_accepted(&stage.ada.finalise(&id, &sha256(), &more).await, &id, "stored");
     stage.assert_unchanged(&before).await;
     let _held = stage.claim_delivering(&id).await;
-    assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "delivering");
+    assert_accepted(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "delivering");
 }
 
 #[tokio::test]
 async fn another_request_after_one_was_accepted_is_a_conflict() {
     let stage = Stage::set().await;
     let id = stage.stored("a", CONTENT).await;
-    assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "stored");
+    assert_accepted(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "stored");
     let before = stage.snapshot().await;
     let wrong = Digest::of(b"wrong").to_string();
     let accepted = json!({ "sha256": sha256(), "filename": "a", "remote": "archive" });
@@ -123,14 +123,14 @@ async fn another_request_after_one_was_accepted_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_delivered_file_takes_the_same_request_only() {
+async fn a_delivered_file_accepts_only_the_same_request() {
     let stage = Stage::set().await;
     let id = stage.stored("a", CONTENT).await;
     stage.ada.finalise(&id, &sha256(), &archive()).await;
     let held = stage.claim_delivering(&id).await;
-    stage.service.ledger.delivered(&held.lease, &receipt(&id)).await.unwrap().unwrap();
+    stage.service.ledger.record_delivered(&held.lease, &receipt(&id)).await.unwrap().unwrap();
     let before = stage.snapshot().await;
-    assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "delivered");
+    assert_accepted(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "delivered");
     stage.ada.finalise(&id, &sha256(), &json!({ "remote": "mirror" })).await.assert_problem(409, "already-finalised");
     stage.assert_unchanged(&before).await;
     let file = stage.ada.get(&format!("/files/{id}")).await.json();
@@ -184,7 +184,7 @@ async fn a_failed_file_is_not_delivered() {
 }
 
 #[tokio::test]
-async fn a_wrong_expectation_that_came_early_shows_and_may_be_mended() {
+async fn a_wrong_expectation_that_came_early_is_shown_and_can_be_corrected() {
     let stage = Stage::set().await;
     let id = stage.prepared("a", CONTENT).await;
     stage.ada.finalise(&id, &Digest::of(b"wrong").to_string(), &archive()).await;
@@ -193,12 +193,12 @@ async fn a_wrong_expectation_that_came_early_shows_and_may_be_mended() {
     assert_eq!((&file["state"], &file["phase"]), (&json!("stored"), &json!("stored")));
     assert_eq!(file["error"]["type"], "/problems/digest-mismatch");
     assert_eq!(file["error"]["found"], json!(sha256()));
-    assert_taken(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "stored");
+    assert_accepted(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "stored");
     assert_eq!(stage.ada.get(&format!("/files/{id}")).await.json()["error"], Value::Null);
 }
 
 #[tokio::test]
-async fn an_id_nobody_knows_and_one_that_is_none_are_not_found() {
+async fn unknown_and_malformed_ids_are_not_found() {
     let stage = Stage::set().await;
     stage.prepared("a", CONTENT).await;
     let before = stage.snapshot().await;
@@ -212,7 +212,7 @@ async fn an_id_nobody_knows_and_one_that_is_none_are_not_found() {
 }
 
 #[tokio::test]
-async fn without_a_hash_or_with_a_bad_one_it_is_refused() {
+async fn a_missing_or_malformed_hash_is_refused() {
     let stage = Stage::set().await;
     let id = stage.prepared("a", CONTENT).await;
     let before = stage.snapshot().await;
@@ -238,11 +238,11 @@ async fn without_a_hash_or_with_a_bad_one_it_is_refused() {
     stage.assert_unchanged(&before).await;
 
     let request = stage.ada.request("POST", &path).header("repr-digest", repr);
-    assert_taken(&stage.ada.send(request, archive().to_string()).await, &id, "prepared");
+    assert_accepted(&stage.ada.send(request, archive().to_string()).await, &id, "prepared");
 }
 
 #[tokio::test]
-async fn a_form_will_do_and_so_will_no_body() {
+async fn a_form_is_accepted_and_so_is_an_empty_body() {
     let stage = Stage::set_with(|settings| settings.default_remote = Some("mirror".into())).await;
     let id = stage.prepared("a", CONTENT).await;
     let path = format!("/upload/{id}/finalise");
@@ -251,13 +251,13 @@ async fn a_form_will_do_and_so_will_no_body() {
         request.header(CONTENT_TYPE, "application/x-www-form-urlencoded")
     };
     let answer = stage.ada.send(form(), "fileSize=3&chunksCount=1&fileName=b+c&remote=archive").await;
-    assert_taken(&answer, &id, "prepared");
+    assert_accepted(&answer, &id, "prepared");
     let waiting = expectation(&stage, &id).await;
     assert_eq!((waiting.name.as_str(), waiting.remote.as_str()), ("b c", "archive"));
     assert_eq!((waiting.size, waiting.chunks), (Some(3), Some(1)));
 
     let bare = stage.ada.request("POST", &path).header("content-sha256", sha256());
-    assert_taken(&stage.ada.send(bare, "").await, &id, "prepared");
+    assert_accepted(&stage.ada.send(bare, "").await, &id, "prepared");
     let waiting = expectation(&stage, &id).await;
     assert_eq!((waiting.name.as_str(), waiting.remote.as_str()), ("a", "mirror"));
     assert_eq!((waiting.size, waiting.chunks), (None, None));
@@ -302,7 +302,7 @@ async fn a_name_must_be_plain() {
     stage.assert_unchanged(&before).await;
     for name in ["..hidden", "a%2fb", "with space", "\"quoted\"", "new\nline", "größe"] {
         let body = json!({ "remote": "archive", "filename": name });
-        assert_taken(&stage.ada.finalise(&id, &sha256(), &body).await, &id, "prepared");
+        assert_accepted(&stage.ada.finalise(&id, &sha256(), &body).await, &id, "prepared");
         assert_eq!(expectation(&stage, &id).await.name.as_str(), name);
     }
 }

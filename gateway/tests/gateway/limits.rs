@@ -1,4 +1,4 @@
-//! What a client cannot take for itself: memory, connections, time. And how the end comes.
+//! Limits of memory, connections and time, and how the gateway stops.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn a_body_over_the_limit_is_refused() {
     let stage = Stage::set_with(|settings| settings.gateway.body_limit = 2048).await;
     let id = stage.prepared("a", b"abc").await;
     let before = stage.snapshot().await;
-    // The last is refused by what it announces, without being read.
+    // The last is refused by its Content-Length, without being read.
     for size in [2049, 100_000, 3 << 20] {
         let body = format!("{}{}", r#"{"file_path":"a"}"#, " ".repeat(size - 17));
         let request = stage.ada.request("POST", "/upload/prepare").header(CONTENT_TYPE, "application/json");
@@ -38,7 +38,7 @@ async fn a_body_over_the_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_not_waited_for() {
+async fn a_body_that_does_not_arrive_times_out() {
     let stage = Stage::set_with(|settings| settings.gateway.read_timeout_ms = 300).await;
     let answer = raw(&stage, b"POST /auth/token HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nuser").await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
@@ -46,7 +46,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_ends_the_connection() {
+async fn a_head_that_does_not_arrive_closes_the_connection() {
     let stage = Stage::set_with(|settings| settings.gateway.read_timeout_ms = 300).await;
     let whole = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
     for (sent, answers) in [("", 0), ("GET /healthz HTTP/1.1\r\nhost:", 0), (whole, 1), (&format!("{whole}GET"), 1)] {
@@ -56,7 +56,7 @@ async fn a_head_that_does_not_come_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_does_no_harm() {
+async fn bytes_that_are_not_http_do_no_harm() {
     let stage = Stage::set().await;
     let endless = format!("GET /healthz HTTP/1.1\r\nx: {}", "x".repeat(1 << 20));
     for bytes in [&b"\x16\x03\x01\x02\x00\x01\x00\x01"[..], b"GET\r\n\r\n", endless.as_bytes()] {
@@ -82,7 +82,7 @@ async fn connections_are_limited() {
     let mut second = TcpStream::connect(stage.address).await.unwrap();
     second.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = [0; 12];
-    // That nothing comes can only be waited for.
+    // Only waiting can show that nothing comes.
     let early = tokio::time::timeout(Duration::from_millis(300), second.read_exact(&mut answer)).await;
     assert!(early.is_err(), "a second connection was served");
     drop(first);
@@ -91,7 +91,7 @@ async fn connections_are_limited() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_at_the_end() {
+async fn a_request_under_way_is_answered_before_the_gateway_ends() {
     let stage = Stage::set_with(|settings| settings.work.grace_ms = 60_000).await;
     let login = format!("username={USER}&password={}", PASSWORD.replace(' ', "+"));
     let mut stream = TcpStream::connect(stage.address).await.unwrap();
@@ -106,7 +106,10 @@ async fn a_request_under_way_is_answered_at_the_end() {
     assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
 
     stage.service.life.stop();
-    crate::stage::eventually("nobody else is let in", async || TcpStream::connect(stage.address).await.err()).await;
+    crate::stage::eventually("no further connection is accepted", async || {
+        TcpStream::connect(stage.address).await.err()
+    })
+    .await;
     stream.write_all(login.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -115,7 +118,7 @@ async fn a_request_under_way_is_answered_at_the_end() {
 }
 
 #[tokio::test]
-async fn a_client_that_lingers_does_not_hold_up_the_end() {
+async fn a_client_that_lingers_does_not_delay_the_end() {
     let stage = Stage::set().await;
     let mut stream = TcpStream::connect(stage.address).await.unwrap();
     stream.write_all(b"POST /auth/token HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n").await.unwrap();
@@ -124,10 +127,10 @@ async fn a_client_that_lingers_does_not_hold_up_the_end() {
     stage.service.life.ended().await.unwrap();
 }
 
-/// Sends bytes as they are and reads whatever comes until the connection ends.
+/// Sends bytes as they are and reads until the connection ends.
 async fn raw(stage: &Stage, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(stage.address).await.unwrap();
-    // Broken off by the gateway perhaps.
+    // The gateway may have closed the connection already.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     let reading = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer));
@@ -136,7 +139,7 @@ async fn raw(stage: &Stage, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn below_the_floor_of_free_space_new_files_are_refused_and_the_rest_goes_on() {
+async fn below_the_floor_of_free_space_new_files_are_refused_and_known_ones_go_on() {
     let stage = Stage::set_with(|settings| settings.gateway.free_space_floor = 1 << 50).await;
     stage.write("a", b"abc");
     let before = stage.snapshot().await;
@@ -145,17 +148,17 @@ async fn below_the_floor_of_free_space_new_files_are_refused_and_the_rest_goes_o
     refused.assert_problem(507, "insufficient-storage");
     stage.assert_unchanged(&before).await;
 
-    // The same database by a gateway that is content with what there is.
+    // The same database behind a gateway with a lower floor.
     let mut settings = (*stage.service.settings).clone();
     settings.gateway.free_space_floor = 1;
     let service = crate::stage::start(settings).await.unwrap();
     let address = gateway::run(service.clone()).await.unwrap();
-    let content = Caller::stranger(address).log_in(USER, PASSWORD).await;
-    let taken = content.post("/upload/prepare", &json!({ "file_path": "a" })).await;
+    let lower = Caller::stranger(address).log_in(USER, PASSWORD).await;
+    let taken = lower.post("/upload/prepare", &json!({ "file_path": "a" })).await;
     assert_eq!(taken.status, 201, "{taken:?}");
     let id = taken.json()["file_id"].as_str().unwrap().to_owned();
     stage.store(&id, b"abc").await;
     let sha256 = contract::Digest::of(b"abc").to_string();
     let finalised = stage.ada.finalise(&id, &sha256, &json!({ "remote": "archive" })).await;
-    assert_eq!(finalised.status, 202, "what was taken is delivered without more space: {finalised:?}");
+    assert_eq!(finalised.status, 202, "a file that was accepted is delivered without more space: {finalised:?}");
 }

@@ -1,4 +1,4 @@
-//! Servers behind the gateway that are away, and what it announces when they are there.
+//! What the gateway does while NATS or MongoDB is down, and what it announces while they are up.
 
 use std::net::TcpListener;
 
@@ -36,7 +36,7 @@ async fn prepare_and_finalise_are_answered_while_nats_is_down() {
 async fn prepare_and_finalise_are_announced() {
     let stage = Stage::set().await;
     let names = &stage.service.names;
-    // The streams are made in the background; a hint before that is left to the sweep.
+    // The streams are made in the background; hints from before that are left to the sweep.
     eventually("ready", async || (stage.stranger.get("/readyz").await.status == 200).then_some(())).await;
     let client = async_nats::connect(&stage.service.settings.nats.url).await.unwrap();
     let mut prepares = client.subscribe(names.hints(Step::Prepare)).await.unwrap();
@@ -52,7 +52,7 @@ async fn prepare_and_finalise_are_announced() {
     assert_announced(&mut finalises, &names.hint(Step::Finalise, id.parse().unwrap())).await;
 }
 
-/// The first hint is the gateway's own: one that is not published at once comes from a sweep, after 15 s, and says so.
+/// The first hint is the gateway's own: a hint that is not published at once comes from a sweep, after 15 s, and says so.
 async fn assert_announced(hints: &mut async_nats::Subscriber, subject: &str) {
     let message = tokio::time::timeout(DEADLINE, hints.next()).await.unwrap().unwrap();
     assert_eq!(message.subject.as_str(), subject);
@@ -62,12 +62,12 @@ async fn assert_announced(hints: &mut async_nats::Subscriber, subject: &str) {
 }
 
 #[tokio::test]
-async fn it_shows_in_the_services_api() {
+async fn it_registers_in_the_services_api() {
     assert_registered(&Stage::set().await).await;
 }
 
 #[tokio::test]
-async fn it_shows_there_too_when_nats_comes_later_than_the_gateway() {
+async fn it_registers_when_nats_starts_later_than_the_gateway() {
     let folder = TempDir::new().unwrap();
     let mut options = NatsOptions::new(folder.path().join("nats"), 8 << 20);
     options.die_with_parent = true;
@@ -93,7 +93,7 @@ async fn assert_registered(stage: &Stage) {
 }
 
 #[tokio::test]
-async fn without_mongodb_callers_are_told_to_come_again_and_nothing_else() {
+async fn without_mongodb_callers_are_only_told_to_try_again() {
     let folder = TempDir::new().unwrap();
     let mut options = MongoOptions::new(folder.path().join("mongo"), MIN_CACHE_MIB);
     options.die_with_parent = true;

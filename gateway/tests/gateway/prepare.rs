@@ -1,4 +1,4 @@
-//! `POST /upload/prepare`: what is recorded, what is refused. Paths are in `sources`.
+//! `POST /upload/prepare`: what is recorded and what is refused. Paths are tested in `sources`.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ async fn a_file_is_recorded() {
 }
 
 #[tokio::test]
-async fn what_the_caller_says_about_it_is_recorded() {
+async fn what_the_caller_says_about_a_file_is_recorded() {
     let stage = Stage::set().await;
     stage.write("a", b"");
     let request = json!({
@@ -49,7 +49,7 @@ async fn what_the_caller_says_about_it_is_recorded() {
 }
 
 #[tokio::test]
-async fn every_request_without_a_key_is_a_file_of_its_own() {
+async fn every_request_without_a_key_makes_a_file_of_its_own() {
     let stage = Stage::set().await;
     let (one, two) = (stage.prepared("a", b"abc").await, stage.prepared("a", b"abc").await);
     assert_ne!(one, two);
@@ -62,13 +62,13 @@ async fn with_key(stage: &Stage, key: &str, body: &Value) -> Answer {
 }
 
 #[tokio::test]
-async fn a_request_that_is_repeated_has_the_first_answer() {
+async fn a_repeated_request_gets_the_first_answer() {
     let stage = Stage::set().await;
     stage.write("a", b"abc");
     let request = json!({ "file_path": "a", "metadata": { "x": "1", "y": "2" } });
     let first = with_key(&stage, "key 1", &request).await;
     assert_eq!(first.status, 201, "{first:?}");
-    // Whatever became of the file since, and of its source.
+    // Whatever has become of the file since, and of its source.
     stage.store(&first.text("file_id"), b"abc").await;
     std::fs::remove_file(stage.root().join("a")).unwrap();
     let before = stage.snapshot().await;
@@ -79,7 +79,7 @@ async fn a_request_that_is_repeated_has_the_first_answer() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_sent_many_times_at_once_is_one() {
+async fn a_request_that_is_sent_many_times_at_once_makes_one_file() {
     let stage = Stage::set().await;
     stage.write("a", b"abc");
     let request = json!({ "file_path": "a" });
@@ -127,7 +127,7 @@ async fn a_key_belongs_to_one_request_of_one_user() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_refused() {
+async fn a_malformed_key_is_refused() {
     let stage = Stage::set().await;
     stage.write("a", b"abc");
     let before = stage.snapshot().await;
@@ -205,7 +205,7 @@ async fn a_remote_must_be_configured() {
     stage.assert_unchanged(&before).await;
 }
 
-/// 64 KiB chunks count 256 TiB, which a file of no disk here has; a sparse one in memory can.
+/// With chunks of 64 KiB the largest file has 256 TiB. No disk here holds it; a sparse file in memory can be as large.
 #[tokio::test]
 async fn a_file_of_more_chunks_than_can_be_counted_is_refused() {
     let memory = tempfile::Builder::new().tempdir_in("/dev/shm").unwrap();

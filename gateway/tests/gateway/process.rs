@@ -50,7 +50,7 @@ async fn start(mut command: Command, settings: &Settings) -> Process {
         panic!("the gateway ended: {log:#?}");
     };
     let address = tokio::time::timeout(DEADLINE, listening).await.expect("the gateway listens");
-    // Read on, so that it never waits for a reader of its log.
+    // Keeps reading, so that the gateway never waits for a reader of its log.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     let caller = Caller::stranger(address).log_in(USER, PASSWORD).await;
     Process { child, caller }
@@ -65,7 +65,7 @@ async fn settings_with_user(folder: &Path) -> (Settings, Cleanup) {
     (settings, cleanup)
 }
 
-/// As root everything can be read, so the gateway runs without the capabilities that make it so.
+/// Root can read everything, so the gateway runs without the capabilities that allow it.
 #[tokio::test]
 async fn a_file_that_may_not_be_read_is_refused() {
     let folder = TempDir::new().unwrap();
@@ -110,7 +110,7 @@ async fn sigterm_ends_it_in_good_order() {
 }
 
 #[tokio::test]
-async fn help_tells_what_it_is_and_takes() {
+async fn help_names_the_service_and_its_arguments() {
     let output = Command::new(GATEWAY).arg("--help").output().await.unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());

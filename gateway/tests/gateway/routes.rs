@@ -13,7 +13,7 @@ async fn an_unknown_address_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_the_right_ones() {
+async fn the_answer_to_a_wrong_method_lists_the_right_ones() {
     let stage = Stage::set().await;
     for (method, path, allowed) in [
         ("GET", "/upload/prepare", "POST"),

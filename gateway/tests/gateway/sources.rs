@@ -18,7 +18,7 @@ async fn assert_refused(stage: &Stage, path: impl AsRef<Path>, status: u16, slug
 }
 
 #[tokio::test]
-async fn paths_within_the_roots_are_taken() {
+async fn paths_within_the_roots_are_accepted() {
     let stage = Stage::set_with(|settings| {
         let second = settings.files.roots[0].parent().unwrap().join("second");
         std::fs::create_dir(&second).unwrap();
@@ -34,7 +34,7 @@ async fn paths_within_the_roots_are_taken() {
         ("in/a".into(), stage.root(), "in/a"),
         ("./in/./a".into(), stage.root(), "in/a"),
         ("in//a/".into(), stage.root(), "in/a"),
-        // These do not leave the root, and stay as they are.
+        // These do not leave the root, and are recorded as they are.
         ("in/../b".into(), stage.root(), "in/../b"),
         ("in/link".into(), stage.root(), "in/link"),
         (stage.root().join("in/a"), stage.root(), "in/a"),
@@ -97,7 +97,7 @@ async fn a_path_to_nothing_is_not_found() {
 }
 
 #[tokio::test]
-async fn what_is_no_regular_file_is_refused() {
+async fn anything_but_a_regular_file_is_refused() {
     let stage = Stage::set().await;
     stage.write("in/a", b"abc");
     let root = stage.root();
@@ -125,13 +125,13 @@ async fn what_is_no_regular_file_is_refused() {
 }
 
 #[tokio::test]
-async fn what_can_be_no_path_is_refused() {
+async fn a_malformed_path_is_refused() {
     let stage = Stage::set().await;
     let component = "n".repeat(256);
     for path in ["", "a\0b", "\0", &"p".repeat(4097), &"p/".repeat(3000), &component, &format!("{component}/a")] {
         assert_refused(&stage, path, 400, "bad-path").await;
     }
-    // The longest that the kernel takes.
+    // The longest path that the kernel accepts.
     let longest = format!("{}p", "p/".repeat(2047));
     assert_eq!(longest.len(), 4095);
     assert_refused(&stage, longest, 404, "no-such-file").await;

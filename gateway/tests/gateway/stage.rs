@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{Digest, FileId, ProblemKind, Role};
-use ledger::{Claim, ClaimRequest, FileRecord, Held, NewUser, Opening, Problem, Stored, StoredOutcome};
+use ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, GenerationOptions, NewUser, Problem, StoredOutcome};
 use mongodb::bson::{Bson, Document, doc};
 use runtime::StartError;
 use runtime::{Lifecycle, Service};
@@ -96,17 +96,17 @@ impl Stage {
 
     pub(crate) async fn store(&self, id: &str, content: &[u8]) {
         let mut held = self.claim_chunking(id).await;
-        let stored = self.service.ledger.stored(&mut held, Stored { sha256: Digest::of(content) }).await.unwrap();
+        let stored = self.service.ledger.record_stored(&mut held, Digest::of(content)).await.unwrap();
         assert!(!matches!(stored, StoredOutcome::Lost));
     }
 
-    pub(crate) async fn claim_chunking(&self, id: &str) -> Held {
+    pub(crate) async fn claim_chunking(&self, id: &str) -> ClaimedFile {
         let request = ClaimRequest { file: id.parse().unwrap(), worker: "chunker-of-the-test", lease: LEASE };
-        let opening = Opening { chunk_size: 1 << 20, embed_limit: 2 << 20 };
+        let opening = GenerationOptions { chunk_size: 1 << 20, embed_limit: 2 << 20 };
         taken(self.service.ledger.claim_chunking(&request, opening).await.unwrap())
     }
 
-    pub(crate) async fn claim_delivering(&self, id: &str) -> Held {
+    pub(crate) async fn claim_delivering(&self, id: &str) -> ClaimedFile {
         let request = ClaimRequest { file: id.parse().unwrap(), worker: "finaliser-of-the-test", lease: LEASE };
         taken(self.service.ledger.claim_delivering(&request).await.unwrap())
     }
@@ -115,7 +115,7 @@ impl Stage {
     pub(crate) async fn fail(&self, id: &str) {
         let held = self.claim_chunking(id).await;
         let problem = Problem::new(ProblemKind::SourceChanged, "it grew while it was read");
-        self.service.ledger.fail(&held.lease, &problem).await.unwrap().unwrap();
+        self.service.ledger.record_failed(&held.lease, &problem).await.unwrap().unwrap();
     }
 
     pub(crate) async fn record(&self, id: &str) -> FileRecord {
@@ -202,7 +202,7 @@ pub(crate) async fn eventually<T>(what: &str, mut question: impl AsyncFnMut() ->
     tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("not so in time: {what}"))
 }
 
-fn taken(claim: Claim) -> Held {
+fn taken(claim: Claim) -> ClaimedFile {
     match claim {
         Claim::Taken(held) => *held,
         other => panic!("expected to get the file, found {other:?}"),

@@ -10,7 +10,7 @@ const GOOD: [(&str, &str); 2] = [("username", USER), ("password", PASSWORD)];
 async fn name_and_password_are_exchanged_for_a_token() {
     let stage = Stage::set_with(|settings| settings.auth.token_seconds = 1234).await;
     let with_grant = [&[("grant_type", "password")], &GOOD[..]].concat();
-    // What OAuth2 clients send besides.
+    // OAuth2 clients send more fields.
     let as_clients_send =
         [&with_grant[..], &[("scope", ""), ("client_id", "x"), ("client_secret", "y"), ("z", "")]].concat();
     for (path, fields) in [("/auth/token", &GOOD[..]), ("/auth/token/", &with_grant), ("/auth/token", &as_clients_send)]
@@ -26,7 +26,7 @@ async fn name_and_password_are_exchanged_for_a_token() {
 }
 
 #[tokio::test]
-async fn nobody_learns_which_users_there_are() {
+async fn nobody_learns_which_users_exist() {
     let stage = Stage::set().await;
     let wrong = stage.stranger.form("/auth/token", &[("username", USER), ("password", "battery staple")]).await;
     let unknown = stage.stranger.form("/auth/token", &[("username", "eve"), ("password", PASSWORD)]).await;
@@ -43,7 +43,7 @@ async fn a_disabled_user_gets_no_token() {
 }
 
 #[tokio::test]
-async fn what_is_no_password_grant_is_refused() {
+async fn anything_but_a_password_grant_is_refused() {
     let stage = Stage::set().await;
     let long = "x".repeat(1025);
     let bad: [&[(&str, &str)]; 8] = [
@@ -64,9 +64,9 @@ async fn what_is_no_password_grant_is_refused() {
     answer.assert_problem(400, "malformed-request");
 }
 
-/// Hashing is bounded: a crowd is answered all the same, or told to come again.
+/// Hashing is bounded: all of a crowd get an answer, some of them that they must try again.
 #[tokio::test]
-async fn a_crowd_is_served_or_told_to_come_again() {
+async fn a_crowd_is_answered_or_told_to_try_again() {
     let stage = Stage::set().await;
     let crowd = (0..200).map(|_| {
         let stranger = stage.stranger.clone();
@@ -83,6 +83,6 @@ async fn a_crowd_is_served_or_told_to_come_again() {
             refused += 1;
         }
     }
-    // 2 are compared at once and 64 may wait.
-    assert!(refused >= 66 && told > 0, "{refused} refused, {told} told to come again");
+    // 2 passwords are checked at once and 64 may wait.
+    assert!(refused >= 66 && told > 0, "{refused} refused, {told} told to try again");
 }

@@ -1,54 +1,56 @@
 use contract::{FileId, Generation};
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Bson, doc};
+use mongodb::bson::{Binary, Bson, doc};
 
-use super::{Batch, Place, behind};
-use crate::bson_form::{binary, content_key};
+use super::{Batch, Position, after_position};
+use crate::bson_form::binary;
+use crate::content::{content_key, generation_in};
 use crate::{Layout, Ledger, LedgerError};
 
-/// Bytes of a file id in a key, and of a file id and a generation.
-const FILE: usize = 16;
+/// Bytes of a key: of file id and generation together, and of number and part together.
 const GENERATION: usize = 20;
+const NUMBER: usize = 6;
 
-/// Content that is there, whoever it belongs to: one generation of a file, in one of the two collections.
+/// Content that was found, with or without a record: one generation of a file, in one of the two collections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundContent {
     /// In which collection.
     pub layout: Layout,
-    /// Whose it is.
+    /// What its key says.
     pub key: FoundKey,
 }
 
-/// Whose content it is, as its key says.
+/// What the key of content says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FoundKey {
-    /// A generation of a file.
+    /// The content belongs to this generation of this file.
     Of(FileId, Generation),
-    /// No key that Waybill makes, for people.
+    /// Waybill makes no such key; the text shows it to people.
     Unreadable(String),
 }
 
 impl Ledger {
-    /// Which generations of which files have content behind `after`, at most `limit`, by the index alone.
+    /// The generations of files that have content after `after`, at most `limit`, by the index alone.
     pub async fn audit_content(
         &self,
         layout: Layout,
-        after: Option<&Place>,
+        after: Option<&Position>,
         limit: u16,
     ) -> Result<Batch<FoundContent>, LedgerError> {
         let (collection, after) = (self.content_collection(layout), after.cloned());
         let ids = self
-            .run("reading whose content there is", async move {
+            .run("reading the keys of content", async move {
                 match layout {
                     Layout::Embedded => {
-                        let found = behind(&collection, after.as_ref(), doc! { "_id": 1 }, usize::from(limit)).await?;
+                        let found =
+                            after_position(&collection, after.as_ref(), doc! { "_id": 1 }, usize::from(limit)).await?;
                         Ok(found.into_iter().filter_map(|mut document| document.remove("_id")).collect())
                     }
                     Layout::Children => {
                         let mut ids: Vec<Bson> = Vec::new();
                         while ids.len() < usize::from(limit) {
-                            let last = ids.last().map(behind_generation).or_else(|| after.clone());
-                            let mut found = behind(&collection, last.as_ref(), doc! { "_id": 1 }, 1).await?;
+                            let last = ids.last().map(after_generation).or_else(|| after.clone());
+                            let mut found = after_position(&collection, last.as_ref(), doc! { "_id": 1 }, 1).await?;
                             let Some(id) = found.pop().and_then(|mut document| document.remove("_id")) else { break };
                             ids.push(id);
                         }
@@ -59,39 +61,35 @@ impl Ledger {
             .await?;
         let last = ids.last().filter(|_| ids.len() == usize::from(limit));
         let next = last.map(|id| match layout {
-            Layout::Embedded => Place(id.clone()),
-            Layout::Children => behind_generation(id),
+            Layout::Embedded => Position(id.clone()),
+            Layout::Children => after_generation(id),
         });
         Ok(Batch { found: ids.iter().map(|id| FoundContent { layout, key: key(id, layout) }).collect(), next })
     }
 }
 
-fn length(layout: Layout) -> usize {
-    match layout {
-        Layout::Embedded => GENERATION,
-        Layout::Children => GENERATION + 6,
-    }
-}
-
 fn key(id: &Bson, layout: Layout) -> FoundKey {
-    let read = || {
-        let Bson::Binary(binary) = id else { return None };
-        let generic = binary.subtype == BinarySubtype::Generic && binary.bytes.len() == length(layout);
-        let file = binary.bytes.get(..FILE).filter(|_| generic)?.try_into().ok()?;
-        let generation = binary.bytes.get(FILE..GENERATION)?.try_into().ok()?;
-        Some(FoundKey::Of(FileId::from_bytes(file), Generation(u32::from_be_bytes(generation))))
+    let length = match layout {
+        Layout::Embedded => GENERATION,
+        Layout::Children => GENERATION + NUMBER,
     };
-    read().unwrap_or_else(|| FoundKey::Unreadable(id.to_string()))
+    let found = match id {
+        Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes }) if bytes.len() == length => {
+            generation_in(bytes)
+        }
+        _ => None,
+    };
+    found.map_or_else(|| FoundKey::Unreadable(id.to_string()), |(file, generation)| FoundKey::Of(file, generation))
 }
 
-/// Behind the last possible chunk of the generation that this chunk is of; behind the chunk itself where its key is no right one.
-fn behind_generation(id: &Bson) -> Place {
+/// The position after this generation's last possible chunk key; after this `_id` if it is no chunk key.
+fn after_generation(id: &Bson) -> Position {
     match key(id, Layout::Children) {
         FoundKey::Of(file, generation) => {
             let mut last = content_key(file, generation);
-            last.extend_from_slice(&[u8::MAX; 6]);
-            Place(binary(last))
+            last.extend_from_slice(&[u8::MAX; NUMBER]);
+            Position(binary(last))
         }
-        FoundKey::Unreadable(_) => Place(id.clone()),
+        FoundKey::Unreadable(_) => Position(id.clone()),
     }
 }

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use contract::{FileId, Timestamp};
+use contract::FileId;
+use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
-use super::{Batch, Place, behind};
-use crate::bson_form::id;
+use super::{Batch, Position, after_position};
+use crate::bson_form::{file_id_in, id};
 use crate::{FileRecord, Ledger, LedgerError};
 
 /// A record as an audit finds it.
@@ -16,31 +17,31 @@ pub struct FoundFile {
     pub key: String,
     /// The record, unless it cannot be read.
     pub record: Result<FileRecord, LedgerError>,
-    /// How its moments lie.
+    /// How long ago its moments were.
     pub ages: Ages,
 }
 
-/// How the moments of a record lie, by MongoDB's clock.
+/// How long ago the moments of a record were, by MongoDB's clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Ages {
     /// When somebody must look at it, `due_at`.
     pub due: Moment,
-    /// Since when its outbox waits, `outbox_at`.
+    /// Since when its outbox has been waiting, `outbox_at`.
     pub outbox: Moment,
-    /// When its lease runs out.
+    /// When its lease expires.
     pub lease: Moment,
     /// When its state last changed.
     pub updated: Moment,
 }
 
-/// How a moment lies.
+/// A moment as seen from now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// There is none.
+    /// The record has none.
     Unset,
     /// It is yet to come.
     Ahead,
-    /// It was so long ago.
+    /// It was this long ago.
     Past(Duration),
 }
 
@@ -53,10 +54,10 @@ impl Moment {
         }
     }
 
-    fn of(moment: Option<&Bson>, now: Timestamp) -> Self {
+    fn of(moment: Option<&Bson>, now: DateTime) -> Self {
         let Some(moment) = moment.and_then(Bson::as_datetime) else { return Self::Unset };
-        // Up to now: a moment that is now is past, as for a claim.
-        u64::try_from(now.as_millis().saturating_sub(moment.timestamp_millis()))
+        // A moment that is just now counts as past, as it does for a claim.
+        u64::try_from(now.timestamp_millis().saturating_sub(moment.timestamp_millis()))
             .map_or(Self::Ahead, |ago| Self::Past(Duration::from_millis(ago)))
     }
 }
@@ -67,8 +68,8 @@ impl FoundFile {
         self.ages.lease == Moment::Ahead
     }
 
-    fn of(document: Document, now: Timestamp) -> Self {
-        let id = document.get("_id").and_then(file_id);
+    fn of(document: Document, now: DateTime) -> Self {
+        let id = document.get("_id").and_then(file_id_in);
         let key = match (id, document.get("_id")) {
             (Some(id), _) => id.to_string(),
             (None, Some(other)) => other.to_string(),
@@ -86,49 +87,25 @@ impl FoundFile {
 }
 
 impl Ledger {
-    /// The records behind `after`, at most `limit`, oldest first. Those that cannot be read too.
-    pub async fn audit_files(&self, after: Option<&Place>, limit: u16) -> Result<Batch<FoundFile>, LedgerError> {
+    /// The records after `after`, at most `limit`, oldest first, including those that cannot be read.
+    pub async fn audit_files(&self, after: Option<&Position>, limit: u16) -> Result<Batch<FoundFile>, LedgerError> {
         let (files, after, limit) = (self.files.clone(), after.cloned(), usize::from(limit));
         let now = self.now().await?;
         let documents = self
-            .run("reading records", async move { behind(&files, after.as_ref(), Document::new(), limit).await })
+            .run("reading records", async move { after_position(&files, after.as_ref(), Document::new(), limit).await })
             .await?;
         let last = documents.last().filter(|_| documents.len() == limit);
-        let next = last.and_then(|document| document.get("_id").cloned()).map(Place);
+        let next = last.and_then(|document| document.get("_id").cloned()).map(Position);
         Ok(Batch { found: documents.into_iter().map(|document| FoundFile::of(document, now)).collect(), next })
     }
 
-    /// The records of these files; those that are not there are left out.
-    pub async fn audit_these(&self, ids: &[FileId]) -> Result<Vec<FoundFile>, LedgerError> {
+    /// The records of these files; missing ones are left out.
+    pub async fn audit_files_by_id(&self, ids: &[FileId]) -> Result<Vec<FoundFile>, LedgerError> {
         let files = self.files.clone();
         let filter = doc! { "_id": { "$in": ids.iter().map(|file| id(*file)).collect::<Vec<_>>() } };
         let now = self.now().await?;
-        let documents = self
-            .run("reading records", async move {
-                let mut cursor = files.find(filter).await?;
-                let mut documents = Vec::new();
-                while cursor.advance().await? {
-                    documents.push(cursor.deserialize_current()?);
-                }
-                Ok(documents)
-            })
-            .await?;
+        let documents: Vec<Document> =
+            self.run("reading records", async move { files.find(filter).await?.try_collect().await }).await?;
         Ok(documents.into_iter().map(|document| FoundFile::of(document, now)).collect())
-    }
-
-    /// MongoDB's time.
-    async fn now(&self) -> Result<Timestamp, LedgerError> {
-        let db = self.db.clone();
-        let hello = self.run("asking for the time", async move { db.run_command(doc! { "hello": 1 }).await }).await?;
-        let now = hello.get_datetime("localTime").map(|now: &DateTime| now.timestamp_millis());
-        now.map(Timestamp::from_millis)
-            .map_err(|e| LedgerError::mongo("asking for the time", mongodb::error::Error::custom(e)))
-    }
-}
-
-fn file_id(id: &Bson) -> Option<FileId> {
-    match id {
-        Bson::Binary(binary) => <[u8; 16]>::try_from(binary.bytes.as_slice()).ok().map(FileId::from_bytes),
-        _ => None,
     }
 }

@@ -1,43 +1,44 @@
 use contract::{FileId, Generation, State, Step};
-use mongodb::bson::{Document, doc};
+use mongodb::bson::doc;
 
-use crate::bson_form::by_id;
+use crate::filter::{at_version, by_id};
+use crate::lease::{free_to_claim, lease_is_free};
+use crate::record::state_in;
 use crate::{Ledger, LedgerError};
 
 impl Ledger {
-    /// Makes a file due now, unless it changed since `version`, or somebody holds it, or there is nothing to do with it. `Some`:
-    /// publish this hint.
+    /// Makes a file due now, unless it changed since `version`, somebody holds it, or nothing is to be done with it. `Some`:
+    /// publish the hint to take this step.
     pub async fn make_due(&self, file: FileId, version: i64) -> Result<Option<Step>, LedgerError> {
-        let mut filter = free(file, version);
+        let mut filter = at_version(file, version);
+        filter.insert("$expr", free_to_claim());
         let by_itself = [State::Prepared, State::Chunking, State::Delivering].map(State::as_str).to_vec();
         let of_stored = doc! { "state": State::Stored.as_str(), "expectation": { "$exists": true } };
         filter.insert("$or", vec![doc! { "state": { "$in": by_itself } }, of_stored]);
         let files = self.files.clone();
         let due = vec![doc! { "$set": { "due_at": "$$NOW" } }, doc! { "$unset": "hint_refusals" }];
-        let made = self
+        let before = self
             .run("making a file due", async move {
                 files.find_one_and_update(filter, due).projection(doc! { "state": 1 }).await
             })
             .await?;
-        Ok(made.map(|before| match before.get_str("state") {
-            Ok(state) if state == State::Prepared.as_str() || state == State::Chunking.as_str() => Step::Prepare,
-            _ => Step::Finalise,
-        }))
+        let Some(before) = before else { return Ok(None) };
+        Ok(state_in(&before)?.next_step())
     }
 
-    /// Deletes what is stored of a file up to this generation, if the record's is higher or calls it removed, and nobody holds
-    /// the file. `false`: nothing was deleted.
+    /// Deletes the content of a file up to this generation, if the record's generation is higher or marked as removed, and
+    /// nobody holds the file. `false`: nothing was deleted.
     ///
-    /// A record's generation never falls, so what was lower at the look is lower for ever.
+    /// A record's generation never falls, so a generation that was lower once stays lower.
     pub async fn remove_unreachable(&self, file: FileId, generation: Generation) -> Result<bool, LedgerError> {
         let files = self.files.clone();
         let number = i64::from(generation.0);
         let mut filter = by_id(file);
         let removed = doc! { "content_removed": number, "generation": number };
         filter.insert("$or", vec![doc! { "generation": { "$gt": number } }, removed]);
-        filter.insert("$expr", doc! { "$lte": ["$lease.until", "$$NOW"] });
+        filter.insert("$expr", lease_is_free());
         let unreachable =
-            self.run("looking at a file's generation", async move {
+            self.run("reading a file's generation", async move {
                 files.find_one(filter).projection(doc! { "_id": 1 }).await
             })
             .await?;
@@ -47,16 +48,4 @@ impl Ledger {
         self.delete_content(file, generation).await?;
         Ok(true)
     }
-}
-
-/// The record at this version, held by nobody, and not told to wait.
-fn free(file: FileId, version: i64) -> Document {
-    let mut filter = by_id(file);
-    filter.insert("version", version);
-    // A missing field is less than every date.
-    filter.insert(
-        "$expr",
-        doc! { "$and": [{ "$lte": ["$lease.until", "$$NOW"] }, { "$lte": ["$not_before", "$$NOW"] }] },
-    );
-    filter
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use contract::{ChunkNumber, FileId, Generation, Step};
-use ledger::{Batch, FoundKey, Layout, Moment, Place};
+use ledger::{Batch, FoundKey, Layout, Moment, Position};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
 
@@ -18,7 +18,7 @@ fn key(file: FileId, generation: u32, number: Option<u32>) -> Bson {
 }
 
 /// Walks to the end, and sees that every step keeps to its limit.
-async fn walk<T>(limit: u16, mut step: impl AsyncFnMut(Option<&Place>) -> Batch<T>) -> Vec<T> {
+async fn walk<T>(limit: u16, mut step: impl AsyncFnMut(Option<&Position>) -> Batch<T>) -> Vec<T> {
     let (mut all, mut place) = (Vec::new(), None);
     loop {
         let batch = step(place.as_ref()).await;
@@ -59,14 +59,14 @@ async fn moments_lie_as_mongodbs_clock_says() {
     stage.files().update_one(by_id(file), doc! { "$unset": { "outbox_at": "" } }).await.unwrap();
     stage.files().update_one(by_id(file), doc! { "$set": { "lease": { "owner": "a", "worker": "b" } } }).await.unwrap();
     stage.set_ago(file, "lease.until", -60_000).await;
-    let found = stage.ledger.audit_these(&[file, FileId::generate()]).await.unwrap();
+    let found = stage.ledger.audit_files_by_id(&[file, FileId::generate()]).await.unwrap();
     let [found] = &found[..] else { panic!("one is known, found {found:?}") };
     let Moment::Past(due) = found.ages.due else { panic!("{:?}", found.ages) };
     assert!((90..120).contains(&due.as_secs()), "{due:?}");
     assert_eq!((found.ages.outbox, found.ages.lease), (Moment::Unset, Moment::Ahead));
     assert!(found.is_held());
     stage.set_ago(file, "lease.until", 0).await;
-    assert!(!stage.ledger.audit_these(&[file]).await.unwrap()[0].is_held());
+    assert!(!stage.ledger.audit_files_by_id(&[file]).await.unwrap()[0].is_held());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,9 +169,9 @@ async fn what_is_stored_wrongly_is_told_from_what_cannot_be_reached() {
     let chunks = stage.db.collection::<Document>("chunks");
     chunks.insert_one(doc! { "_id": key(file, 1, Some(0)), "len": "three" }).await.unwrap();
     let read = stage.ledger.read_proofs(file, Generation(1), Layout::Children, ChunkNumber(0), 1).await;
-    assert!(read.unwrap_err().is_about_what_is_stored());
+    assert!(read.unwrap_err().is_corrupt_data());
     let mut nowhere = Empty::new().await.options.clone();
     nowhere.uri = "mongodb://127.0.0.1:1/".into();
     nowhere.server_selection_timeout = std::time::Duration::from_millis(100);
-    assert!(!ledger::Ledger::connect(&nowhere).await.unwrap_err().is_about_what_is_stored());
+    assert!(!ledger::Ledger::connect(&nowhere).await.unwrap_err().is_corrupt_data());
 }

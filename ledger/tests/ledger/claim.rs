@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use contract::{Digest, Epoch, EventKind, FileId, State};
-use ledger::{Claim, ClaimRequest, Held, Layout, NextGeneration, Opening, Progress, Renewal, Stored, StoredOutcome};
+use ledger::{
+    Claim, ClaimRequest, ClaimedFile, GenerationOptions, Layout, NextGeneration, Progress, Renewal, StoredOutcome,
+};
 
 use crate::stage::{LEASE, MIB, OPENING, Stage, eventually, new_file, problem, receipt, request, request_for, taken};
 
@@ -52,7 +54,7 @@ async fn up_to_the_limit_a_file_is_kept_in_one_document() {
         (1 << 40, 15 * u64::from(MIB), Layout::Children),
     ] {
         let file = stage.prepared(size).await;
-        let opening = Opening { chunk_size: 64 * 1024, embed_limit };
+        let opening = GenerationOptions { chunk_size: 64 * 1024, embed_limit };
         let held = taken(stage.ledger.claim_chunking(&request(file), opening).await.unwrap());
         assert_eq!(held.file.layout, Some(layout), "{size} bytes, limit {embed_limit}");
         assert_eq!(layout, Layout::of(size, embed_limit));
@@ -66,7 +68,7 @@ async fn a_generation_keeps_the_way_it_is_cut() {
     stage.claim(file).await;
     stage.end_lease(file).await;
 
-    let other = Opening { chunk_size: 64 * 1024, embed_limit: 0 };
+    let other = GenerationOptions { chunk_size: 64 * 1024, embed_limit: 0 };
     let held = taken(stage.ledger.claim_chunking(&request(file), other).await.unwrap());
 
     assert_eq!((held.file.chunk_size, held.file.layout), (Some(MIB), Some(Layout::Embedded)));
@@ -97,19 +99,19 @@ async fn a_file_that_another_holds_is_left_alone() {
 }
 
 /// Everything that only the holder of a file may do with it, done by one who holds it no longer.
-async fn assert_powerless(stage: &Stage, first: &mut Held) {
+async fn assert_powerless(stage: &Stage, first: &mut ClaimedFile) {
     let (ledger, lease) = (&stage.ledger, first.lease.clone());
     let before = stage.document(lease.file).await;
     assert_eq!(ledger.renew(&lease, Some(Progress::default())).await.unwrap(), Renewal::Lost);
-    assert!(ledger.retry_later(&lease, &problem(), Duration::ZERO).await.unwrap().is_none());
+    assert!(ledger.record_retry(&lease, &problem(), Duration::ZERO).await.unwrap().is_none());
     assert!(ledger.hand_back(&lease).await.unwrap().is_none());
-    assert!(ledger.fail(&lease, &problem()).await.unwrap().is_none());
-    let next = NextGeneration { source: new_file(4).source, opening: OPENING };
+    assert!(ledger.record_failed(&lease, &problem()).await.unwrap().is_none());
+    let next = NextGeneration { source: new_file(4).source, options: OPENING };
     assert!(ledger.begin_generation(&lease, &next).await.unwrap().is_none());
-    let stored = ledger.stored(first, Stored { sha256: Digest::of(b"abc") }).await.unwrap();
+    let stored = ledger.record_stored(first, Digest::of(b"abc")).await.unwrap();
     assert!(matches!(stored, StoredOutcome::Lost), "{stored:?}");
     if first.file.delivery.is_some() {
-        assert!(ledger.delivered(&lease, &receipt(first)).await.unwrap().is_none());
+        assert!(ledger.record_delivered(&lease, &receipt(first)).await.unwrap().is_none());
     }
     assert_eq!(stage.document(lease.file).await, before);
 }
@@ -146,7 +148,7 @@ async fn after_its_lease_a_finaliser_can_do_nothing_any_more() {
 
     assert_eq!(second.lease.epoch, Epoch(first.lease.epoch.0 + 1));
     assert_powerless(&stage, &mut first).await;
-    assert!(stage.ledger.delivered(&second.lease, &receipt(&second)).await.unwrap().is_some());
+    assert!(stage.ledger.record_delivered(&second.lease, &receipt(&second)).await.unwrap().is_some());
     assert_powerless(&stage, &mut first).await;
 }
 
@@ -155,7 +157,7 @@ async fn before_its_time_there_is_nothing_to_do() {
     let stage = Stage::set().await;
     let held = stage.chunking(3).await;
     let file = held.lease.file;
-    stage.ledger.retry_later(&held.lease, &problem(), LEASE).await.unwrap().unwrap();
+    stage.ledger.record_retry(&held.lease, &problem(), LEASE).await.unwrap().unwrap();
     let before = stage.document(file).await;
     assert!(matches!(stage.try_claim(file).await, Claim::NothingToDo));
     assert_eq!(stage.document(file).await, before);
@@ -171,7 +173,7 @@ async fn a_retry_comes_when_its_time_has_come() {
     let held = stage.delivering(b"abc").await;
     let (file, delay) = (held.lease.file, Duration::from_millis(300));
     let begun = Instant::now();
-    stage.ledger.retry_later(&held.lease, &problem(), delay).await.unwrap().unwrap();
+    stage.ledger.record_retry(&held.lease, &problem(), delay).await.unwrap().unwrap();
     eventually("it may be claimed again", async || match stage.try_claim_delivering(file).await {
         Claim::Taken(held) => Some(held),
         Claim::NothingToDo => None,

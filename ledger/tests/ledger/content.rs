@@ -103,7 +103,7 @@ async fn a_batch_of_files_of_one_chunk_is_answered_one_by_one() {
     ];
     let outcomes = stage.ledger.put_whole(mixed).await.unwrap();
     let written = PutOutcome::Written;
-    assert_eq!(outcomes, [written.clone(), PutOutcome::Duplicate, conflict(&whole), written, PutOutcome::NoPlace]);
+    assert_eq!(outcomes, [written.clone(), PutOutcome::Duplicate, conflict(&whole), written, PutOutcome::NoDocument]);
     let read = stage.ledger.read_chunks(a, ONE, Layout::Embedded, ChunkNumber(0), 1).await.unwrap();
     assert_read(read, &[&whole]);
 }
@@ -113,7 +113,7 @@ async fn a_chunk_goes_into_its_files_document_once() {
     let stage = Stage::set().await;
     let file = FileId::generate();
     let all = chunks(file, ONE, 3);
-    assert_eq!(stage.ledger.put_embedded(all[0].clone()).await.unwrap(), PutOutcome::NoPlace);
+    assert_eq!(stage.ledger.put_embedded(all[0].clone()).await.unwrap(), PutOutcome::NoDocument);
     assert_eq!(stage.count("contents").await, 0);
 
     stage.ledger.open_content(file, ONE).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_chunk_goes_into_its_files_document_once() {
     let other = chunk(file, ONE, 1, bytes(3072, 99));
     let outcomes = put(&stage.ledger, Layout::Embedded, &[all[0].clone(), other, all[2].clone()]).await;
     assert_eq!(outcomes, [PutOutcome::Duplicate, conflict(&all[1]), PutOutcome::Written]);
-    assert_eq!(stage.ledger.put_embedded(chunk(file, TWO, 0, bytes(3072, 1))).await.unwrap(), PutOutcome::NoPlace);
+    assert_eq!(stage.ledger.put_embedded(chunk(file, TWO, 0, bytes(3072, 1))).await.unwrap(), PutOutcome::NoDocument);
 
     let read = stage.ledger.read_chunks(file, ONE, Layout::Embedded, ChunkNumber(0), 3).await.unwrap();
     assert_read(read, &all.iter().collect::<Vec<_>>());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::{Digest, Epoch, EventKind, FileId, Generation, State};
+use contract::{Digest, Epoch, EventKind, FileId, Generation, ObjectName, State};
 use ledger::{Attempts, Created, FileRecord, Idempotency, NewFile, Progress, Source};
 
 use crate::stage::{HINT_PUSH, Stage, new_file};
@@ -81,9 +81,11 @@ async fn what_a_caller_wrote_stays_as_it_is() {
     let stage = Stage::set().await;
     let metadata: BTreeMap<String, String> = TELLING.iter().map(|text| (text.to_string(), text.to_string())).collect();
     for text in TELLING.map(str::to_owned) {
+        // "" and "." name no file.
+        let name = ObjectName::new(text.as_str()).unwrap_or_else(|_| new_file(3).name);
         let asked = NewFile {
             source: Source { root: text.clone(), path: text.clone(), size: 3, mtime_ns: 0 },
-            name: text.clone(),
+            name: name.clone(),
             media_type: text.clone(),
             metadata: metadata.clone(),
             user: text.clone(),
@@ -93,12 +95,12 @@ async fn what_a_caller_wrote_stays_as_it_is() {
         };
         let record = new(stage.ledger.create(asked.clone()).await.unwrap());
         assert_eq!(record.source, asked.source);
-        assert_eq!((&record.name, &record.media_type, &record.user), (&text, &text, &text));
+        assert_eq!((&record.name, &record.media_type, &record.user), (&name, &text, &text));
         assert_eq!((&record.remote, &record.idempotency), (&asked.remote, &asked.idempotency));
         assert_eq!(record.metadata, metadata);
-        assert_eq!(record.outbox().events[0].name, text);
+        assert_eq!(record.outbox().events[0].name, name.as_str());
         let again = NewFile { id: FileId::generate(), ..asked };
-        assert!(matches!(stage.ledger.create(again).await.unwrap(), Created::Before(_)), "{text:?}");
+        assert!(matches!(stage.ledger.create(again).await.unwrap(), Created::Existing(_)), "{text:?}");
     }
 }
 
@@ -121,7 +123,7 @@ async fn the_same_id_again_changes_nothing() {
     let held = stage.claim(first.id).await;
     let before = stage.document(first.id).await;
 
-    let second = NewFile { name: "another".into(), user: "grace".into(), ..new_file(4) };
+    let second = NewFile { name: ObjectName::new("another").unwrap(), user: "grace".into(), ..new_file(4) };
     let found = new(stage.ledger.create(NewFile { id: first.id, ..second }).await.unwrap());
 
     assert_eq!((found.name, found.version, found.state), (made.name, held.file.version, State::Chunking));
@@ -135,7 +137,8 @@ async fn the_same_id_at_once_is_recorded_once() {
     let asked = new_file(3);
     let tasks: Vec<_> = (0..16)
         .map(|number| {
-            let (ledger, asked) = (stage.ledger.clone(), NewFile { name: number.to_string(), ..asked.clone() });
+            let (ledger, asked) =
+                (stage.ledger.clone(), NewFile { name: ObjectName::new(number.to_string()).unwrap(), ..asked.clone() });
             tokio::spawn(async move { new(ledger.create(asked).await.unwrap()) })
         })
         .collect();
@@ -156,7 +159,7 @@ async fn a_key_belongs_to_one_request_of_one_user() {
     let before = stage.document(first.id).await;
 
     match stage.ledger.create(with_key("ada", "k", b"one")).await.unwrap() {
-        Created::Before(record) => assert_eq!((record.id, record.state), (first.id, State::Chunking)),
+        Created::Existing(record) => assert_eq!((record.id, record.state), (first.id, State::Chunking)),
         other => panic!("expected the record of before, found {other:?}"),
     }
     let other = stage.ledger.create(with_key("ada", "k", b"two")).await.unwrap();
@@ -174,15 +177,15 @@ async fn a_key_can_be_asked_for_before_anything_is_written() {
     let stage = Stage::set().await;
     let asked = with_key("ada", "k", b"one");
     let key = asked.idempotency.clone().unwrap();
-    assert!(stage.ledger.created_before("ada", &key).await.unwrap().is_none());
+    assert!(stage.ledger.find_created("ada", &key).await.unwrap().is_none());
     let made = new(stage.ledger.create(asked).await.unwrap());
 
-    let found = stage.ledger.created_before("ada", &key).await.unwrap();
-    assert!(matches!(&found, Some(Created::Before(record)) if record.id == made.id), "{found:?}");
+    let found = stage.ledger.find_created("ada", &key).await.unwrap();
+    assert!(matches!(&found, Some(Created::Existing(record)) if record.id == made.id), "{found:?}");
     let other = Idempotency { fingerprint: Digest::of(b"two"), ..key.clone() };
-    let found = stage.ledger.created_before("ada", &other).await.unwrap();
+    let found = stage.ledger.find_created("ada", &other).await.unwrap();
     assert!(matches!(found, Some(Created::KeyReused)), "{found:?}");
-    assert!(stage.ledger.created_before("grace", &key).await.unwrap().is_none());
+    assert!(stage.ledger.find_created("grace", &key).await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -199,7 +202,7 @@ async fn a_key_that_comes_many_times_at_once_makes_one_record() {
     for task in tasks {
         match task.await.unwrap() {
             Created::New(record) => made.push(record.id),
-            Created::Before(record) => found.push(record.id),
+            Created::Existing(record) => found.push(record.id),
             Created::KeyReused => panic!("the same request was taken for another"),
         }
     }

@@ -37,7 +37,7 @@ async fn every_further_claim_knows_that_the_remote_may_have_it() {
     let after_a_crash = stage.claim_delivering(file).await;
     stage.ledger.hand_back(&after_a_crash.lease).await.unwrap().unwrap();
     let after_a_hand_back = stage.claim_delivering(file).await;
-    stage.ledger.retry_later(&after_a_hand_back.lease, &problem(), Duration::ZERO).await.unwrap().unwrap();
+    stage.ledger.record_retry(&after_a_hand_back.lease, &problem(), Duration::ZERO).await.unwrap().unwrap();
     let after_a_retry = stage.claim_delivering(file).await;
 
     for (held, attempts) in [(after_a_crash, 2), (after_a_hand_back, 2), (after_a_retry, 3)] {
@@ -63,11 +63,11 @@ async fn progress_is_that_of_the_present_attempt() {
 async fn a_receipt_reads_back_as_written() {
     let stage = Stage::set().await;
     let held = stage.delivering(b"abc").await;
-    stage.ledger.retry_later(&held.lease, &problem(), Duration::ZERO).await.unwrap().unwrap();
+    stage.ledger.record_retry(&held.lease, &problem(), Duration::ZERO).await.unwrap().unwrap();
     let held = stage.claim_delivering(held.lease.file).await;
     let mut written = receipt(&held);
     written.sign(&SigningKey::from_seed(&[1; 32])).unwrap();
-    let record = stage.ledger.delivered(&held.lease, &written).await.unwrap().unwrap();
+    let record = stage.ledger.record_delivered(&held.lease, &written).await.unwrap().unwrap();
 
     assert_eq!((record.state, record.version), (State::Delivered, held.file.version + 1));
     assert_eq!((record.holder(), record.error.as_ref(), record.not_before), (None, None, None));
@@ -92,7 +92,7 @@ async fn a_receipt_without_what_the_remote_did_not_say_reads_back_too() {
     (written.remote.status, written.remote.etag) = (None, None);
     (written.remote.version, written.remote.checksum) = (None, None);
     assert_eq!((written.size, written.chunks), (0, 0));
-    stage.ledger.delivered(&held.lease, &written).await.unwrap().unwrap();
+    stage.ledger.record_delivered(&held.lease, &written).await.unwrap().unwrap();
     assert_eq!(stage.record(held.lease.file).await.receipt, Some(json!(written)));
 }
 
@@ -101,13 +101,13 @@ async fn a_delivery_is_recorded_once_and_only_by_who_delivers() {
     let stage = Stage::set().await;
     let held = stage.delivering(b"abc").await;
     let written = receipt(&held);
-    stage.ledger.delivered(&held.lease, &written).await.unwrap().unwrap();
+    stage.ledger.record_delivered(&held.lease, &written).await.unwrap().unwrap();
     let before = stage.document(held.lease.file).await;
-    assert!(stage.ledger.delivered(&held.lease, &written).await.unwrap().is_none());
+    assert!(stage.ledger.record_delivered(&held.lease, &written).await.unwrap().is_none());
     assert_eq!(stage.document(held.lease.file).await, before);
 
     let chunking = stage.chunking(3).await;
     let before = stage.document(chunking.lease.file).await;
-    assert!(stage.ledger.delivered(&chunking.lease, &written).await.unwrap().is_none());
+    assert!(stage.ledger.record_delivered(&chunking.lease, &written).await.unwrap().is_none());
     assert_eq!(stage.document(chunking.lease.file).await, before);
 }

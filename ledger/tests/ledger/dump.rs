@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use ledger::{DumpError, Imported, NewUser, Verdict};
+use ledger::{Authentication, DumpError, Imported, NewUser};
 use mongodb::bson::{Document, doc};
 
 use crate::stage::Stage;
@@ -47,13 +47,13 @@ async fn users_are_added_and_replaced() {
     ];
     assert_eq!(stage.import(&dump(&users)).await.unwrap(), Imported { added: 2, replaced: 1 });
 
-    for (username, expected) in [("ada", "Welcome"), ("$grace.hopper", "Welcome"), ("mallory", "Disabled")] {
-        let verdict = stage.ledger.verify_user(username, PASSWORD).await.unwrap();
+    for (username, expected) in [("ada", "Accepted"), ("$grace.hopper", "Accepted"), ("mallory", "Disabled")] {
+        let verdict = stage.ledger.authenticate(username, PASSWORD).await.unwrap();
         assert!(format!("{verdict:?}").starts_with(expected), "{username}: {verdict:?}");
     }
-    assert_eq!(stage.ledger.verify_user("ada", "battery staple").await.unwrap(), Verdict::Wrong);
-    match stage.ledger.verify_user("$grace.hopper", PASSWORD).await.unwrap() {
-        Verdict::Welcome(user) => assert_eq!(user.scopes, ["$write"]),
+    assert_eq!(stage.ledger.authenticate("ada", "battery staple").await.unwrap(), Authentication::Rejected);
+    match stage.ledger.authenticate("$grace.hopper", PASSWORD).await.unwrap() {
+        Authentication::Accepted(user) => assert_eq!(user.scopes, ["$write"]),
         other => panic!("{other:?}"),
     }
 
@@ -69,8 +69,8 @@ async fn an_import_over_restored_users_leaves_them_able_to_come_in() {
     let restored = doc! { "username": "ada", "hashed_password": bcrypt() };
     stage.db.collection::<Document>("users").insert_one(&restored).await.unwrap();
     assert_eq!(stage.import(&dump(&[restored])).await.unwrap(), Imported { added: 0, replaced: 1 });
-    let verdict = stage.ledger.verify_user("ada", PASSWORD).await.unwrap();
-    assert!(matches!(verdict, Verdict::Welcome(_)), "{verdict:?}");
+    let verdict = stage.ledger.authenticate("ada", PASSWORD).await.unwrap();
+    assert!(matches!(verdict, Authentication::Accepted(_)), "{verdict:?}");
 }
 
 #[tokio::test]
@@ -136,8 +136,8 @@ async fn our_own_users_can_be_dumped_and_imported() {
     let dumped = dump(&stage.users().await);
     let elsewhere = Stage::set().await;
     assert_eq!(elsewhere.import(&dumped).await.unwrap(), Imported { added: 1, replaced: 0 });
-    let verdict = elsewhere.ledger.verify_user("ada", PASSWORD).await.unwrap();
-    assert!(matches!(verdict, Verdict::Welcome(_)), "{verdict:?}");
+    let verdict = elsewhere.ledger.authenticate("ada", PASSWORD).await.unwrap();
+    assert!(matches!(verdict, Authentication::Accepted(_)), "{verdict:?}");
 }
 
 #[tokio::test]
@@ -159,12 +159,12 @@ async fn users_of_a_dump_that_others_wrote_come_in_imported_or_restored() {
             ("margaret", "to the moon and back", true),
             ("mallory", "let me in please", false),
         ] {
-            match stage.ledger.verify_user(username, password).await.unwrap() {
-                Verdict::Welcome(user) => assert!(comes_in && user.username == username, "{username} came in"),
-                Verdict::Disabled => assert!(!comes_in, "{username} is disabled"),
-                Verdict::Wrong => panic!("{username} was not known"),
+            match stage.ledger.authenticate(username, password).await.unwrap() {
+                Authentication::Accepted(user) => assert!(comes_in && user.username == username, "{username} came in"),
+                Authentication::Disabled => assert!(!comes_in, "{username} is disabled"),
+                Authentication::Rejected => panic!("{username} was not known"),
             }
-            assert_eq!(stage.ledger.verify_user(username, "something else").await.unwrap(), Verdict::Wrong);
+            assert_eq!(stage.ledger.authenticate(username, "something else").await.unwrap(), Authentication::Rejected);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Taking a finalise request, whatever state the file is in.
 
 use contract::{Expectation, FileId, Mismatch, ObjectName, State};
-use ledger::{Expected, FileRecord};
+use ledger::{ExpectationOutcome, FileRecord};
 
 use crate::stage::{HINT_PUSH, Stage, expectation, problem};
 
@@ -21,7 +21,7 @@ async fn before_the_file_is_stored_a_request_waits() {
         let due = stage.document(file).await.get("due_at").cloned();
         let wanted = Expectation { size: Some(3), chunks: Some(1), ..renamed("$version.a.b") };
         match stage.expect(file, &wanted).await {
-            Expected::Waiting(record) => {
+            ExpectationOutcome::Waiting(record) => {
                 assert_eq!((record.state, record.version), (before.state, before.version + 1));
                 assert_eq!(record.expectation.as_ref(), Some(&wanted));
                 assert_eq!(record.outbox().events, before.outbox().events);
@@ -47,7 +47,7 @@ async fn the_same_request_again_changes_nothing() {
     for file in [prepared, chunking, accepted, delivering, delivered] {
         let before = stage.document(file).await;
         let again = stage.expect(file, &expectation(b"abc")).await;
-        assert!(matches!(&again, Expected::Already(record) if record.id == file), "{again:?}");
+        assert!(matches!(&again, ExpectationOutcome::Already(record) if record.id == file), "{again:?}");
         assert_eq!(stage.document(file).await, before);
     }
 }
@@ -59,7 +59,7 @@ async fn while_nothing_is_accepted_another_request_replaces_the_one_before() {
         let corrected = Expectation { size: Some(3), ..expectation(b"abc") };
         for wanted in [expectation(b"abd"), elsewhere(), renamed("c"), expectation(b"abc"), corrected] {
             let replaced = stage.expect(file, &wanted).await;
-            assert!(matches!(replaced, Expected::Waiting(_)), "{replaced:?}");
+            assert!(matches!(replaced, ExpectationOutcome::Waiting(_)), "{replaced:?}");
             assert_eq!(stage.record(file).await.expectation, Some(wanted));
         }
     }
@@ -71,7 +71,7 @@ async fn a_right_request_for_a_resting_file_is_accepted() {
     let file = stage.resting(b"abc").await;
     let before = stage.record(file).await;
     match stage.expect(file, &expectation(b"abc")).await {
-        Expected::Accepted(record) => {
+        ExpectationOutcome::Accepted(record) => {
             assert_eq!((record.state, record.version), (State::Stored, before.version + 1));
             assert_eq!(record.expectation, Some(expectation(b"abc")));
             assert_eq!(
@@ -95,14 +95,20 @@ async fn a_wrong_request_for_a_stored_file_is_refused_and_changes_nothing() {
     for file in [resting, accepted, delivered] {
         let before = stage.document(file).await;
         let refused = stage.expect(file, &Expectation { size: Some(4), ..right.clone() }).await;
-        assert!(matches!(refused, Expected::Refused(Mismatch::Size { expected: 4, found: 3 })), "{refused:?}");
+        assert!(
+            matches!(refused, ExpectationOutcome::Refused(Mismatch::Size { expected: 4, found: 3 })),
+            "{refused:?}"
+        );
         let refused = stage.expect(file, &Expectation { chunks: Some(2), ..right.clone() }).await;
-        assert!(matches!(refused, Expected::Refused(Mismatch::Chunks { expected: 2, found: 1 })), "{refused:?}");
+        assert!(
+            matches!(refused, ExpectationOutcome::Refused(Mismatch::Chunks { expected: 2, found: 1 })),
+            "{refused:?}"
+        );
         assert_eq!(stage.document(file).await, before);
     }
     let before = stage.document(resting).await;
     let refused = stage.expect(resting, &expectation(b"abd")).await;
-    assert!(matches!(refused, Expected::Refused(Mismatch::Digest { .. })), "{refused:?}");
+    assert!(matches!(refused, ExpectationOutcome::Refused(Mismatch::Digest { .. })), "{refused:?}");
     assert_eq!(stage.document(resting).await, before);
 }
 
@@ -112,11 +118,11 @@ async fn after_a_mismatch_a_right_request_is_accepted_and_the_error_is_over() {
     let mut held = stage.chunking(3).await;
     let file = held.lease.file;
     stage.expect(file, &expectation(b"abd")).await;
-    stage.ledger.stored(&mut held, ledger::Stored { sha256: contract::Digest::of(b"abc") }).await.unwrap();
+    stage.ledger.record_stored(&mut held, contract::Digest::of(b"abc")).await.unwrap();
     assert!(stage.record(file).await.error.is_some());
 
     let accepted = stage.expect(file, &elsewhere()).await;
-    assert!(matches!(accepted, Expected::Accepted(_)), "{accepted:?}");
+    assert!(matches!(accepted, ExpectationOutcome::Accepted(_)), "{accepted:?}");
     let record = stage.record(file).await;
     assert_eq!((record.error, record.expectation), (None, Some(elsewhere())));
 }
@@ -131,7 +137,7 @@ async fn once_accepted_no_other_request_is_taken() {
         let before = stage.document(file).await;
         for other in [expectation(b"abd"), elsewhere(), renamed("c")] {
             let refused = stage.expect(file, &other).await;
-            assert!(matches!(&refused, Expected::Another(record) if record.id == file), "{refused:?}");
+            assert!(matches!(&refused, ExpectationOutcome::Another(record) if record.id == file), "{refused:?}");
         }
         assert_eq!(stage.document(file).await, before);
     }
@@ -141,15 +147,15 @@ async fn once_accepted_no_other_request_is_taken() {
 async fn for_a_file_that_was_given_up_no_request_is_taken() {
     let stage = Stage::set().await;
     let delivering = stage.delivering(b"abc").await;
-    stage.ledger.fail(&delivering.lease, &problem()).await.unwrap().unwrap();
+    stage.ledger.record_failed(&delivering.lease, &problem()).await.unwrap().unwrap();
     for file in [stage.failed().await, delivering.lease.file] {
         let before = stage.document(file).await;
         let ended = stage.expect(file, &expectation(b"abc")).await;
-        assert!(matches!(&ended, Expected::Ended(record) if record.id == file), "{ended:?}");
+        assert!(matches!(&ended, ExpectationOutcome::Ended(record) if record.id == file), "{ended:?}");
         assert_eq!(stage.document(file).await, before);
     }
     let unknown = stage.expect(FileId::generate(), &expectation(b"abc")).await;
-    assert!(matches!(unknown, Expected::Unknown), "{unknown:?}");
+    assert!(matches!(unknown, ExpectationOutcome::Unknown), "{unknown:?}");
 }
 
 #[tokio::test]
@@ -157,13 +163,14 @@ async fn a_request_is_completed_from_the_record_or_refused_with_nothing_changed(
     let stage = Stage::set().await;
     let file = stage.resting(b"abc").await;
     let before = stage.document(file).await;
-    let refused = stage.ledger.expect(file, |record| Err::<Expectation, _>(record.name.clone())).await.unwrap();
-    assert_eq!(refused.map(|_| ()), Err("b.bin".to_owned()));
+    let refused =
+        stage.ledger.record_expectation(file, |record| Err::<Expectation, _>(record.name.clone())).await.unwrap();
+    assert_eq!(refused.map(|_| ()), Err(ObjectName::new("b.bin").unwrap()));
     assert_eq!(stage.document(file).await, before);
 
     let complete = |record: &FileRecord| Ok::<_, ()>(renamed(&format!("of-{}", record.name)));
-    let accepted = stage.ledger.expect(file, complete).await.unwrap().unwrap();
-    assert!(matches!(accepted, Expected::Accepted(_)), "{accepted:?}");
+    let accepted = stage.ledger.record_expectation(file, complete).await.unwrap().unwrap();
+    assert!(matches!(accepted, ExpectationOutcome::Accepted(_)), "{accepted:?}");
     assert_eq!(stage.record(file).await.expectation, Some(renamed("of-b.bin")));
 }
 
@@ -179,7 +186,7 @@ async fn of_many_requests_at_once_one_is_accepted() {
                     (stage.ledger.clone(), if number % 2 == 0 { renamed("even") } else { renamed("odd") });
                 tokio::spawn(async move {
                     let complete = |_: &FileRecord| Ok::<_, ()>(wanted.clone());
-                    (ledger.expect(file, complete).await.unwrap().unwrap(), wanted)
+                    (ledger.record_expectation(file, complete).await.unwrap().unwrap(), wanted)
                 })
             })
             .collect();
@@ -191,9 +198,9 @@ async fn of_many_requests_at_once_one_is_accepted() {
         let mut accepted = 0;
         for (answer, wanted) in answers {
             match answer {
-                Expected::Accepted(_) => accepted += 1,
-                Expected::Already(_) => assert_eq!(wanted, winner, "round {round}"),
-                Expected::Another(_) => assert_ne!(wanted, winner, "round {round}"),
+                ExpectationOutcome::Accepted(_) => accepted += 1,
+                ExpectationOutcome::Already(_) => assert_eq!(wanted, winner, "round {round}"),
+                ExpectationOutcome::Another(_) => assert_ne!(wanted, winner, "round {round}"),
                 other => panic!("round {round}: {other:?}"),
             }
         }

@@ -19,7 +19,7 @@ fn because(detail: &str) -> Problem {
 /// Claims the file and has the attempt fail; the next may begin at once.
 async fn fail_once(stage: &Stage, file: FileId, detail: &str) {
     let held = stage.claim_delivering(file).await;
-    stage.ledger.retry_later(&held.lease, &because(detail), Duration::ZERO).await.unwrap().unwrap();
+    stage.ledger.record_retry(&held.lease, &because(detail), Duration::ZERO).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn every_attempt_that_failed_is_kept_with_its_number_and_reason() {
     let held = stage.chunking(3).await;
     let file = held.lease.file;
     assert_eq!(held.file.failures, []);
-    let record = stage.ledger.retry_later(&held.lease, &problem(), Duration::ZERO).await.unwrap().unwrap();
+    let record = stage.ledger.record_retry(&held.lease, &problem(), Duration::ZERO).await.unwrap().unwrap();
     assert_eq!(shown(&record.failures), [(State::Chunking, 1, &*problem().detail)]);
     let failure = &record.failures[0];
     assert_eq!((failure.uri.as_str(), failure.at), ("/problems/source-missing", record.updated_at));
@@ -36,7 +36,7 @@ async fn every_attempt_that_failed_is_kept_with_its_number_and_reason() {
     // What a caller or a remote wrote is no expression.
     let held = stage.claim(file).await;
     let odd = Problem { uri: "$type".into(), ..because("$state {$add: 1}") };
-    let record = stage.ledger.fail(&held.lease, &odd).await.unwrap().unwrap();
+    let record = stage.ledger.record_failed(&held.lease, &odd).await.unwrap().unwrap();
     assert_eq!(shown(&record.failures)[1..], [(State::Chunking, 2, "$state {$add: 1}")]);
     assert_eq!(record.failures[1].uri, "$type");
     assert_eq!(stage.record(file).await.failures, record.failures);
@@ -60,8 +60,8 @@ async fn attempts_without_a_word_are_gaps_and_those_given_back_are_none() {
 
     // The holder of a lease that is lost says nothing.
     stage.end_lease(file).await;
-    assert!(stage.ledger.retry_later(&held.lease, &because("late"), Duration::ZERO).await.unwrap().is_none());
-    assert!(stage.ledger.fail(&held.lease, &because("late")).await.unwrap().is_none());
+    assert!(stage.ledger.record_retry(&held.lease, &because("late"), Duration::ZERO).await.unwrap().is_none());
+    assert!(stage.ledger.record_failed(&held.lease, &because("late")).await.unwrap().is_none());
     assert_eq!(shown(&stage.record(file).await.failures), expected);
 }
 
@@ -70,7 +70,7 @@ async fn a_requeue_keeps_them_and_counts_anew() {
     let stage = Stage::set().await;
     let held = stage.delivering(b"abc").await;
     let file = held.lease.file;
-    stage.ledger.fail(&held.lease, &because("before")).await.unwrap().unwrap();
+    stage.ledger.record_failed(&held.lease, &because("before")).await.unwrap().unwrap();
     stage.ledger.requeue(file).await.unwrap();
     fail_once(&stage, file, "after").await;
     let held = stage.claim_delivering(file).await;

@@ -1,7 +1,7 @@
 //! Another reading of a source that changed.
 
 use contract::{Epoch, Generation, State};
-use ledger::{Layout, NextGeneration, Opening, Progress, Source};
+use ledger::{GenerationOptions, Layout, NextGeneration, Progress, Source};
 
 use crate::stage::{MIB, OPENING, Stage};
 
@@ -17,8 +17,8 @@ async fn a_new_generation_is_cut_anew_under_the_same_lease() {
         let progress = Progress { chunks_stored: 1, bytes_stored: 1, bytes_delivered: 0 };
         stage.ledger.renew(&held.lease, Some(progress)).await.unwrap();
         let source = Source { size, mtime_ns: 99, path: "$version".into(), ..held.file.source.clone() };
-        let opening = Opening { chunk_size: 2 * MIB, ..OPENING };
-        let next = NextGeneration { source: source.clone(), opening };
+        let opening = GenerationOptions { chunk_size: 2 * MIB, ..OPENING };
+        let next = NextGeneration { source: source.clone(), options: opening };
         let record = stage.ledger.begin_generation(&held.lease, &next).await.unwrap().unwrap();
 
         expected.0 += 1;
@@ -38,7 +38,7 @@ async fn only_while_a_file_is_being_chunked() {
     let stage = Stage::set().await;
     let held = stage.delivering(b"abc").await;
     let before = stage.document(held.lease.file).await;
-    let next = NextGeneration { source: held.file.source.clone(), opening: OPENING };
+    let next = NextGeneration { source: held.file.source.clone(), options: OPENING };
     assert!(stage.ledger.begin_generation(&held.lease, &next).await.unwrap().is_none());
     assert_eq!(stage.document(held.lease.file).await, before);
 }

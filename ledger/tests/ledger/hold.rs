@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contract::{Digest, EventKind, State};
-use ledger::{Claim, NextGeneration, Problem, Progress, Renewal, Stored, StoredOutcome};
+use ledger::{Claim, NextGeneration, Problem, Progress, Renewal, StoredOutcome};
 
 use crate::stage::{LEASE, OPENING, RETENTION, Stage, problem, receipt};
 
@@ -62,7 +62,7 @@ async fn a_retry_keeps_the_attempt_and_says_why_and_when() {
         let file = held.lease.file;
         let why = Problem::new(contract::ProblemKind::RemoteUnavailable, "expected $version, found a.b");
         let delay = Duration::from_secs(120);
-        let record = stage.ledger.retry_later(&held.lease, &why, delay).await.unwrap().unwrap();
+        let record = stage.ledger.record_retry(&held.lease, &why, delay).await.unwrap().unwrap();
 
         assert_eq!((record.state, record.version), (held.file.state, held.file.version + 1));
         assert_eq!((record.attempts, record.epoch), (held.file.attempts, held.file.epoch));
@@ -70,7 +70,7 @@ async fn a_retry_keeps_the_attempt_and_says_why_and_when() {
         assert_eq!(record.outbox().events, held.file.outbox().events);
         stage.assert_set_to(file, "not_before", delay).await;
         stage.assert_set_to(file, "due_at", delay).await;
-        assert!(stage.ledger.retry_later(&held.lease, &why, delay).await.unwrap().is_none(), "it is committed once");
+        assert!(stage.ledger.record_retry(&held.lease, &why, delay).await.unwrap().is_none(), "it is committed once");
     }
 }
 
@@ -78,7 +78,7 @@ async fn a_retry_keeps_the_attempt_and_says_why_and_when() {
 async fn handing_back_gives_back_the_attempt_of_the_phase() {
     let stage = Stage::set().await;
     let (chunking, delivering) = (stage.chunking(3).await, stage.delivering(b"abc").await);
-    let attempts = |held: &ledger::Held| (held.file.attempts.chunking, held.file.attempts.delivering);
+    let attempts = |held: &ledger::ClaimedFile| (held.file.attempts.chunking, held.file.attempts.delivering);
     assert_eq!((attempts(&chunking), attempts(&delivering)), ((1, 0), (1, 1)));
     for (held, left) in [(chunking, (0, 0)), (delivering, (1, 0))] {
         let record = stage.ledger.hand_back(&held.lease).await.unwrap().unwrap();
@@ -94,7 +94,7 @@ async fn handing_back_gives_back_the_attempt_of_the_phase() {
 async fn a_file_that_is_given_up_is_at_rest_with_its_reason() {
     let stage = Stage::set().await;
     for held in [stage.chunking(3).await, stage.delivering(b"abc").await] {
-        let record = stage.ledger.fail(&held.lease, &problem()).await.unwrap().unwrap();
+        let record = stage.ledger.record_failed(&held.lease, &problem()).await.unwrap().unwrap();
         assert_eq!((record.state, record.version), (State::Failed, held.file.version + 1));
         assert_eq!((record.error.as_ref(), record.holder()), (Some(&problem()), None));
         assert_eq!((record.attempts, record.attempts()), (held.file.attempts, 1));
@@ -102,7 +102,7 @@ async fn a_file_that_is_given_up_is_at_rest_with_its_reason() {
         assert_eq!((last.event, last.state, last.version), (EventKind::Failed, State::Failed, record.version));
         assert_eq!(last.detail, serde_json::json!({ "error": problem() }));
         stage.assert_set_to(record.id, "due_at", RETENTION.failed).await;
-        assert!(stage.ledger.fail(&held.lease, &problem()).await.unwrap().is_none());
+        assert!(stage.ledger.record_failed(&held.lease, &problem()).await.unwrap().is_none());
     }
 }
 
@@ -115,17 +115,17 @@ async fn who_wakes_after_its_lease_changes_nothing_even_if_nobody_took_the_file(
     stage.end_lease(sending.file).await;
     let before = [stage.document(reading.file).await, stage.document(sending.file).await];
 
-    let stored = stage.ledger.stored(&mut chunking, Stored { sha256: Digest::of(b"abc") }).await.unwrap();
+    let stored = stage.ledger.record_stored(&mut chunking, Digest::of(b"abc")).await.unwrap();
     assert!(matches!(stored, StoredOutcome::Lost), "{stored:?}");
     let source = chunking.file.source.clone();
-    let next = NextGeneration { source, opening: OPENING };
+    let next = NextGeneration { source, options: OPENING };
     assert!(stage.ledger.begin_generation(&reading, &next).await.unwrap().is_none());
     for lease in [&reading, &sending] {
-        assert!(stage.ledger.retry_later(lease, &problem(), LEASE).await.unwrap().is_none());
-        assert!(stage.ledger.fail(lease, &problem()).await.unwrap().is_none());
-        assert!(stage.ledger.cancelled(lease).await.unwrap().is_none());
+        assert!(stage.ledger.record_retry(lease, &problem(), LEASE).await.unwrap().is_none());
+        assert!(stage.ledger.record_failed(lease, &problem()).await.unwrap().is_none());
+        assert!(stage.ledger.record_cancelled(lease).await.unwrap().is_none());
     }
-    assert!(stage.ledger.delivered(&sending, &receipt(&delivering)).await.unwrap().is_none());
+    assert!(stage.ledger.record_delivered(&sending, &receipt(&delivering)).await.unwrap().is_none());
     assert_eq!([stage.document(reading.file).await, stage.document(sending.file).await], before);
 }
 

@@ -2,8 +2,8 @@
 
 use contract::{ChunkNumber, Digest, EventKind, FileId, State};
 use ledger::{
-    Claim, Expected, FileRecord, Held, Layout, NewChunk, NextGeneration, Opening, PutOutcome, Renewal, Source, Stored,
-    StoredOutcome,
+    Claim, ClaimedFile, ExpectationOutcome, FileRecord, GenerationOptions, Layout, NewChunk, NextGeneration,
+    PutOutcome, Renewal, Source, StoredOutcome,
 };
 use mongodb::bson::Document;
 use proptest::prelude::*;
@@ -65,8 +65,8 @@ struct Play {
     stage: Stage,
     file: FileId,
     layout: Layout,
-    opening: Opening,
-    workers: [Option<Held>; 2],
+    opening: GenerationOptions,
+    workers: [Option<ClaimedFile>; 2],
     /// The events that were taken out of the outbox, oldest first.
     popped: Vec<EventKind>,
 }
@@ -75,7 +75,8 @@ impl Play {
     async fn begin(layout: Layout) -> Self {
         let stage = Stage::set().await;
         let file = stage.prepared(u64::from(CHUNK * CHUNKS - 1)).await;
-        let opening = Opening { chunk_size: CHUNK, embed_limit: if layout == Layout::Embedded { 1 << 20 } else { 0 } };
+        let opening =
+            GenerationOptions { chunk_size: CHUNK, embed_limit: if layout == Layout::Embedded { 1 << 20 } else { 0 } };
         Self { stage, file, layout, opening, workers: [None, None], popped: Vec::new() }
     }
 
@@ -95,7 +96,7 @@ impl Play {
                 let record = self.stage.record(file).await;
                 let content = content(record.generation.0 + u32::from(!right));
                 let answer = self.stage.expect(file, &expectation(&content)).await;
-                assert!(!matches!(answer, Expected::Unknown));
+                assert!(!matches!(answer, ExpectationOutcome::Unknown));
                 return None;
             }
             Op::Cancel => {
@@ -118,7 +119,7 @@ impl Play {
             Op::Sweep => {
                 for overdue in ledger.overdue(10).await.unwrap() {
                     ledger.push_due(&overdue).await.unwrap();
-                    ledger.hint_refused(overdue.file).await.unwrap();
+                    ledger.record_refused_hint(overdue.file).await.unwrap();
                 }
                 return None;
             }
@@ -145,7 +146,7 @@ impl Play {
     }
 
     /// Whether the act took effect, and whether the worker goes on believing that it holds the file.
-    async fn act_as_holder(&self, op: Op, held: &mut Held) -> Option<(bool, bool)> {
+    async fn act_as_holder(&self, op: Op, held: &mut ClaimedFile) -> Option<(bool, bool)> {
         let ledger = &self.stage.ledger;
         Some(match op {
             Op::Renew(_) => {
@@ -165,12 +166,12 @@ impl Play {
                     return Some((self.is_holder(held).await, true));
                 }
                 let sha256 = Digest::of(&content(held.file.generation.0));
-                let outcome = ledger.stored(held, Stored { sha256 }).await.unwrap();
+                let outcome = ledger.record_stored(held, sha256).await.unwrap();
                 (!matches!(outcome, StoredOutcome::Lost), false)
             }
             Op::NextGeneration(_) => {
                 let source = Source { mtime_ns: held.file.source.mtime_ns + 1, ..held.file.source.clone() };
-                let next = NextGeneration { source, opening: self.opening };
+                let next = NextGeneration { source, options: self.opening };
                 match ledger.begin_generation(&held.lease, &next).await.unwrap() {
                     Some(file) => {
                         held.file = file;
@@ -181,14 +182,14 @@ impl Play {
             }
             Op::Delivered(_) if held.file.state == State::Delivering => {
                 let receipt = receipt(held);
-                (ledger.delivered(&held.lease, &receipt).await.unwrap().is_some(), false)
+                (ledger.record_delivered(&held.lease, &receipt).await.unwrap().is_some(), false)
             }
             Op::RetryNow(_) => {
                 let delay = std::time::Duration::ZERO;
-                (ledger.retry_later(&held.lease, &problem(), delay).await.unwrap().is_some(), false)
+                (ledger.record_retry(&held.lease, &problem(), delay).await.unwrap().is_some(), false)
             }
             Op::HandBack(_) => (ledger.hand_back(&held.lease).await.unwrap().is_some(), false),
-            Op::Fail(_) => (ledger.fail(&held.lease, &problem()).await.unwrap().is_some(), false),
+            Op::Fail(_) => (ledger.record_failed(&held.lease, &problem()).await.unwrap().is_some(), false),
             _ => (self.is_holder(held).await, true),
         })
     }
@@ -202,13 +203,13 @@ impl Play {
         None
     }
 
-    async fn is_holder(&self, held: &Held) -> bool {
+    async fn is_holder(&self, held: &ClaimedFile) -> bool {
         let record = self.stage.record(self.file).await;
         record.epoch == held.lease.epoch && record.holder().is_some()
     }
 
     /// Sends a chunk of the generation that the worker reads, late or not.
-    async fn put(&self, held: &Held, number: u32) {
+    async fn put(&self, held: &ClaimedFile, number: u32) {
         let (ledger, generation) = (&self.stage.ledger, held.file.generation);
         ledger.open_content(self.file, generation).await.unwrap();
         let split = held.file.split().unwrap();

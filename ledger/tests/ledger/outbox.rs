@@ -116,10 +116,10 @@ async fn whoever_pops_along_the_way_sees_every_event_in_order() {
         let done = Arc::default();
         let publishing = tokio::spawn(publish_all(stage.ledger.clone(), file, Arc::clone(&done)));
         let mut held = stage.claim(file).await;
-        stage.ledger.stored(&mut held, ledger::Stored { sha256: contract::Digest::of(b"abc") }).await.unwrap();
+        stage.ledger.record_stored(&mut held, contract::Digest::of(b"abc")).await.unwrap();
         stage.expect(file, &crate::stage::expectation(b"abc")).await;
         let held = stage.claim_delivering(file).await;
-        stage.ledger.delivered(&held.lease, &crate::stage::receipt(&held)).await.unwrap().unwrap();
+        stage.ledger.record_delivered(&held.lease, &crate::stage::receipt(&held)).await.unwrap().unwrap();
         done.store(true, std::sync::atomic::Ordering::SeqCst);
         assert_eq!(kinds(&publishing.await.unwrap()), WHOLE_WAY);
     }

@@ -10,7 +10,7 @@ async fn what_failed_on_its_way_out_is_delivered_again_from_what_is_stored() {
     let stage = Stage::set().await;
     let held = stage.delivering(b"abc").await;
     let file = held.lease.file;
-    let failed = stage.ledger.fail(&held.lease, &problem()).await.unwrap().unwrap();
+    let failed = stage.ledger.record_failed(&held.lease, &problem()).await.unwrap().unwrap();
     let Requeued::Delivering(record) = stage.ledger.requeue(file).await.unwrap() else { panic!("not delivered again") };
     assert_eq!((record.state, record.version), (State::Stored, failed.version + 1));
     assert_eq!((record.generation, record.error.as_ref()), (failed.generation, None));
@@ -37,8 +37,8 @@ async fn content_that_is_wrong_or_removed_is_read_again_too() {
     let stage = Stage::set().await;
     let (wrong, removed) = (stage.delivering(b"abc").await, stage.delivering(b"abc").await);
     let content_wrong = Problem::new(contract::ProblemKind::ContentWrong, "chunk 0");
-    stage.ledger.fail(&wrong.lease, &content_wrong).await.unwrap().unwrap();
-    stage.ledger.fail(&removed.lease, &problem()).await.unwrap().unwrap();
+    stage.ledger.record_failed(&wrong.lease, &content_wrong).await.unwrap().unwrap();
+    stage.ledger.record_failed(&removed.lease, &problem()).await.unwrap().unwrap();
     assert!(stage.ledger.remove_content(removed.lease.file).await.unwrap());
     for held in [wrong, removed] {
         let Requeued::Chunking(record) = stage.ledger.requeue(held.lease.file).await.unwrap() else {
@@ -66,9 +66,9 @@ async fn stored_content_that_was_found_wrong_is_read_again_unless_somebody_holds
     let stage = Stage::set().await;
     let held = stage.delivering(b"abc").await;
     let file = held.lease.file;
-    assert!(stage.ledger.read_again(file, held.file.version).await.unwrap().is_none());
+    assert!(stage.ledger.rechunk(file, held.file.version).await.unwrap().is_none());
     let back = stage.ledger.hand_back(&held.lease).await.unwrap().unwrap();
-    assert!(stage.ledger.read_again(file, back.version - 1).await.unwrap().is_none(), "it changed since");
-    let record = stage.ledger.read_again(file, back.version).await.unwrap().unwrap();
+    assert!(stage.ledger.rechunk(file, back.version - 1).await.unwrap().is_none(), "it changed since");
+    let record = stage.ledger.rechunk(file, back.version).await.unwrap().unwrap();
     assert_eq!((record.state, record.generation.0), (State::Prepared, back.generation.0 + 1));
 }

@@ -32,7 +32,7 @@ async fn walk(stage: &Stage) -> usize {
     let mut removed = 0;
     for layout in [Layout::Children, Layout::Embedded] {
         let mut at = None;
-        while let Some(walked) = stage.ledger.walk(layout, at).await.unwrap() {
+        while let Some(walked) = stage.ledger.collect_garbage(layout, at).await.unwrap() {
             removed += usize::from(walked.removed);
             at = Some(walked.file);
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use contract::{Digest, Expectation, FileId, ObjectName, Receipt, ReceiptRemote, ReceiptSource, RemoteChecksum};
 use ledger::{
-    Claim, ClaimRequest, Expected, FileRecord, Held, Ledger, LedgerOptions, NewFile, Opening, Problem, Retention,
-    Source, Stored, StoredOutcome,
+    Claim, ClaimRequest, ClaimedFile, ExpectationOutcome, FileRecord, GenerationOptions, Ledger, LedgerOptions,
+    NewFile, Problem, RetentionPeriods, Source, StoredOutcome,
 };
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
@@ -19,12 +19,12 @@ pub(crate) const MIB: u32 = 1024 * 1024;
 /// So long that no test sees its end, unless it makes it.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
-pub(crate) const OPENING: Opening = Opening { chunk_size: MIB, embed_limit: 2 * MIB as u64 };
+pub(crate) const OPENING: GenerationOptions = GenerationOptions { chunk_size: MIB, embed_limit: 2 * MIB as u64 };
 
 /// As with the default lease.
 pub(crate) const HINT_PUSH: Duration = Duration::from_secs(15);
 
-pub(crate) const RETENTION: Retention = Retention {
+pub(crate) const RETENTION: RetentionPeriods = RetentionPeriods {
     delivered: Duration::from_secs(100),
     failed: Duration::from_secs(200),
     cancelled: Duration::from_secs(300),
@@ -138,16 +138,16 @@ impl Stage {
         self.ledger.claim_delivering(&request(file)).await.unwrap()
     }
 
-    pub(crate) async fn claim(&self, file: FileId) -> Held {
+    pub(crate) async fn claim(&self, file: FileId) -> ClaimedFile {
         taken(self.try_claim(file).await)
     }
 
-    pub(crate) async fn claim_delivering(&self, file: FileId) -> Held {
+    pub(crate) async fn claim_delivering(&self, file: FileId) -> ClaimedFile {
         taken(self.try_claim_delivering(file).await)
     }
 
     /// A file that is being chunked.
-    pub(crate) async fn chunking(&self, size: u64) -> Held {
+    pub(crate) async fn chunking(&self, size: u64) -> ClaimedFile {
         let file = self.prepared(size).await;
         self.claim(file).await
     }
@@ -155,7 +155,7 @@ impl Stage {
     /// A file that is stored and waits for a finalise request.
     pub(crate) async fn resting(&self, content: &[u8]) -> FileId {
         let mut held = self.chunking(content.len() as u64).await;
-        let stored = self.ledger.stored(&mut held, Stored { sha256: Digest::of(content) }).await.unwrap();
+        let stored = self.ledger.record_stored(&mut held, Digest::of(content)).await.unwrap();
         assert!(matches!(stored, StoredOutcome::Resting(_)), "{stored:?}");
         held.lease.file
     }
@@ -164,30 +164,30 @@ impl Stage {
     pub(crate) async fn accepted(&self, content: &[u8]) -> FileId {
         let file = self.resting(content).await;
         let accepted = self.expect(file, &expectation(content)).await;
-        assert!(matches!(accepted, Expected::Accepted(_)), "{accepted:?}");
+        assert!(matches!(accepted, ExpectationOutcome::Accepted(_)), "{accepted:?}");
         file
     }
 
-    pub(crate) async fn delivering(&self, content: &[u8]) -> Held {
+    pub(crate) async fn delivering(&self, content: &[u8]) -> ClaimedFile {
         let file = self.accepted(content).await;
         self.claim_delivering(file).await
     }
 
     pub(crate) async fn delivered(&self, content: &[u8]) -> FileId {
         let held = self.delivering(content).await;
-        self.ledger.delivered(&held.lease, &receipt(&held)).await.unwrap().unwrap();
+        self.ledger.record_delivered(&held.lease, &receipt(&held)).await.unwrap().unwrap();
         held.lease.file
     }
 
     pub(crate) async fn failed(&self) -> FileId {
         let held = self.chunking(3).await;
-        self.ledger.fail(&held.lease, &problem()).await.unwrap().unwrap();
+        self.ledger.record_failed(&held.lease, &problem()).await.unwrap().unwrap();
         held.lease.file
     }
 
-    pub(crate) async fn expect(&self, file: FileId, expectation: &Expectation) -> Expected {
+    pub(crate) async fn expect(&self, file: FileId, expectation: &Expectation) -> ExpectationOutcome {
         let complete = |_: &FileRecord| Ok::<_, Infallible>(expectation.clone());
-        let Ok(expected) = self.ledger.expect(file, complete).await.unwrap();
+        let Ok(expected) = self.ledger.record_expectation(file, complete).await.unwrap();
         expected
     }
 }
@@ -200,7 +200,7 @@ pub(crate) fn new_file(size: u64) -> NewFile {
     NewFile {
         id: FileId::generate(),
         source: Source { root: "/srv/in".into(), path: "a/b.bin".into(), size, mtime_ns: 1_700_000_000_123_456_789 },
-        name: "b.bin".into(),
+        name: ObjectName::new("b.bin").unwrap(),
         media_type: "application/octet-stream".into(),
         metadata: BTreeMap::new(),
         user: "ada".into(),
@@ -218,7 +218,7 @@ pub(crate) fn request_for(file: FileId, lease: Duration) -> ClaimRequest<'static
 }
 
 #[track_caller]
-pub(crate) fn taken(claim: Claim) -> Held {
+pub(crate) fn taken(claim: Claim) -> ClaimedFile {
     match claim {
         Claim::Taken(held) => *held,
         other => panic!("expected to get the file, found {other:?}"),
@@ -239,11 +239,15 @@ pub(crate) fn problem() -> Problem {
     Problem::new(contract::ProblemKind::SourceMissing, "expected a file, found none")
 }
 
-pub(crate) fn receipt(held: &Held) -> Receipt {
+pub(crate) fn receipt(held: &ClaimedFile) -> Receipt {
     let (file, proven) = (&held.file, held.file.proven().unwrap());
     Receipt {
         file_id: file.id,
-        source: ReceiptSource { path: file.source.path.clone(), name: file.name.clone(), generation: file.generation },
+        source: ReceiptSource {
+            path: file.source.path.clone(),
+            name: file.name.to_string(),
+            generation: file.generation,
+        },
         sha256: proven.sha256,
         size: proven.split.size(),
         chunks: proven.split.count(),

@@ -4,15 +4,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use contract::{Digest, EventKind, Expectation, Mismatch, State};
-use ledger::{Expected, FileRecord, Held, Ledger, Problem, Progress, Stored, StoredOutcome};
+use ledger::{ClaimedFile, ExpectationOutcome, FileRecord, Ledger, Problem, Progress, StoredOutcome};
 use serde_json::json;
 use tokio::sync::Barrier;
 
 use crate::stage::{HINT_PUSH, MIB, Stage, expectation, problem};
-
-fn facts(content: &[u8]) -> Stored {
-    Stored { sha256: Digest::of(content) }
-}
 
 #[track_caller]
 fn resting(outcome: StoredOutcome) -> FileRecord {
@@ -36,7 +32,7 @@ fn events_since(record: &FileRecord, version: i64) -> Vec<(i64, EventKind)> {
 }
 
 /// A file of three chunks that is being chunked; its content is "abc" as far as hashes go.
-async fn large(stage: &Stage) -> Held {
+async fn large(stage: &Stage) -> ClaimedFile {
     stage.chunking(2 * u64::from(MIB) + 1).await
 }
 
@@ -45,7 +41,7 @@ async fn a_file_that_nobody_asked_for_rests() {
     let stage = Stage::set().await;
     let mut held = large(&stage).await;
     let before = held.file.version;
-    let record = resting(stage.ledger.stored(&mut held, facts(b"abc")).await.unwrap());
+    let record = resting(stage.ledger.record_stored(&mut held, Digest::of(b"abc")).await.unwrap());
 
     assert_eq!((record.state, record.sha256), (State::Stored, Some(Digest::of(b"abc"))));
     assert_eq!((record.version, record.holder(), record.error.as_ref()), (before + 1, None, None));
@@ -67,7 +63,7 @@ async fn an_expectation_that_is_met_makes_the_file_due() {
         // The chunker's copy of the record is older than the request.
         stage.expect(held.lease.file, &expected).await;
         let before = stage.record(held.lease.file).await.version;
-        let record = accepted(stage.ledger.stored(&mut held, facts(b"abc")).await.unwrap());
+        let record = accepted(stage.ledger.record_stored(&mut held, Digest::of(b"abc")).await.unwrap());
 
         assert_eq!((record.state, record.version), (State::Stored, before + 1));
         assert_eq!((record.expectation, record.error), (Some(expected), None));
@@ -88,7 +84,7 @@ async fn an_expectation_that_is_not_met_is_dropped_and_named() {
         let mut held = large(&stage).await;
         stage.expect(held.lease.file, &expected).await;
         let before = stage.record(held.lease.file).await.version;
-        let record = resting(stage.ledger.stored(&mut held, facts(b"abc")).await.unwrap());
+        let record = resting(stage.ledger.record_stored(&mut held, Digest::of(b"abc")).await.unwrap());
 
         assert_eq!((record.state, record.version, record.holder()), (State::Stored, before + 2, None));
         assert_eq!((record.sha256, record.expectation.as_ref()), (Some(Digest::of(b"abc")), None));
@@ -107,10 +103,10 @@ async fn an_expectation_that_is_not_met_is_dropped_and_named() {
 async fn an_error_of_an_earlier_attempt_is_over() {
     let stage = Stage::set().await;
     let held = stage.chunking(3).await;
-    stage.ledger.retry_later(&held.lease, &problem(), std::time::Duration::ZERO).await.unwrap().unwrap();
+    stage.ledger.record_retry(&held.lease, &problem(), std::time::Duration::ZERO).await.unwrap().unwrap();
     let mut held = stage.claim(held.lease.file).await;
     assert!(held.file.error.is_some());
-    let record = resting(stage.ledger.stored(&mut held, facts(b"abc")).await.unwrap());
+    let record = resting(stage.ledger.record_stored(&mut held, Digest::of(b"abc")).await.unwrap());
     assert_eq!((record.error, record.not_before), (None, None));
 }
 
@@ -118,22 +114,22 @@ async fn an_error_of_an_earlier_attempt_is_over() {
 async fn it_is_recorded_once() {
     let stage = Stage::set().await;
     let mut held = stage.chunking(3).await;
-    resting(stage.ledger.stored(&mut held, facts(b"abc")).await.unwrap());
+    resting(stage.ledger.record_stored(&mut held, Digest::of(b"abc")).await.unwrap());
     let before = stage.document(held.lease.file).await;
-    let again = stage.ledger.stored(&mut held, facts(b"abc")).await.unwrap();
+    let again = stage.ledger.record_stored(&mut held, Digest::of(b"abc")).await.unwrap();
     assert!(matches!(again, StoredOutcome::Lost), "{again:?}");
     assert_eq!(stage.document(held.lease.file).await, before);
 }
 
 /// Has a chunker come to its end and a finalise request come in at the same moment.
-async fn at_once(ledger: &Ledger, mut held: Held, wanted: &Expectation) -> (StoredOutcome, Expected) {
+async fn at_once(ledger: &Ledger, mut held: ClaimedFile, wanted: &Expectation) -> (StoredOutcome, ExpectationOutcome) {
     let barrier = Arc::new(Barrier::new(2));
     let (ledger, file) = (ledger.clone(), held.lease.file);
     let storing = tokio::spawn({
         let (ledger, barrier) = (ledger.clone(), barrier.clone());
         async move {
             barrier.wait().await;
-            ledger.stored(&mut held, facts(b"abc")).await.unwrap()
+            ledger.record_stored(&mut held, Digest::of(b"abc")).await.unwrap()
         }
     });
     let asking = tokio::spawn({
@@ -141,7 +137,7 @@ async fn at_once(ledger: &Ledger, mut held: Held, wanted: &Expectation) -> (Stor
         async move {
             barrier.wait().await;
             let complete = |_: &FileRecord| Ok::<_, Infallible>(wanted.clone());
-            let Ok(expected) = ledger.expect(file, complete).await.unwrap();
+            let Ok(expected) = ledger.record_expectation(file, complete).await.unwrap();
             expected
         }
     });
@@ -158,8 +154,8 @@ async fn a_right_request_at_the_same_moment_is_accepted_once() {
         let (stored, asked) = at_once(&stage.ledger, held, &wanted).await;
         match (&stored, &asked) {
             // The request came first and waited, or the file was stored and rested.
-            (StoredOutcome::Accepted(_), Expected::Waiting(_)) | (StoredOutcome::Resting(_), Expected::Accepted(_)) => {
-            }
+            (StoredOutcome::Accepted(_), ExpectationOutcome::Waiting(_))
+            | (StoredOutcome::Resting(_), ExpectationOutcome::Accepted(_)) => {}
             other => panic!("round {round}: {other:?}"),
         }
         let record = stage.record(file).await;
@@ -178,8 +174,8 @@ async fn a_wrong_request_at_the_same_moment_is_refused_either_way() {
         let (stored, asked) = at_once(&stage.ledger, held, &wanted).await;
         let record = stage.record(file).await;
         let noted = match (&stored, &asked) {
-            (StoredOutcome::Resting(_), Expected::Waiting(_)) => true,
-            (StoredOutcome::Resting(_), Expected::Refused(Mismatch::Digest { .. })) => false,
+            (StoredOutcome::Resting(_), ExpectationOutcome::Waiting(_)) => true,
+            (StoredOutcome::Resting(_), ExpectationOutcome::Refused(Mismatch::Digest { .. })) => false,
             other => panic!("round {round}: {other:?}"),
         };
         assert_eq!((record.state, record.expectation.as_ref()), (State::Stored, None), "round {round}");

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use contract::{FileId, Step};
-use ledger::{Errand, Outbox, Overdue};
+use ledger::{DueAction, Outbox, Overdue};
 
 use crate::stage::{HINT_PUSH, LEASE, Stage, problem};
 
-fn summary(overdue: &[Overdue]) -> Vec<(FileId, Errand)> {
-    overdue.iter().map(|overdue| (overdue.file, overdue.errand)).collect()
+fn summary(overdue: &[Overdue]) -> Vec<(FileId, DueAction)> {
+    overdue.iter().map(|overdue| (overdue.file, overdue.action)).collect()
 }
 
 async fn overdue_one(stage: &Stage, file: FileId) -> Overdue {
@@ -38,11 +38,11 @@ async fn what_is_due_is_listed_oldest_first_with_its_errand() {
     }
     stage.set_ago(delivered, "due_at", 500).await;
     let due = [
-        (chunking, Errand::Hint(Step::Prepare)),
-        (prepared, Errand::Hint(Step::Prepare)),
-        (delivering, Errand::Hint(Step::Finalise)),
-        (accepted, Errand::Hint(Step::Finalise)),
-        (delivered, Errand::RemoveContent),
+        (chunking, DueAction::Hint(Step::Prepare)),
+        (prepared, DueAction::Hint(Step::Prepare)),
+        (delivering, DueAction::Hint(Step::Finalise)),
+        (accepted, DueAction::Hint(Step::Finalise)),
+        (delivered, DueAction::RemoveContent),
     ];
     assert_eq!(summary(&stage.ledger.overdue(256).await.unwrap()), due);
     assert_eq!(summary(&stage.ledger.overdue(3).await.unwrap()), due[..3]);
@@ -52,9 +52,9 @@ async fn what_is_due_is_listed_oldest_first_with_its_errand() {
 async fn a_retry_is_due_at_its_time() {
     let stage = Stage::set().await;
     let held = stage.chunking(3).await;
-    stage.ledger.retry_later(&held.lease, &problem(), Duration::from_millis(200)).await.unwrap().unwrap();
+    stage.ledger.record_retry(&held.lease, &problem(), Duration::from_millis(200)).await.unwrap().unwrap();
     let due = crate::stage::eventually("the retry is due", async || stage.ledger.overdue(1).await.unwrap().pop()).await;
-    assert_eq!((due.file, due.errand), (held.lease.file, Errand::Hint(Step::Prepare)));
+    assert_eq!((due.file, due.action), (held.lease.file, DueAction::Hint(Step::Prepare)));
     assert!(stage.ms_until(due.file, "not_before").await.unwrap() <= 0, "whoever takes the hint may claim the file");
 }
 
@@ -102,17 +102,17 @@ async fn every_refused_hint_doubles_the_wait_up_to_five_minutes() {
     let stage = Stage::set().await;
     let file = stage.prepared(3).await;
     for seconds in [30, 60, 120, 240, 300, 300] {
-        stage.ledger.hint_refused(file).await.unwrap();
+        stage.ledger.record_refused_hint(file).await.unwrap();
         stage.assert_set_to(file, "due_at", Duration::from_secs(seconds)).await;
     }
     for _ in 0..10 {
-        stage.ledger.hint_refused(file).await.unwrap();
+        stage.ledger.record_refused_hint(file).await.unwrap();
     }
     stage.assert_set_to(file, "due_at", Duration::from_secs(300)).await;
 
     let held = stage.claim(file).await;
     stage.ledger.hand_back(&held.lease).await.unwrap().unwrap();
-    stage.ledger.hint_refused(file).await.unwrap();
+    stage.ledger.record_refused_hint(file).await.unwrap();
     stage.assert_set_to(file, "due_at", Duration::from_secs(30)).await;
 }
 
@@ -123,10 +123,10 @@ async fn a_refused_hint_moves_nothing_that_is_held_or_at_rest() {
     let delivered = stage.delivered(b"abc").await;
     for file in [held, resting, delivered] {
         let before = stage.document(file).await;
-        stage.ledger.hint_refused(file).await.unwrap();
+        stage.ledger.record_refused_hint(file).await.unwrap();
         assert_eq!(stage.document(file).await, before);
     }
-    stage.ledger.hint_refused(FileId::generate()).await.unwrap();
+    stage.ledger.record_refused_hint(FileId::generate()).await.unwrap();
     assert_eq!(stage.count("files").await, 3);
 }
 
@@ -135,12 +135,12 @@ async fn when_all_hints_are_lost_all_that_waits_for_one_is_due() {
     let stage = Stage::set().await;
     let (prepared, accepted) = (stage.prepared(3).await, stage.accepted(b"abc").await);
     let refused = stage.prepared(3).await;
-    stage.ledger.hint_refused(refused).await.unwrap();
+    stage.ledger.record_refused_hint(refused).await.unwrap();
     let abandoned = stage.chunking(3).await.lease.file;
     stage.set_ago(abandoned, "lease.until", 1).await;
     // These are left as they are: held, not before their time, at rest.
     let later = stage.chunking(3).await;
-    stage.ledger.retry_later(&later.lease, &problem(), LEASE).await.unwrap().unwrap();
+    stage.ledger.record_retry(&later.lease, &problem(), LEASE).await.unwrap().unwrap();
     let held = [stage.chunking(3).await.lease.file, stage.delivering(b"abc").await.lease.file];
     let rest = [stage.resting(b"abc").await, stage.delivered(b"abc").await, stage.failed().await];
     let left: Vec<_> = [later.lease.file].into_iter().chain(held).chain(rest).collect();
@@ -157,7 +157,7 @@ async fn when_all_hints_are_lost_all_that_waits_for_one_is_due() {
     for (file, before) in left.iter().zip(before) {
         assert_eq!(stage.document(*file).await, before);
     }
-    stage.ledger.hint_refused(refused).await.unwrap();
+    stage.ledger.record_refused_hint(refused).await.unwrap();
     stage.assert_set_to(refused, "due_at", Duration::from_secs(30)).await;
 }
 

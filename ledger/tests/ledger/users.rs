@@ -1,14 +1,18 @@
 //! Who may come in.
 
-use ledger::{NewUser, User, Verdict};
+use ledger::{Authentication, NewUser, User};
 use mongodb::bson::{Document, doc};
 
 use crate::stage::Stage;
 
 const PASSWORD: &str = "correct horse";
 
-fn welcome(username: &str, scopes: &[&str]) -> Verdict {
-    Verdict::Welcome(User { username: username.into(), scopes: scopes.iter().map(|s| (*s).to_owned()).collect() })
+fn user(username: &str, scopes: &[&str]) -> User {
+    User { username: username.into(), scopes: scopes.iter().map(|s| (*s).to_owned()).collect() }
+}
+
+fn welcome(username: &str, scopes: &[&str]) -> Authentication {
+    Authentication::Accepted(user(username, scopes))
 }
 
 impl Stage {
@@ -20,8 +24,8 @@ impl Stage {
         self.db.collection("users").insert_one(user).await.unwrap();
     }
 
-    async fn verify(&self, username: &str, password: &str) -> Verdict {
-        self.ledger.verify_user(username, password).await.unwrap()
+    async fn verify(&self, username: &str, password: &str) -> Authentication {
+        self.ledger.authenticate(username, password).await.unwrap()
     }
 }
 
@@ -36,7 +40,7 @@ async fn a_user_comes_in_with_the_right_password_only() {
     for (username, password) in
         [("ada", "battery staple"), ("ada", ""), ("ada", "correct horse "), ("Ada", PASSWORD), ("", PASSWORD)]
     {
-        assert_eq!(stage.verify(username, password).await, Verdict::Wrong, "{username:?} {password:?}");
+        assert_eq!(stage.verify(username, password).await, Authentication::Rejected, "{username:?} {password:?}");
     }
     let kept = stage.user("ada").await.get_str("password").unwrap().to_owned();
     assert!(kept.starts_with("$argon2id$v=19$") && !kept.contains(PASSWORD), "{kept}");
@@ -49,30 +53,30 @@ async fn a_name_is_given_once() {
     let before = stage.user("ada").await;
     assert!(!stage.ledger.add_user(&NewUser { username: "ada", password: "battery staple" }).await.unwrap());
     assert_eq!(stage.user("ada").await, before);
-    assert_eq!(stage.verify("ada", "battery staple").await, Verdict::Wrong);
+    assert_eq!(stage.verify("ada", "battery staple").await, Authentication::Rejected);
 }
 
 #[tokio::test]
 async fn an_unknown_user_is_wrong_whether_or_not_there_are_others() {
     let stage = Stage::set().await;
-    assert_eq!(stage.verify("nobody", PASSWORD).await, Verdict::Wrong);
+    assert_eq!(stage.verify("nobody", PASSWORD).await, Authentication::Rejected);
     stage.ledger.add_user(&NewUser { username: "ada", password: PASSWORD }).await.unwrap();
     // The right password of another.
-    assert_eq!(stage.verify("nobody", PASSWORD).await, Verdict::Wrong);
-    assert!(!stage.ledger.user_is_active("nobody").await.unwrap());
+    assert_eq!(stage.verify("nobody", PASSWORD).await, Authentication::Rejected);
+    assert_eq!(stage.ledger.active_user("nobody").await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn a_disabled_user_is_told_so_only_with_the_right_password() {
     let stage = Stage::set().await;
     stage.ledger.add_user(&NewUser { username: "ada", password: PASSWORD }).await.unwrap();
-    assert!(stage.ledger.user_is_active("ada").await.unwrap());
+    assert_eq!(stage.ledger.active_user("ada").await.unwrap(), Some(user("ada", &[])));
     let users = stage.db.collection::<Document>("users");
     users.update_one(doc! { "username": "ada" }, doc! { "$set": { "disabled": true } }).await.unwrap();
 
-    assert_eq!(stage.verify("ada", PASSWORD).await, Verdict::Disabled);
-    assert_eq!(stage.verify("ada", "battery staple").await, Verdict::Wrong);
-    assert!(!stage.ledger.user_is_active("ada").await.unwrap());
+    assert_eq!(stage.verify("ada", PASSWORD).await, Authentication::Disabled);
+    assert_eq!(stage.verify("ada", "battery staple").await, Authentication::Rejected);
+    assert_eq!(stage.ledger.active_user("ada").await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -83,13 +87,14 @@ async fn users_of_the_original_service_come_in_as_they_are() {
         let hash = bcrypt.replacen("$2b$", version, 1);
         stage.insert_user(doc! { "username": username, "hashed_password": hash, "disabled": null }).await;
         assert_eq!(stage.verify(username, PASSWORD).await, welcome(username, &[]));
-        assert_eq!(stage.verify(username, "battery staple").await, Verdict::Wrong);
-        assert!(stage.ledger.user_is_active(username).await.unwrap());
+        assert_eq!(stage.verify(username, "battery staple").await, Authentication::Rejected);
+        assert_eq!(stage.ledger.active_user(username).await.unwrap(), Some(user(username, &[])));
     }
     let more =
         doc! { "username": "more", "hashed_password": &bcrypt, "scopes": ["read", "write"], "email": "m@example.org" };
     stage.insert_user(more).await;
     assert_eq!(stage.verify("more", PASSWORD).await, welcome("more", &["read", "write"]));
+    assert_eq!(stage.ledger.active_user("more").await.unwrap(), Some(user("more", &["read", "write"])));
 }
 
 #[tokio::test]
@@ -99,7 +104,7 @@ async fn what_is_no_hash_lets_nobody_in() {
         let username = format!("user-{number}");
         stage.insert_user(doc! { "username": &username, "password": hash }).await;
         for password in [PASSWORD, hash, ""] {
-            assert_eq!(stage.verify(&username, password).await, Verdict::Wrong, "{hash:?} {password:?}");
+            assert_eq!(stage.verify(&username, password).await, Authentication::Rejected, "{hash:?} {password:?}");
         }
     }
 }

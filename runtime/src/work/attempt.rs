@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bus::Outcome;
 use contract::ProblemKind;
-use ledger::{Claim, FileRecord, Held, Lease, LedgerError, Problem};
+use ledger::{Claim, ClaimedFile, FileRecord, Lease, LedgerError, Problem};
 
 use super::retry;
 use crate::Service;
@@ -15,7 +15,7 @@ const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 pub struct Attempt<'a> {
     service: &'a Service,
     /// The claimed file and the lease on it.
-    pub held: Held,
+    pub held: ClaimedFile,
 }
 
 /// Why an attempt did not succeed, and so what becomes of the file.
@@ -79,7 +79,7 @@ impl<'a> Attempt<'a> {
             }
             Failure::Cancelled => {
                 tracing::info!(file = %lease.file, "cancelled");
-                ledger.cancelled(lease).await
+                ledger.record_cancelled(lease).await
             }
             Failure::Later { problem, attempts, at_least } => match self.delay(attempts, at_least) {
                 Some(delay) => return self.end(self.retry_later(&problem, delay).await).await,
@@ -116,14 +116,14 @@ impl<'a> Attempt<'a> {
     async fn retry_later(&self, problem: &Problem, delay: Duration) -> Result<Outcome, LedgerError> {
         let (file, attempt) = (self.held.file.id, self.held.file.attempts());
         tracing::warn!(%file, attempt, ?delay, "{}; trying again later", problem.detail);
-        let record = self.service.ledger.retry_later(&self.held.lease, problem, delay).await?;
+        let record = self.service.ledger.record_retry(&self.held.lease, problem, delay).await?;
         fail::fail_point!("retry-after-commit", |_| std::process::abort());
         Ok(record.map_or(Outcome::Lost, |_| Outcome::Done))
     }
 
     async fn give_up(&self, problem: &Problem) -> Result<Option<FileRecord>, LedgerError> {
         tracing::error!(file = %self.held.file.id, kind = problem.uri, "given up: {}", problem.detail);
-        self.service.ledger.fail(&self.held.lease, problem).await
+        self.service.ledger.record_failed(&self.held.lease, problem).await
     }
 
     fn announced(&self, record: Option<FileRecord>) -> Outcome {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bus::Job;
-use ledger::{Held, Lease, Progress, Renewal};
+use ledger::{ClaimedFile, Lease, Progress, Renewal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -95,7 +95,7 @@ impl Fence {
 
 impl Holding {
     /// Keeps the lease alive, and the message of `job` with it.
-    pub fn start(service: &Service, held: &Held, job: &Job) -> Self {
+    pub fn start(service: &Service, held: &ClaimedFile, job: &Job) -> Self {
         let lease = &held.lease;
         let cancel = CancellationToken::new();
         if held.file.cancel_requested {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use contract::{Cause, Digest, Event, EventKind, Expectation, FileId, Hint, ObjectName, Step};
-use ledger::{FileRecord, Stored};
+use ledger::FileRecord;
 
 use crate::stage::{Stage, eventually};
 
@@ -28,7 +28,7 @@ impl Stage {
     /// Has a finalise request wait that is not what will be stored.
     async fn expect_wrongly(&self, file: FileId) {
         let complete = |_: &FileRecord| Ok::<_, Infallible>(expectation(b"abd"));
-        let Ok(_) = self.service.ledger.expect(file, complete).await.unwrap();
+        let Ok(_) = self.service.ledger.record_expectation(file, complete).await.unwrap();
     }
 }
 
@@ -38,7 +38,7 @@ async fn events_are_published_in_order_and_taken_out_of_the_outbox() {
     let file = stage.prepared().await;
     stage.expect_wrongly(file).await;
     let mut held = stage.claim(file).await;
-    stage.service.ledger.stored(&mut held, Stored { sha256: Digest::of(CONTENT) }).await.unwrap();
+    stage.service.ledger.record_stored(&mut held, Digest::of(CONTENT)).await.unwrap();
     let record = stage.record(file).await;
     let waiting = record.outbox().events;
     let kinds: Vec<_> = waiting.iter().map(|event| event.event).collect();
@@ -87,7 +87,7 @@ async fn every_transition_announced_at_once_gives_every_event_once_in_order() {
         stage.service.announcer.announce(&held.file, None);
         stage.expect_wrongly(file).await;
         stage.service.announcer.announce(&stage.record(file).await, None);
-        stage.service.ledger.stored(&mut held, Stored { sha256: Digest::of(CONTENT) }).await.unwrap();
+        stage.service.ledger.record_stored(&mut held, Digest::of(CONTENT)).await.unwrap();
         stage.service.announcer.announce(&stage.record(file).await, None);
         files.push(file);
     }

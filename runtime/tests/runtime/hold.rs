@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bus::Outcome;
 use contract::FileId;
-use ledger::{Claim, Held, Progress};
+use ledger::{Claim, ClaimedFile, Progress};
 use runtime::work::{self, Ended, Holding};
 use servers::{MIN_CACHE_MIB, Mongo, MongoOptions};
 use settings::Secret;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::stage::{DEADLINE, Delivered, Stage, eventually, next};
 
 /// Takes the hint for a file, and the file.
-async fn take(stage: &Stage, hints: &mut mpsc::Receiver<Delivered>) -> (Delivered, Held) {
+async fn take(stage: &Stage, hints: &mut mpsc::Receiver<Delivered>) -> (Delivered, ClaimedFile) {
     let file = stage.prepared().await;
     stage.hint(file).await;
     let hint = next(hints).await;
@@ -160,7 +160,7 @@ async fn a_wish_to_cancel_reaches_the_holder_with_a_renewal_and_its_lease_goes_o
     stage.service.ledger.cancel(held.lease.file).await.unwrap();
     tokio::time::timeout(DEADLINE, holding.fence().cancel_requested()).await.unwrap();
     holding.fence().check().unwrap();
-    let record = stage.service.ledger.cancelled(&held.lease).await.unwrap().expect("it is ours to cancel");
+    let record = stage.service.ledger.record_cancelled(&held.lease).await.unwrap().expect("it is ours to cancel");
     assert_eq!(record.state, contract::State::Cancelled);
     hint.becomes(Outcome::Done);
     stage.stop().await;

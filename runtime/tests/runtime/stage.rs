@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::Info;
 use bus::Hinted;
 use bus::{Job, Outcome};
 use contract::{Cause, Event, FileId, Role, Step};
-use ledger::{Claim, ClaimRequest, FileRecord, Held, NewFile, Opening, Source};
+use ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, GenerationOptions, NewFile, Source};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
 use runtime::{Lifecycle, Service};
@@ -88,7 +88,7 @@ impl Stage {
         let new = NewFile {
             id: FileId::generate(),
             source: Source { root: "/srv/in".into(), path: "a".into(), size: 3, mtime_ns: 0 },
-            name: "a".into(),
+            name: contract::ObjectName::new("a").unwrap(),
             media_type: "application/octet-stream".into(),
             metadata: BTreeMap::new(),
             user: "ada".into(),
@@ -103,11 +103,11 @@ impl Stage {
     pub(crate) async fn try_claim(&self, file: FileId) -> Claim {
         let lease = self.service.settings.work.lease();
         let request = ClaimRequest { file, worker: &self.service.worker, lease };
-        let opening = Opening { chunk_size: 1 << 20, embed_limit: 2 << 20 };
+        let opening = GenerationOptions { chunk_size: 1 << 20, embed_limit: 2 << 20 };
         self.service.ledger.claim_chunking(&request, opening).await.unwrap()
     }
 
-    pub(crate) async fn claim(&self, file: FileId) -> Held {
+    pub(crate) async fn claim(&self, file: FileId) -> ClaimedFile {
         match self.try_claim(file).await {
             Claim::Taken(held) => *held,
             other => panic!("expected to get the file, found {other:?}"),

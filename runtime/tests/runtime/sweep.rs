@@ -65,7 +65,7 @@ async fn a_file_that_nobody_came_for_is_hinted_at_until_somebody_does() {
     stage
         .service
         .ledger
-        .fail(&held.lease, &ledger::Problem::new(contract::ProblemKind::SourceMissing, ""))
+        .record_failed(&held.lease, &ledger::Problem::new(contract::ProblemKind::SourceMissing, ""))
         .await
         .unwrap()
         .unwrap();
@@ -145,7 +145,7 @@ async fn content_goes_when_its_retention_is_over() {
     stage
         .service
         .ledger
-        .fail(&held.lease, &ledger::Problem::new(contract::ProblemKind::SourceMissing, ""))
+        .record_failed(&held.lease, &ledger::Problem::new(contract::ProblemKind::SourceMissing, ""))
         .await
         .unwrap()
         .unwrap();

@@ -159,7 +159,7 @@ async fn a_chunk_whose_files_document_is_gone_is_stale() {
     let file = stage.prepared(SIZE).await;
     // As `claim`, without opening the content.
     let request = ledger::ClaimRequest { file, worker: "w", lease: std::time::Duration::from_secs(60) };
-    let opening = ledger::Opening { chunk_size: KIB_64, embed_limit: 1 << 20 };
+    let opening = ledger::GenerationOptions { chunk_size: KIB_64, embed_limit: 1 << 20 };
     stage.service.ledger.claim_chunking(&request, opening).await.unwrap();
     let record = stage.service.ledger.file(file).await.unwrap().unwrap();
     let all = chunks_of(&record, &bytes(SIZE, 1));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contract::{ChunkAnswer, ChunkHeader, Digest, Epoch, Generation};
-use ledger::{NextGeneration, Opening, Problem, Source, Stored};
+use ledger::{GenerationOptions, NextGeneration, Problem, Source};
 
 use crate::stage::{BOTH, KIB_64, Kept, Stage, assert_refused, bytes, chunks_of, eventually, header};
 
@@ -22,12 +22,12 @@ async fn a_file_that_is_not_being_chunked_takes_no_chunks() {
     assert_refused(&stage.put(&early, &data).await, ChunkAnswer::Stale, "found it prepared");
 
     let mut held = stage.chunking(SIZE, Kept::Children).await;
-    ledger.stored(&mut held, Stored { sha256: Digest::of(&content) }).await.unwrap();
+    ledger.record_stored(&mut held, Digest::of(&content)).await.unwrap();
     let (late, data) = chunks_of(&held.file, &content).remove(0);
     assert_refused(&stage.put(&late, &data).await, ChunkAnswer::Stale, "found it stored");
 
     let held = stage.chunking(SIZE, Kept::Embedded).await;
-    ledger.fail(&held.lease, &Problem::new(contract::ProblemKind::SourceMissing, "")).await.unwrap().unwrap();
+    ledger.record_failed(&held.lease, &Problem::new(contract::ProblemKind::SourceMissing, "")).await.unwrap().unwrap();
     let (late, data) = chunks_of(&held.file, &content).remove(0);
     assert_refused(&stage.put(&late, &data).await, ChunkAnswer::Stale, "found it failed");
     assert!(stage.kept().await.is_empty());
@@ -89,7 +89,7 @@ async fn a_newer_generation_than_the_one_remembered_is_taken_at_once() {
         // The source has grown: what was past the end is not any more, and what was full is longer.
         let source = Source { size: 3 * SIZE as u64, ..held.file.source.clone() };
         let embed_limit = if matches!(kept, Kept::Embedded) { 1 << 20 } else { 0 };
-        let next = NextGeneration { source, opening: Opening { chunk_size: KIB_64, embed_limit } };
+        let next = NextGeneration { source, options: GenerationOptions { chunk_size: KIB_64, embed_limit } };
         let file = stage.service.ledger.begin_generation(&held.lease, &next).await.unwrap().unwrap();
         stage.open_content(&file).await;
 

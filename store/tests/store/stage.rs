@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use contract::{ChunkAnswer, ChunkHeader, ChunkNumber, ChunkReply, Digest, FileId, Role};
 use futures_util::StreamExt;
-use ledger::{Claim, ClaimRequest, FileRecord, Held, Layout, NewFile, Opening, Source};
+use ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, GenerationOptions, Layout, NewFile, Source};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
 use runtime::{Lifecycle, Service};
@@ -115,7 +115,7 @@ impl Stage {
         let new = NewFile {
             id: FileId::generate(),
             source: Source { root: "/srv/in".into(), path: "a".into(), size: size as u64, mtime_ns: 0 },
-            name: "a".into(),
+            name: contract::ObjectName::new("a").unwrap(),
             media_type: "application/octet-stream".into(),
             metadata: BTreeMap::new(),
             user: "ada".into(),
@@ -128,10 +128,11 @@ impl Stage {
     }
 
     /// Claims a file as a chunker does that is about to send its chunks.
-    pub(crate) async fn claim(&self, file: FileId, kept: Kept, chunk_size: u32) -> Held {
+    pub(crate) async fn claim(&self, file: FileId, kept: Kept, chunk_size: u32) -> ClaimedFile {
         let request = ClaimRequest { file, worker: "chunker-of-the-test", lease: LEASE };
         let embed_limit = if matches!(kept, Kept::Embedded) { 15 * u64::from(MIB) } else { 0 };
-        let claim = self.service.ledger.claim_chunking(&request, Opening { chunk_size, embed_limit }).await.unwrap();
+        let claim =
+            self.service.ledger.claim_chunking(&request, GenerationOptions { chunk_size, embed_limit }).await.unwrap();
         let Claim::Taken(held) = claim else { panic!("expected to get the file, found {claim:?}") };
         self.open_content(&held.file).await;
         *held
@@ -144,7 +145,7 @@ impl Stage {
     }
 
     /// A file of `size` bytes that is being chunked into chunks of 64 KiB.
-    pub(crate) async fn chunking(&self, size: usize, kept: Kept) -> Held {
+    pub(crate) async fn chunking(&self, size: usize, kept: Kept) -> ClaimedFile {
         let file = self.prepared(size).await;
         self.claim(file, kept, KIB_64).await
     }

@@ -132,8 +132,8 @@ async fn missing_chunks_are_found_and_read_again() {
     let all = [("chunk-missing", &*stored), ("chunk-missing", &*small), ("chunk-missing", &*delivered)];
     assert_eq!(kinds(&found), expected(&all));
     let of = |said: &Said, file: &str| said.json().into_iter().find(|finding| finding["file_id"] == *file).unwrap();
-    assert_eq!(of(&found, &stored)["found"], "chunk 1, 4: not there");
-    assert_eq!(of(&found, &small)["found"], "chunk 0, 1: not there");
+    assert_eq!(of(&found, &stored)["found"], "chunk 1, 4: missing");
+    assert_eq!(of(&found, &small)["found"], "chunk 0, 1: missing");
     assert_eq!(of(&found, &stored)["mended"], false);
     assert_eq!(record(&system, &stored).await.get_i64("generation").unwrap(), 1, "nothing was changed");
     // For people: a line per finding.

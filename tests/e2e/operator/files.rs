@@ -76,7 +76,7 @@ async fn failed_files_are_requeued() {
     let said = waybill(&system, &["files", "requeue", &file, &other, &unknown]).await.expect(1);
     let lines: Vec<_> = said.stdout.lines().collect();
     let expected = [
-        format!("{file}  requeued: it is delivered from what is stored"),
+        format!("{file}  requeued: it will be delivered from what is stored"),
         format!("{other}  not requeued: it is delivered"),
         format!("{unknown}  not requeued: there is no such file"),
     ];
@@ -110,5 +110,5 @@ async fn files_are_cancelled() {
     assert_eq!(said.stdout.lines().collect::<Vec<_>>(), expected);
     system.api.until_state(&resting, "cancelled").await;
     let again = waybill(&system, &["files", "cancel", &resting]).await.expect(0);
-    assert_eq!(again.stdout, format!("{resting}  was cancelled before\n"));
+    assert_eq!(again.stdout, format!("{resting}  was already cancelled\n"));
 }

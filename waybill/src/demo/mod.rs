@@ -1,6 +1,6 @@
-//! `waybill demo`: everything in a fresh directory, one file all the way, and the proof.
+//! `waybill demo`: runs everything in a fresh directory, delivers one file, and checks what arrived.
 
-mod there;
+mod destination;
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -16,27 +16,28 @@ use serde_json::Value;
 use settings::Settings;
 use settings::telemetry;
 
-pub use there::Kind;
+pub use destination::DestinationKind;
 
 use crate::client::Client;
 use crate::progress::Progress;
 use crate::scale::Scale;
 use crate::{receipt, up};
-use there::There;
+use destination::Destination;
 
-/// The size of the file that is made where none is named.
+/// The size of the file that is made if none is named, in bytes.
 const SIZE: u64 = 64 * 1024 * 1024;
 
-/// Bytes read or made at once.
+/// Bytes read or written at once.
 const PIECE: usize = 1024 * 1024;
 
-/// How often the gateway is asked how far the file is.
+/// The time between two questions to the gateway about the progress.
 const POLL: Duration = Duration::from_millis(50);
 
 /// The command.
-pub async fn command(file: Option<PathBuf>, to: Kind) -> Result<()> {
+pub async fn command(file: Option<PathBuf>, to: DestinationKind) -> Result<()> {
     let begun = Instant::now();
-    let directory = tempfile::Builder::new().prefix("waybill-demo-").tempdir().context("no fresh directory")?;
+    let directory =
+        tempfile::Builder::new().prefix("waybill-demo-").tempdir().context("no fresh directory can be created")?;
     let file = match file {
         Some(file) => file.canonicalize().with_context(|| format!("{} cannot be found", file.display()))?,
         None => make_file(directory.path())?,
@@ -46,11 +47,11 @@ pub async fn command(file: Option<PathBuf>, to: Kind) -> Result<()> {
     telemetry::start(&settings.telemetry)?;
     settings.files.roots = vec![file.parent().context("the file has no folder")?.to_owned()];
     let life = Lifecycle::new(settings.work.grace());
-    life.stop_on_signals().context("signals cannot be listened for")?;
+    life.stop_on_signals().context("cannot listen for signals")?;
 
     eprintln!("Starting NATS, MongoDB and the four services in {} ...", directory.path().display());
-    let there = There::start(to, directory.path()).await?;
-    there.configure(&mut settings);
+    let destination = Destination::start(to, directory.path()).await?;
+    destination.configure(&mut settings);
     let options = up::Options {
         data_dir: directory.path().join("data"),
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
@@ -66,18 +67,18 @@ pub async fn command(file: Option<PathBuf>, to: Kind) -> Result<()> {
         () = life.stopping() => Err(anyhow::anyhow!("stopped")),
     };
     let shown = match sent {
-        Ok(shown) => show(&shown, &there, &ready, &file, begun).await,
+        Ok(shown) => show(&shown, &destination, &ready, &file, begun).await,
         Err(error) => Err(error),
     };
     life.stop();
     let ended = running.await?;
-    shown.and(ended).and(there.stop().await)
+    shown.and(ended).and(destination.stop().await)
 }
 
-/// Has the file prepared, finalised and delivered, showing how far it is.
+/// Has the file prepared, finalised and delivered, and shows the progress. Returns the file as the gateway shows it.
 async fn send(ready: &up::Ready, file: &Path) -> Result<Value> {
     let (Some(username), Some(password)) = (&ready.username, &ready.password) else {
-        bail!("the database has users already: the demonstration wants a fresh one");
+        bail!("the database has users already: the demonstration needs a fresh one");
     };
     let client = Client::log_in(&ready.gateway, username, password).await?;
     let size = file.metadata()?.len();
@@ -94,7 +95,7 @@ async fn send(ready: &up::Ready, file: &Path) -> Result<Value> {
                 progress.finish();
                 return Ok(shown);
             }
-            "failed" | "cancelled" => bail!("the file was given up: {}", shown["error"]),
+            "failed" | "cancelled" => bail!("the file was not delivered: {}", shown["error"]),
             "stored" if !shown["error"].is_null() => bail!("the file was refused: {}", shown["error"]),
             _ => tokio::time::sleep(POLL).await,
         }
@@ -102,14 +103,14 @@ async fn send(ready: &up::Ready, file: &Path) -> Result<Value> {
 }
 
 #[allow(clippy::print_stdout, reason = "this is the result of the command")]
-async fn show(shown: &Value, there: &There, ready: &up::Ready, file: &Path, begun: Instant) -> Result<()> {
+async fn show(shown: &Value, destination: &Destination, ready: &up::Ready, file: &Path, begun: Instant) -> Result<()> {
     let seconds = begun.elapsed().as_secs_f64();
     let remote = &shown["receipt"]["remote"];
     println!("{}", serde_json::to_string_pretty(&shown["receipt"])?);
     verify(&shown["receipt"], ready, file)?;
     let object = remote["object"].as_str().context("the receipt names no object")?;
     let address = remote["address"].as_str().context("the receipt has no address")?;
-    let Some(arrived) = there.arrived(object, address, ready.remote_dir.as_deref()).await? else {
+    let Some(arrived) = destination.arrived(object, address, ready.remote_dir.as_deref()).await? else {
         eprintln!("Delivered after {seconds:.1} s, to {address}");
         return Ok(());
     };
@@ -118,7 +119,7 @@ async fn show(shown: &Value, there: &There, ready: &up::Ready, file: &Path, begu
     Ok(())
 }
 
-/// As `waybill receipt verify` does it, with the key of this very start.
+/// Checks the receipt as `waybill receipt verify` does, with the key of this run.
 fn verify(receipt: &Value, ready: &up::Ready, file: &Path) -> Result<()> {
     let key = ready.receipt_key.context("receipts are not signed")?;
     let checks = receipt::checks(receipt, &[key], Some(file))?;
@@ -132,7 +133,8 @@ fn make_file(directory: &Path) -> Result<PathBuf> {
     let folder = directory.join("source");
     std::fs::create_dir(&folder)?;
     let path = folder.join("demo.bin");
-    let mut file = BufWriter::new(File::create(&path).with_context(|| format!("{} cannot be made", path.display()))?);
+    let mut file =
+        BufWriter::new(File::create(&path).with_context(|| format!("{} cannot be created", path.display()))?);
     let mut random = rand::rng();
     let mut piece = vec![0; PIECE];
     for _ in 0..SIZE / PIECE as u64 {

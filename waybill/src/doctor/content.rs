@@ -1,26 +1,26 @@
-//! The content of a file: whether every chunk is there, and with `--deep` whether its bytes are right.
+//! Checks the content of a file: that every chunk is there and, with `--deep`, that its bytes are right.
 
 use anyhow::Result;
 use contract::{ChunkNumber, Digest, Hasher, Split, State};
 use ledger::{FileRecord, Layout, Ledger, LedgerError};
 
 use super::Doctor;
-use super::finding::{Finding, Kind};
+use super::finding::{Finding, FindingKind};
 
-/// Chunks whose proofs are read at once: some hundred KiB.
+/// How many chunk proofs one query reads: a few hundred KiB.
 const PROOFS: u32 = 1024;
 
-/// Bytes of chunks read at once.
+/// How many bytes of chunks one query reads.
 const BYTES: u32 = 4 * 1024 * 1024;
 
-/// How often a file that changes while it is read is looked at. Then it is in good hands.
+/// How often a file is checked if its record changes meanwhile. After so many changes a service is clearly working on it.
 const TRIES: u32 = 3;
 
-/// Numbers of chunks named in a finding.
+/// The maximum number of chunks that a finding names.
 const NAMED: usize = 8;
 
-/// What must be there.
-struct Whole<'a> {
+/// The content that a file must have.
+struct ExpectedContent<'a> {
     record: &'a FileRecord,
     split: Split,
     layout: Layout,
@@ -29,28 +29,29 @@ struct Whole<'a> {
 
 /// Chunks with the same fault.
 struct Fault {
-    kind: Kind,
+    kind: FindingKind,
     numbers: Vec<ChunkNumber>,
+    /// How many more there are than `numbers` names.
     more: u64,
-    /// More about the first of them.
+    /// What is wrong with the first of them.
     first: String,
 }
 
-/// Looks at the content of a file that should have it, and reports what is wrong with it.
+/// Checks the content of a file if it should have any, and reports what is wrong with it.
 pub(super) async fn check(doctor: &mut Doctor, record: &FileRecord) -> Result<()> {
     let mut current = Box::new(record.clone());
     for _ in 0..TRIES {
         if !should_be_whole(&current) {
             return Ok(());
         }
-        let Some(whole) = Whole::of(&current) else { return incomplete(doctor, &current) };
-        let faults = whole.faults(&doctor.ledger, doctor.deep).await?;
+        let Some(expected) = ExpectedContent::of(&current) else { return incomplete(doctor, &current) };
+        let faults = expected.faults(&doctor.ledger, doctor.deep).await?;
         if faults.is_empty() {
             return Ok(());
         }
-        // Its retention may have ended, or a new generation begun, while it was read.
+        // While the content was read, its retention may have ended or a new generation may have begun.
         match doctor.ledger.file(current.id).await? {
-            Some(now) if now.version == current.version => return report(doctor, &whole, &faults).await,
+            Some(now) if now.version == current.version => return report(doctor, &expected, &faults).await,
             Some(now) => *current = now,
             None => return Ok(()),
         }
@@ -71,22 +72,22 @@ fn incomplete(doctor: &mut Doctor, record: &FileRecord) -> Result<()> {
         record.sha256.map_or_else(|| "None".to_owned(), |sha256| sha256.to_string())
     );
     let expected = format!("chunk size, layout and SHA-256 of a file that is {}", record.state);
-    let finding = Finding::of_file(Kind::RecordIncomplete, record.id, expected, found);
+    let finding = Finding::of_file(FindingKind::RecordIncomplete, record.id, expected, found);
     doctor.report.add(&finding.advising("cancel the file and prepare it again"))
 }
 
-async fn report(doctor: &mut Doctor, whole: &Whole<'_>, faults: &[Fault]) -> Result<()> {
-    let record = whole.record;
-    let mut findings: Vec<Finding> = faults.iter().map(|fault| whole.finding(fault)).collect();
-    let beyond = |finding: &Finding| finding.kind == Kind::ChunkBeyondEnd;
+async fn report(doctor: &mut Doctor, expected: &ExpectedContent<'_>, faults: &[Fault]) -> Result<()> {
+    let record = expected.record;
+    let mut findings: Vec<Finding> = faults.iter().map(|fault| expected.finding(fault)).collect();
+    let beyond = |finding: &Finding| finding.kind == FindingKind::ChunkBeyondEnd;
     if doctor.repair && record.state != State::Delivered && !findings.iter().all(beyond) {
-        let again = doctor.ledger.read_again(record.id, record.version).await?;
+        let again = doctor.ledger.rechunk(record.id, record.version).await?;
         let done = match &again {
             Some(again) => {
                 let hint = doctor.hint(contract::Step::Prepare, record.id).await;
-                Ok(format!("generation {} was begun, to be read from the source; {hint}", again.generation))
+                Ok(format!("generation {} was begun and will be read from the source; {hint}", again.generation))
             }
-            None => Err("somebody holds the file; run it again"),
+            None => Err("somebody holds the file; run the doctor again"),
         };
         findings = findings
             .into_iter()
@@ -99,7 +100,7 @@ async fn report(doctor: &mut Doctor, whole: &Whole<'_>, faults: &[Fault]) -> Res
     findings.iter().try_for_each(|finding| doctor.report.add(finding))
 }
 
-impl<'a> Whole<'a> {
+impl<'a> ExpectedContent<'a> {
     fn of(record: &'a FileRecord) -> Option<Self> {
         let proven = record.proven()?;
         Some(Self { record, split: proven.split, layout: record.layout?, sha256: proven.sha256 })
@@ -111,14 +112,14 @@ impl<'a> Whole<'a> {
         let rest = if *more > 0 { format!(" and {more} more") } else { String::new() };
         let (generation, count) = (self.record.generation, self.split.count());
         let expected = match kind {
-            Kind::WholeHash => format!("SHA-256 {} of the whole", self.sha256),
+            FindingKind::WholeHash => format!("SHA-256 {} of the whole", self.sha256),
             _ => format!("{count} chunks of generation {generation} as they were stored"),
         };
         let what = if numbers.is_empty() { String::new() } else { format!("chunk {}{rest}: ", numbers.join(", ")) };
         let to_do = match (kind, self.record.state) {
-            (Kind::ChunkBeyondEnd, _) => "find out who wrote it; no service reads it",
-            (_, State::Delivered) => "what was delivered was whole then; look at MongoDB's disk and log",
-            _ => "look at MongoDB's disk and log; --repair has the file read again from its source",
+            (FindingKind::ChunkBeyondEnd, _) => "find out who wrote it; no service reads it",
+            (_, State::Delivered) => "the file was whole when it was delivered; check MongoDB's disk and log",
+            _ => "check MongoDB's disk and log; --repair has the file read again from its source",
         };
         Finding::of_file(*kind, self.record.id, expected, format!("{what}{first}")).advising(to_do)
     }
@@ -134,13 +135,13 @@ impl<'a> Whole<'a> {
         };
         match read.await {
             Ok(()) => {}
-            Err(error) if error.is_about_what_is_stored() => faults.add(Kind::ChunkUnreadable, None, &error),
+            Err(error) if error.is_corrupt_data() => faults.add(FindingKind::ChunkUnreadable, None, &error),
             Err(error) => return Err(error.into()),
         }
         Ok(faults.0)
     }
 
-    /// Which chunks there are, and their lengths, by the index alone. One place behind the last is looked at too.
+    /// Compares which chunks exist, and their lengths, using the index alone. Also looks for a chunk directly after the last one.
     async fn compare_proofs(&self, ledger: &Ledger, faults: &mut Faults) -> Result<(), LedgerError> {
         let FileRecord { id, generation, .. } = self.record;
         let count = self.split.count();
@@ -154,11 +155,15 @@ impl<'a> Whole<'a> {
                 match (self.split.len(number), proof) {
                     (Some(len), Some(proof)) if len == proof.len => {}
                     (Some(len), Some(proof)) => {
-                        faults.add(Kind::ChunkLength, Some(number), &format!("{} bytes instead of {len}", proof.len));
+                        faults.add(
+                            FindingKind::ChunkLength,
+                            Some(number),
+                            &format!("{} bytes instead of {len}", proof.len),
+                        );
                     }
-                    (Some(_), None) => faults.add(Kind::ChunkMissing, Some(number), &"not there"),
+                    (Some(_), None) => faults.add(FindingKind::ChunkMissing, Some(number), &"missing"),
                     (None, Some(proof)) => {
-                        faults.add(Kind::ChunkBeyondEnd, Some(number), &format!("{} bytes", proof.len));
+                        faults.add(FindingKind::ChunkBeyondEnd, Some(number), &format!("{} bytes", proof.len));
                     }
                     (None, None) => {}
                 }
@@ -169,8 +174,8 @@ impl<'a> Whole<'a> {
         Ok(())
     }
 
-    /// Whether the bytes of every chunk have its hash, and those of all together the hash of the whole. Some chunks at a time
-    /// are in memory, whatever the file's size.
+    /// Compares the bytes of every chunk with its hash, and all bytes together with the hash of the whole. Only a few chunks at a
+    /// time are in memory, whatever the file's size.
     async fn compare_bytes(&self, ledger: &Ledger, faults: &mut Faults) -> Result<(), LedgerError> {
         let FileRecord { id, generation, .. } = self.record;
         let step = (BYTES / self.split.chunk_size()).max(1);
@@ -182,16 +187,16 @@ impl<'a> Whole<'a> {
                 let found = Digest::of(&chunk.data);
                 if found != chunk.sha256 {
                     let hashes = format!("SHA-256 {found} instead of {}", chunk.sha256);
-                    faults.add(Kind::ChunkHash, Some(chunk.number), &hashes);
+                    faults.add(FindingKind::ChunkHash, Some(chunk.number), &hashes);
                 }
                 whole.update(&chunk.data);
             }
             from += step;
         }
-        // What is wrong with a chunk is wrong with the whole; that need not be said twice.
+        // If a chunk is wrong, so is the whole; one finding is enough.
         let found = whole.finish();
         if found != self.sha256 && faults.0.is_empty() {
-            faults.add(Kind::WholeHash, None, &found);
+            faults.add(FindingKind::WholeHash, None, &found);
         }
         Ok(())
     }
@@ -201,7 +206,7 @@ impl<'a> Whole<'a> {
 struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn add(&mut self, kind: Kind, number: Option<ChunkNumber>, what: &dyn std::fmt::Display) {
+    fn add(&mut self, kind: FindingKind, number: Option<ChunkNumber>, what: &dyn std::fmt::Display) {
         match self.0.iter_mut().find(|fault| fault.kind == kind) {
             None => {
                 self.0.push(Fault { kind, numbers: number.into_iter().collect(), more: 0, first: what.to_string() });

@@ -1,3 +1,5 @@
+//! What the doctor finds: the kinds of findings, one finding, and the report that prints and counts them.
+
 use std::fmt;
 use std::io::Write;
 
@@ -6,18 +8,18 @@ use serde::Serialize;
 
 use crate::line::one_line;
 
-/// The longest text of a part of a finding's line, in characters.
+/// The maximum length of each part of a finding's line, in characters.
 const PART: usize = 300;
 
-/// What is wrong. The words do not change.
+/// What is wrong. The words for it never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Kind {
-    /// A stream is not there.
+pub(super) enum FindingKind {
+    /// A stream does not exist.
     StreamMissing,
     /// A stream is not set as this release needs it.
     StreamDiffers,
-    /// A consumer is not there.
+    /// A consumer does not exist.
     ConsumerMissing,
     /// A consumer is not set as this release needs it.
     ConsumerDiffers,
@@ -27,39 +29,39 @@ pub(super) enum Kind {
     RecordIncomplete,
     /// Nobody looked at a file in time.
     Overdue,
-    /// A file in work has no time at which somebody must look at it.
+    /// A file in work has no `due_at`.
     Unscheduled,
-    /// A lease ran out long ago and nobody took the file up.
+    /// A lease expired long ago and nobody has claimed the file since.
     LeaseRunOut,
     /// Events were not published.
     OutboxLeft,
-    /// Chunks are not there.
+    /// Chunks are missing.
     ChunkMissing,
-    /// Chunks have not the length they must have.
+    /// Chunks have a wrong length.
     ChunkLength,
-    /// Chunks are there that the file does not have.
+    /// There are chunks beyond the end of the file.
     ChunkBeyondEnd,
-    /// Chunks are not as they are written.
+    /// Chunks are not as a store writes them.
     ChunkUnreadable,
-    /// The bytes of chunks have not the hash that was stored with them.
+    /// The bytes of chunks do not have the hash that was stored with them.
     ChunkHash,
-    /// The whole has not the hash that was proved against the source.
+    /// The whole does not have the hash that was proved against the source.
     WholeHash,
-    /// Content of a file of which there is no record.
+    /// Content of a file that has no record.
     ContentWithoutRecord,
     /// Content of a generation that no longer counts.
     OlderGeneration,
-    /// Content of a generation that the record does not know yet: it cannot be.
+    /// Content of a generation that the record has not reached: impossible unless MongoDB was restored from an older dump.
     HigherGeneration,
-    /// Content in the collection in which this generation is not kept.
+    /// Content in a collection that is not the one for the layout of this generation.
     ContentMisplaced,
-    /// Content that the record calls removed.
+    /// Content that the record marks as removed.
     ContentNotRemoved,
-    /// A document of content whose key is none.
+    /// A document of content whose key is not one of a chunk.
     ContentKey,
 }
 
-impl Kind {
+impl FindingKind {
     /// The word for it.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -93,53 +95,63 @@ impl Kind {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Finding {
     /// What is wrong.
-    pub(super) kind: Kind,
-    /// With which file, where it is about one.
+    pub(super) kind: FindingKind,
+    /// The file, if the finding is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) file_id: Option<FileId>,
-    /// With which stream, consumer or document, where it is about one.
+    /// The stream, consumer or document, if the finding is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
-    /// What should be.
+    /// What should be the case.
     pub(super) expected: String,
-    /// What is.
+    /// What is the case.
     pub(super) found: String,
     /// What to do about it.
     pub(super) to_do: &'static str,
     /// Whether it was mended.
     pub(super) mended: bool,
-    /// What was done, or why it could not be.
+    /// What was done, or why it could not be mended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) did: Option<String>,
 }
 
 impl Finding {
-    /// About a file.
-    pub(super) fn of_file(kind: Kind, file: FileId, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+    /// A finding about a file.
+    pub(super) fn of_file(
+        kind: FindingKind,
+        file: FileId,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
+    ) -> Self {
         Self { file_id: Some(file), ..Self::new(kind, expected, found) }
     }
 
-    /// About something that has another name.
-    pub(super) fn of_name(kind: Kind, name: String, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+    /// A finding about something that is not a file.
+    pub(super) fn of_name(
+        kind: FindingKind,
+        name: String,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
+    ) -> Self {
         Self { name: Some(name), ..Self::new(kind, expected, found) }
     }
 
-    fn new(kind: Kind, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
+    fn new(kind: FindingKind, expected: impl fmt::Display, found: impl fmt::Display) -> Self {
         let (expected, found) = (expected.to_string(), found.to_string());
         Self { kind, file_id: None, name: None, expected, found, to_do: "", mended: false, did: None }
     }
 
-    /// With what to do about it.
+    /// Adds what to do about it.
     pub(super) fn advising(self, to_do: &'static str) -> Self {
         Self { to_do, ..self }
     }
 
-    /// With what was done.
+    /// Marks it as mended, with what was done.
     pub(super) fn mended(self, did: impl fmt::Display) -> Self {
         Self { mended: true, did: Some(did.to_string()), ..self }
     }
 
-    /// With why it could not be mended.
+    /// Adds why it could not be mended.
     pub(super) fn left(self, why: impl fmt::Display) -> Self {
         Self { did: Some(why.to_string()), ..self }
     }
@@ -148,13 +160,13 @@ impl Finding {
 impl fmt::Display for Finding {
     /// One line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let of = match (&self.file_id, &self.name) {
+        let subject = match (&self.file_id, &self.name) {
             (Some(file), _) => file.to_string(),
             (None, Some(name)) => one_line(name, PART),
             (None, None) => "-".to_owned(),
         };
         let (kind, expected, found) = (self.kind.as_str(), one_line(&self.expected, PART), one_line(&self.found, PART));
-        write!(f, "{kind:22}  {of}  expected {expected}; found {found}; ")?;
+        write!(f, "{kind:22}  {subject}  expected {expected}; found {found}; ")?;
         match (&self.did, self.mended) {
             (Some(did), true) => write!(f, "mended: {}", one_line(did, PART)),
             (Some(why), false) => write!(f, "not mended: {}; {}", one_line(why, PART), self.to_do),
@@ -167,14 +179,14 @@ impl fmt::Display for Finding {
 #[derive(Debug)]
 pub(super) struct Report {
     json: bool,
-    /// How many there were.
+    /// How many findings there were.
     pub(super) findings: u64,
     /// How many of them were mended.
     pub(super) mended: u64,
 }
 
 impl Report {
-    /// Nothing found yet. `json`: a line of JSON per finding.
+    /// A report without findings. `json`: prints a line of JSON per finding.
     pub(super) const fn new(json: bool) -> Self {
         Self { json, findings: 0, mended: 0 }
     }

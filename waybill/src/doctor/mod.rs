@@ -1,7 +1,7 @@
-//! `waybill doctor`: reads everything, says what is not as it should be, and mends what can be mended without loss.
+//! `waybill doctor`: reads everything, reports what is not as it should be, and mends what can be mended without loss.
 //!
-//! It may run beside the services. What it reads of a file belongs to one moment; whatever looks wrong is looked at once more,
-//! and counts only if the record has not changed since.
+//! It may run beside the services, so a file may change while the doctor reads it. Whatever looks wrong is checked against the
+//! record once more, and is a finding only if the record has not changed since.
 
 mod content;
 mod finding;
@@ -17,16 +17,16 @@ use bus::Nats;
 use contract::{Cause, FileId, Step};
 use ledger::Ledger;
 
-use crate::place::{self, Place};
+use crate::connection::{self, ConnectionArgs};
 use finding::Report;
 
-/// How late something must be to be a finding. Sweeps run every few seconds, and publish what was left after a lease.
+/// How overdue something must be to be a finding. Sweeps run every few seconds, and publish what was left for longer than a lease.
 const LATE: Duration = Duration::from_secs(60);
 
-/// Records, or generations of content, read at once.
+/// How many records, or generations of content, one query reads.
 const BATCH: u16 = 128;
 
-/// What `waybill doctor` is asked for.
+/// The arguments of `waybill doctor`.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Args {
     /// Read every chunk and hash it again
@@ -40,7 +40,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What all parts of the audit need.
+/// What all parts of the audit share.
 struct Doctor {
     ledger: Ledger,
     nats: Nats,
@@ -52,9 +52,9 @@ struct Doctor {
     generations: u64,
 }
 
-/// Reads everything. 0: nothing was found, or all was mended; 1: something is left; 2: it could not run.
-pub async fn command(args: Args, place: &Place) -> ExitCode {
-    match audit(args, place).await {
+/// Reads everything. Exit status 0: nothing was found, or all of it was mended; 1: something is left; 2: it could not run.
+pub async fn command(args: Args, connection: &ConnectionArgs) -> ExitCode {
+    match audit(args, connection).await {
         Ok(Report { findings, mended, .. }) if findings == mended => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -64,14 +64,17 @@ pub async fn command(args: Args, place: &Place) -> ExitCode {
     }
 }
 
-async fn audit(args: Args, place: &Place) -> Result<Report> {
-    let settings = place.settings()?;
-    let (ledger, nats) =
-        tokio::try_join!(place::ledger(&settings, "waybill-doctor"), place::nats(&settings, "waybill-doctor"))?;
+async fn audit(args: Args, connection: &ConnectionArgs) -> Result<Report> {
+    let settings = connection.settings()?;
+    let (ledger, nats) = tokio::try_join!(
+        connection::connect_ledger(&settings, "waybill-doctor"),
+        connection::connect_nats(&settings, "waybill-doctor")
+    )?;
     let Args { deep, repair, json } = args;
     let lease = settings.work.lease();
     let mut doctor = Doctor { ledger, nats, lease, deep, repair, report: Report::new(json), files: 0, generations: 0 };
-    // Streams first: hints need them. Records last, as having a file read again leaves an older generation behind.
+    // Streams come first: hints need them. Records come last: repairing one begins a new generation, and the content of the old
+    // one would then be a finding among the leftovers.
     streams::audit(&mut doctor).await?;
     leftover::audit(&mut doctor).await?;
     record::audit(&mut doctor).await?;
@@ -82,12 +85,12 @@ async fn audit(args: Args, place: &Place) -> Result<Report> {
 }
 
 impl Doctor {
-    /// Publishes the hint to look at a file. What is not published now, the sweep of a service publishes: the file is due.
+    /// Publishes the hint to look at a file, and says so. If that fails, the sweep of a service publishes it: the file is due.
     async fn hint(&self, step: Step, file: FileId) -> String {
         let hinted = bus::hint_once(&self.nats, &self.ledger, step, file, Cause::Sweep).await;
         match hinted {
             Ok(()) => format!("the hint to {} was published", step.as_str()),
-            Err(error) => format!("the hint to {} was not published, a sweep will: {error}", step.as_str()),
+            Err(error) => format!("the hint to {} was not published ({error}); a sweep will publish it", step.as_str()),
         }
     }
 }

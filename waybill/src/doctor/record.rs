@@ -1,4 +1,4 @@
-//! Records: whether somebody sees to them in time, and whether their content is there.
+//! Finds records that nobody takes care of in time, and checks their content.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use anyhow::Result;
 use contract::State;
 use ledger::{FileRecord, FoundFile, Moment};
 
-use super::finding::{Finding, Kind};
+use super::finding::{Finding, FindingKind};
 use super::{BATCH, Doctor, LATE, content};
 
 pub(super) async fn audit(doctor: &mut Doctor) -> Result<()> {
-    let mut place = None;
+    let mut cursor = None;
     loop {
-        let batch = doctor.ledger.audit_files(place.as_ref(), BATCH).await?;
+        let batch = doctor.ledger.audit_files(cursor.as_ref(), BATCH).await?;
         for found in &batch.found {
             doctor.files += 1;
             check(doctor, found).await?;
         }
-        place = batch.next;
-        if place.is_none() {
+        cursor = batch.next;
+        if cursor.is_none() {
             return Ok(());
         }
     }
@@ -28,18 +28,20 @@ async fn check(doctor: &mut Doctor, found: &FoundFile) -> Result<()> {
     let (file, record) = match (found.id, &found.record) {
         (Some(file), Ok(record)) => (file, record),
         (_, Err(error)) => {
-            let finding = Finding::of_name(Kind::RecordUnreadable, found.key.clone(), "a record", error);
-            return doctor.report.add(&finding.advising("mend the document by hand; services leave it alone"));
+            let finding = Finding::of_name(FindingKind::RecordUnreadable, found.key.clone(), "a record", error);
+            return doctor.report.add(&finding.advising("correct the document by hand; services leave it alone"));
         }
         (None, Ok(_)) => {
-            let finding = Finding::of_name(Kind::RecordUnreadable, found.key.clone(), "a file id as _id", &found.key);
+            let finding =
+                Finding::of_name(FindingKind::RecordUnreadable, found.key.clone(), "a file id as _id", &found.key);
             return doctor.report.add(&finding.advising("find out who wrote it; services leave it alone"));
         }
     };
-    if let Some((kind, expected, what)) = late(found, record) {
-        let finding = Finding::of_file(kind, file, expected, what);
-        let finding = finding.advising("are services of its next step running and ready? Or run with --repair");
-        let finding = if doctor.repair { take_up(doctor, record, finding).await? } else { finding };
+    if let Some((kind, expected, actual)) = overdue(found, record) {
+        let finding = Finding::of_file(kind, file, expected, actual);
+        let finding =
+            finding.advising("check that services of its next step are running and ready; or run with --repair");
+        let finding = if doctor.repair { repair(doctor, record, finding).await? } else { finding };
         doctor.report.add(&finding)?;
     }
     check_outbox(doctor, found, record).await?;
@@ -47,7 +49,7 @@ async fn check(doctor: &mut Doctor, found: &FoundFile) -> Result<()> {
 }
 
 /// Whether somebody should have looked at the file by now: what is wrong, what was expected and what was found.
-fn late(found: &FoundFile, record: &FileRecord) -> Option<(Kind, String, String)> {
+fn overdue(found: &FoundFile, record: &FileRecord) -> Option<(FindingKind, String, String)> {
     if found.is_held() {
         return None;
     }
@@ -59,30 +61,30 @@ fn late(found: &FoundFile, record: &FileRecord) -> Option<(Kind, String, String)
     let (state, ages) = (record.state, &found.ages);
     if let Some(ago) = ages.due.longer_ago_than(LATE) {
         let expected =
-            if state.is_terminal() { "its content removed in time" } else { "somebody to look at it in time" };
-        return Some((Kind::Overdue, expected.to_owned(), format!("{state}, due {} ago", span(ago))));
+            if state.is_terminal() { "its content to be removed in time" } else { "somebody to look at it in time" };
+        return Some((FindingKind::Overdue, expected.to_owned(), format!("{state}, due {} ago", span(ago))));
     }
     if in_work && ages.due == Moment::Unset {
-        let expected = "a time at which somebody looks at it";
-        return Some((Kind::Unscheduled, expected.to_owned(), format!("{state}, and none")));
+        let expected = "a time by which somebody must look at it";
+        return Some((FindingKind::Unscheduled, expected.to_owned(), format!("{state}, and no time")));
     }
-    let run_out = ages.lease.longer_ago_than(LATE).filter(|_| in_work)?;
+    let expired = ages.lease.longer_ago_than(LATE).filter(|_| in_work)?;
     let holder = record.holder().unwrap_or_default();
-    let found = format!("{state}, the lease of {holder} ran out {} ago", span(run_out));
-    Some((Kind::LeaseRunOut, "another worker to have taken it up".to_owned(), found))
+    let found = format!("{state}, the lease of {holder} expired {} ago", span(expired));
+    Some((FindingKind::LeaseRunOut, "another worker to have claimed it".to_owned(), found))
 }
 
-/// Does what a file is due for, or has it done.
-async fn take_up(doctor: &Doctor, record: &FileRecord, finding: Finding) -> Result<Finding> {
+/// Does what the file is due for, or makes it due now.
+async fn repair(doctor: &Doctor, record: &FileRecord, finding: Finding) -> Result<Finding> {
     if record.state.is_terminal() {
         return Ok(match doctor.ledger.remove_content(record.id).await? {
             true => finding.mended("its content was removed"),
-            false => finding.left("it changed meanwhile"),
+            false => finding.left("the file has changed meanwhile"),
         });
     }
     Ok(match doctor.ledger.make_due(record.id, record.version).await? {
         Some(step) => finding.mended(format!("due now; {}", doctor.hint(step, record.id).await)),
-        None => finding.left("it changed meanwhile, or waits for its next attempt"),
+        None => finding.left("the file has changed meanwhile, or waits for its next attempt"),
     })
 }
 
@@ -90,15 +92,15 @@ async fn check_outbox(doctor: &mut Doctor, found: &FoundFile, record: &FileRecor
     let outbox = record.outbox();
     let since = match (found.ages.outbox.longer_ago_than(LATE), found.ages.outbox) {
         (Some(ago), _) => format!("for {}", span(ago)),
-        (None, Moment::Unset) => "with no time since when".to_owned(),
+        (None, Moment::Unset) => "since an unknown time".to_owned(),
         (None, _) => return Ok(()),
     };
     if outbox.events.is_empty() {
         return Ok(());
     }
-    let waiting = format!("{} events that wait {since}", outbox.events.len());
-    let finding = Finding::of_file(Kind::OutboxLeft, record.id, "its events published", waiting)
-        .advising("is any service running, with NATS? Or run with --repair");
+    let waiting = format!("{} events that have been waiting {since}", outbox.events.len());
+    let finding = Finding::of_file(FindingKind::OutboxLeft, record.id, "its events to be published", waiting)
+        .advising("check that a service is running and connected to NATS; or run with --repair");
     let finding = if doctor.repair {
         match bus::publish(&doctor.nats, &doctor.ledger, &outbox).await {
             Ok(()) => finding.mended("the events were published"),
@@ -110,7 +112,7 @@ async fn check_outbox(doctor: &mut Doctor, found: &FoundFile, record: &FileRecor
     doctor.report.add(&finding)
 }
 
-/// A span in the largest units that fit.
+/// A duration in the largest unit that fits.
 fn span(span: Duration) -> String {
     match span.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),

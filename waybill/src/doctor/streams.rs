@@ -1,10 +1,10 @@
-//! Streams and consumers.
+//! Finds streams and consumers that are missing or not set as this release needs them.
 
 use anyhow::Result;
 use bus::drift::{self, Drift, Of};
 
 use super::Doctor;
-use super::finding::{Finding, Kind};
+use super::finding::{Finding, FindingKind};
 
 const TO_DO: &str = "start the services, or run with --repair";
 
@@ -26,9 +26,11 @@ pub(super) async fn audit(doctor: &mut Doctor) -> Result<()> {
     for drift in &drifts {
         let finding = finding(drift);
         let finding = match (left.iter().any(|left| left.of == drift.of), drift.differences.is_empty()) {
-            (true, _) => finding.left(failure.as_deref().unwrap_or("it is still so; another system may set it")),
-            (false, true) => finding.mended("made"),
-            (false, false) => finding.mended("set as this release needs it"),
+            (true, _) => {
+                finding.left(failure.as_deref().unwrap_or("it has not changed; another system may be setting it"))
+            }
+            (false, true) => finding.mended("it was created"),
+            (false, false) => finding.mended("it was set as this release needs it"),
         };
         doctor.report.add(&finding)?;
     }
@@ -38,13 +40,13 @@ pub(super) async fn audit(doctor: &mut Doctor) -> Result<()> {
 fn finding(drift: &Drift) -> Finding {
     let missing = drift.differences.is_empty();
     let kind = match (&drift.of, missing) {
-        (Of::Stream(_), true) => Kind::StreamMissing,
-        (Of::Stream(_), false) => Kind::StreamDiffers,
-        (Of::Consumer { .. }, true) => Kind::ConsumerMissing,
-        (Of::Consumer { .. }, false) => Kind::ConsumerDiffers,
+        (Of::Stream(_), true) => FindingKind::StreamMissing,
+        (Of::Stream(_), false) => FindingKind::StreamDiffers,
+        (Of::Consumer { .. }, true) => FindingKind::ConsumerMissing,
+        (Of::Consumer { .. }, false) => FindingKind::ConsumerDiffers,
     };
     let (expected, found) = if missing {
-        ("to be there".to_owned(), "none".to_owned())
+        ("it to exist".to_owned(), "none".to_owned())
     } else {
         let list = |side: fn(&bus::Difference) -> &String| {
             drift.differences.iter().map(|one| format!("{} {}", one.setting, side(one))).collect::<Vec<_>>().join(", ")

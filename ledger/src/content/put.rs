@@ -2,24 +2,26 @@ use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use contract::{ChunkNumber, Digest, FileId, Generation};
-use mongodb::bson::{Document, RawDocument, doc};
+use mongodb::bson::{Document, doc};
 use mongodb::error::ErrorKind;
-use mongodb::options::{ReadConcern, SelectionCriteria};
+use mongodb::options::{Hint, ReadConcern, ReadPreference, SelectionCriteria};
 use serde::Serialize;
 
-use crate::bson_form::{binary, chunk_key, content_key};
+use super::key::{chunk_key, content_key, key_of};
+use super::{Proof, proof_in};
+use crate::bson_form::binary;
 use crate::error::is_duplicate_key;
 use crate::index::PROOF_INDEX;
 use crate::{Ledger, LedgerError};
 
-/// A chunk to be written, checked before.
+/// A chunk to be written. The caller has checked length and hash.
 #[derive(Debug, Clone)]
 pub struct NewChunk {
     /// The file.
     pub file: FileId,
     /// Which reading of its source.
     pub generation: Generation,
-    /// The place.
+    /// Its number in the file.
     pub number: ChunkNumber,
     /// SHA-256 of `data`.
     pub sha256: Digest,
@@ -32,17 +34,17 @@ pub struct NewChunk {
 pub enum PutOutcome {
     /// Written.
     Written,
-    /// The same chunk was there.
+    /// The same chunk was stored before.
     Duplicate,
-    /// Another was there, with this length and hash.
+    /// Another chunk was stored before under the same number.
     Conflict {
         /// Its length in bytes.
         len: u32,
         /// Its SHA-256.
         sha256: Digest,
     },
-    /// The document it belongs into is not there: its generation is gone or was never opened.
-    NoPlace,
+    /// There is no document to write it into: its generation was removed or never opened.
+    NoDocument,
 }
 
 #[derive(Serialize)]
@@ -68,14 +70,11 @@ struct EmbeddedChunk {
     data: Bytes,
 }
 
-/// Length and hash of a chunk that is there.
-type Known = (u32, Digest);
-
 impl Ledger {
     /// Writes chunks as children, a document each, in one unordered insert. One outcome per chunk, in their order.
     pub async fn put_children(&self, chunks: Vec<NewChunk>) -> Result<Vec<PutOutcome>, LedgerError> {
         let keys: Vec<_> = chunks.iter().map(|c| chunk_key(c.file, c.generation, c.number)).collect();
-        let wanted = proofs_of(&chunks);
+        let proofs: Vec<_> = chunks.iter().map(proof_of).collect();
         let documents: Vec<_> = chunks
             .into_iter()
             .zip(&keys)
@@ -90,15 +89,15 @@ impl Ledger {
         let inserted = self
             .run("writing chunks", async move { collection.insert_many(documents).ordered(false).await.map(drop) })
             .await;
-        let there = duplicates(inserted, keys.len())?;
-        let known = self.known_children(there.iter().map(|at| keys[*at].clone()).collect()).await?;
-        outcomes(keys, wanted, &there, known)
+        let refused = duplicates(inserted, keys.len())?;
+        let stored = self.stored_children(refused.iter().map(|at| keys[*at].clone()).collect()).await?;
+        Ok(outcomes(keys, proofs, &refused, &stored))
     }
 
     /// Writes files of one chunk, a content document each, in one unordered insert. One outcome per chunk, in their order.
     pub async fn put_whole(&self, chunks: Vec<NewChunk>) -> Result<Vec<PutOutcome>, LedgerError> {
         let keys: Vec<_> = chunks.iter().map(|c| content_key(c.file, c.generation)).collect();
-        let wanted = proofs_of(&chunks);
+        let proofs: Vec<_> = chunks.iter().map(proof_of).collect();
         let documents: Vec<_> = chunks
             .into_iter()
             .zip(&keys)
@@ -117,13 +116,13 @@ impl Ledger {
                 collection.insert_many(documents).ordered(false).await.map(drop)
             })
             .await;
-        let there = duplicates(inserted, keys.len())?;
-        let keys_there = there.iter().map(|at| keys[*at].clone()).collect();
-        let known = self.known_embedded(keys_there, ChunkNumber(0)).await?;
-        outcomes(keys, wanted, &there, known)
+        let refused = duplicates(inserted, keys.len())?;
+        let keys_refused = refused.iter().map(|at| keys[*at].clone()).collect();
+        let stored = self.stored_embedded(keys_refused, ChunkNumber(0)).await?;
+        Ok(outcomes(keys, proofs, &refused, &stored))
     }
 
-    /// Makes the document that takes the chunks of a small file of several chunks. Harmless where it is there.
+    /// Makes the document that takes the chunks of a small file of several chunks. Does nothing if it exists.
     pub async fn open_content(&self, file: FileId, generation: Generation) -> Result<(), LedgerError> {
         let contents = self.contents.clone_with_type::<Document>();
         let empty = doc! { "_id": binary(content_key(file, generation)), "c": {} };
@@ -137,7 +136,7 @@ impl Ledger {
     /// for different chunks.
     pub async fn put_embedded(&self, chunk: NewChunk) -> Result<PutOutcome, LedgerError> {
         let key = content_key(chunk.file, chunk.generation);
-        let wanted = (proof_len(&chunk), chunk.sha256);
+        let proof = proof_of(&chunk);
         let field = format!("c.{}", chunk.number);
         let value = doc! {
             "len": chunk.data.len() as i64,
@@ -152,11 +151,11 @@ impl Ledger {
         if written.matched_count == 1 {
             return Ok(PutOutcome::Written);
         }
-        let known = self.known_embedded(vec![key.clone()], chunk.number).await?;
-        Ok(known.get(&key).map_or(PutOutcome::NoPlace, |known| compare(wanted, *known)))
+        let stored = self.stored_embedded(vec![key.clone()], chunk.number).await?;
+        Ok(compare(proof, stored.get(&key)))
     }
 
-    async fn known_children(&self, keys: Vec<Vec<u8>>) -> Result<HashMap<Vec<u8>, Known>, LedgerError> {
+    async fn stored_children(&self, keys: Vec<Vec<u8>>) -> Result<HashMap<Vec<u8>, Proof>, LedgerError> {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
@@ -164,26 +163,26 @@ impl Ledger {
         let filter = doc! { "_id": { "$in": keys.into_iter().map(binary).collect::<Vec<_>>() } };
         self.run("comparing chunks", async move {
             let proof = doc! { "_id": 1, "len": 1, "sha256": 1 };
-            let found = chunks.find(filter).projection(proof).hint(mongodb::options::Hint::Name(PROOF_INDEX.into()));
+            let found = chunks.find(filter).projection(proof).hint(Hint::Name(PROOF_INDEX.into()));
             let mut cursor = found
                 .read_concern(ReadConcern::majority())
-                .selection_criteria(SelectionCriteria::ReadPreference(mongodb::options::ReadPreference::Primary))
+                .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
                 .await?;
-            let mut known = HashMap::new();
+            let mut stored = HashMap::new();
             while cursor.advance().await? {
                 let document = cursor.current();
-                known.insert(key_of(document)?, known_in(document)?);
+                stored.insert(key_of(document)?.to_vec(), proof_in(document)?);
             }
-            Ok(known)
+            Ok(stored)
         })
         .await
     }
 
-    async fn known_embedded(
+    async fn stored_embedded(
         &self,
         keys: Vec<Vec<u8>>,
         number: ChunkNumber,
-    ) -> Result<HashMap<Vec<u8>, Known>, LedgerError> {
+    ) -> Result<HashMap<Vec<u8>, Proof>, LedgerError> {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
@@ -193,15 +192,15 @@ impl Ledger {
         self.run("comparing chunks", async move {
             let proof = doc! { format!("c.{number}.len"): 1, format!("c.{number}.sha256"): 1 };
             let mut cursor = contents.find(filter).projection(proof).read_concern(ReadConcern::majority()).await?;
-            let mut known = HashMap::new();
+            let mut stored = HashMap::new();
             while cursor.advance().await? {
                 let document = cursor.current();
                 let chunks = document.get_document("c").map_err(mongodb::error::Error::custom)?;
                 if let Ok(chunk) = chunks.get_document(number.as_str()) {
-                    known.insert(key_of(document)?, known_in(chunk)?);
+                    stored.insert(key_of(document)?.to_vec(), proof_in(chunk)?);
                 }
             }
-            Ok(known)
+            Ok(stored)
         })
         .await
     }
@@ -211,19 +210,20 @@ fn digest_bytes(digest: Digest) -> Bytes {
     Bytes::copy_from_slice(digest.as_bytes())
 }
 
-fn proof_len(chunk: &NewChunk) -> u32 {
-    u32::try_from(chunk.data.len()).unwrap_or(u32::MAX)
+fn proof_of(chunk: &NewChunk) -> Proof {
+    (u32::try_from(chunk.data.len()).unwrap_or(u32::MAX), chunk.sha256)
 }
 
-fn proofs_of(chunks: &[NewChunk]) -> Vec<Known> {
-    chunks.iter().map(|chunk| (proof_len(chunk), chunk.sha256)).collect()
+/// What became of a chunk that was not written, by what is stored under its number.
+fn compare(proof: Proof, stored: Option<&Proof>) -> PutOutcome {
+    match stored {
+        None => PutOutcome::NoDocument,
+        Some(stored) if *stored == proof => PutOutcome::Duplicate,
+        Some((len, sha256)) => PutOutcome::Conflict { len: *len, sha256: *sha256 },
+    }
 }
 
-fn compare(wanted: Known, (len, sha256): Known) -> PutOutcome {
-    if wanted == (len, sha256) { PutOutcome::Duplicate } else { PutOutcome::Conflict { len, sha256 } }
-}
-
-/// The places in the batch that were refused because their key is there.
+/// The positions in the batch that were refused because their key exists.
 fn duplicates(inserted: Result<(), LedgerError>, count: usize) -> Result<BTreeSet<usize>, LedgerError> {
     match inserted {
         Ok(()) => Ok(BTreeSet::new()),
@@ -239,29 +239,12 @@ fn duplicates(inserted: Result<(), LedgerError>, count: usize) -> Result<BTreeSe
 
 fn outcomes(
     keys: Vec<Vec<u8>>,
-    wanted: Vec<Known>,
-    there: &BTreeSet<usize>,
-    known: HashMap<Vec<u8>, Known>,
-) -> Result<Vec<PutOutcome>, LedgerError> {
-    let outcome = |(at, (key, wanted)): (usize, (Vec<u8>, Known))| {
-        if there.contains(&at) {
-            known.get(&key).map_or(PutOutcome::NoPlace, |known| compare(wanted, *known))
-        } else {
-            PutOutcome::Written
-        }
+    proofs: Vec<Proof>,
+    refused: &BTreeSet<usize>,
+    stored: &HashMap<Vec<u8>, Proof>,
+) -> Vec<PutOutcome> {
+    let outcome = |(at, (key, proof)): (usize, (Vec<u8>, Proof))| {
+        if refused.contains(&at) { compare(proof, stored.get(&key)) } else { PutOutcome::Written }
     };
-    Ok(keys.into_iter().zip(wanted).enumerate().map(outcome).collect())
-}
-
-pub(crate) fn key_of(document: &RawDocument) -> mongodb::error::Result<Vec<u8>> {
-    Ok(document.get_binary("_id").map_err(mongodb::error::Error::custom)?.bytes.to_vec())
-}
-
-/// Length and hash of a stored chunk.
-pub(crate) fn known_in(document: &RawDocument) -> mongodb::error::Result<Known> {
-    let sha256 = document.get_binary("sha256").map_err(mongodb::error::Error::custom)?;
-    let sha256 = sha256.bytes.try_into().map_err(|_| mongodb::error::Error::custom("a SHA-256 has not 32 bytes"))?;
-    let len = document.get_i64("len").map_err(mongodb::error::Error::custom)?;
-    let len = u32::try_from(len).map_err(mongodb::error::Error::custom)?;
-    Ok((len, Digest::from_bytes(sha256)))
+    keys.into_iter().zip(proofs).enumerate().map(outcome).collect()
 }

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use servers::{Mongo, MongoOptions, Nats, NatsOptions};
 use settings::{DirectoryRemote, RemoteSettings, Secret, Settings};
 
-/// mongod's cache. Chunks pass through it once in and once out; more would not make that faster.
+/// mongod's cache. Each chunk passes through it once on its way in and once on its way out; a larger cache would not make that
+/// faster.
 const MONGOD_CACHE_MIB: u32 = 1024;
 
-/// The remote that `up` configures where the settings have no default.
+/// The remote that `up` configures if the settings have no default remote.
 const DEFAULT_REMOTE: &str = "local";
 
 /// The data directory.
@@ -23,16 +24,16 @@ pub struct DataDir {
     path: PathBuf,
 }
 
-/// Where the servers of a data directory answer; kept in it for `waybill user`.
+/// The addresses of the servers of a data directory; kept in it for the other commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoints {
-    /// NATS.
+    /// The address of NATS.
     pub nats: String,
     /// The MongoDB connection string.
     pub mongodb: String,
 }
 
-/// The servers that run because none were configured. Dropping them kills those that still run.
+/// The servers that run because none were configured. Dropping this kills those that are still running.
 #[derive(Debug, Default)]
 pub struct LocalServers {
     nats: Option<Nats>,
@@ -40,16 +41,16 @@ pub struct LocalServers {
 }
 
 impl DataDir {
-    /// Makes the directory and its folders where they are missing.
+    /// Creates the directory and its folders if they are missing.
     pub fn open(path: &Path) -> Result<Self> {
-        let make = |folder: &Path| {
-            fs::create_dir_all(folder).with_context(|| format!("the folder {} cannot be made", folder.display()))
+        let create = |folder: &Path| {
+            fs::create_dir_all(folder).with_context(|| format!("the folder {} cannot be created", folder.display()))
         };
-        make(path)?;
+        create(path)?;
         let path = path.canonicalize().with_context(|| format!("{} cannot be found", path.display()))?;
         let directory = Self { path };
-        make(&directory.source())?;
-        make(&directory.remote())?;
+        create(&directory.source())?;
+        create(&directory.remote())?;
         Ok(directory)
     }
 
@@ -63,13 +64,9 @@ impl DataDir {
         self.path.join("remote")
     }
 
-    fn endpoints(&self) -> PathBuf {
-        self.path.join("endpoints.json")
-    }
-
-    /// Notes where the servers answer.
-    pub fn note(&self, endpoints: &Endpoints) -> Result<()> {
-        let path = self.endpoints();
+    /// Writes down where the servers answer.
+    pub fn write_endpoints(&self, endpoints: &Endpoints) -> Result<()> {
+        let path = endpoints_of(&self.path);
         let text = serde_json::to_vec(endpoints)?;
         // A connection string may hold a password.
         let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
@@ -79,20 +76,20 @@ impl DataDir {
     }
 
     /// Where the servers answered when `waybill up` last ran on this directory.
-    pub fn noted(path: &Path) -> Result<Endpoints> {
-        let path = path.join("endpoints.json");
+    pub fn read_endpoints(directory: &Path) -> Result<Endpoints> {
+        let path = endpoints_of(directory);
         let text = fs::read(&path)
             .with_context(|| format!("{} cannot be read; has `waybill up` run on this directory?", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| format!("{} is not as `waybill up` writes it", path.display()))
+        serde_json::from_slice(&text).with_context(|| format!("{} is not what `waybill up` writes", path.display()))
     }
 
-    /// The secret that signs tokens: made once, kept for the next start, so that tokens stay good.
+    /// The secret that signs tokens: made once and kept for the next start, so that tokens stay valid.
     fn jwt_secret(&self) -> Result<Secret> {
         let path = self.path.join("jwt-secret");
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(mut file) => file.write_all(random_text(48).as_bytes()).context("the token secret cannot be kept")?,
+            Ok(mut file) => file.write_all(random_text(48).as_bytes()).context("the token secret cannot be written")?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("{} cannot be made", path.display())),
+            Err(error) => return Err(error).with_context(|| format!("{} cannot be created", path.display())),
         }
         let mut secret = String::new();
         fs::File::open(&path)
@@ -101,31 +98,31 @@ impl DataDir {
         Ok(Secret::new(secret))
     }
 
-    /// The key that signs receipts: made once, kept for the next start, so that all receipts can be checked by one key.
+    /// The key that signs receipts: made once and kept for the next start, so that one key verifies all receipts.
     fn receipt_key(&self) -> Result<PathBuf> {
         let path = receipt_key_of(&self.path);
         if path.exists() {
             return Ok(path);
         }
-        let unmade = || format!("{} cannot be made", path.display());
-        // Whole or not there at all, and only for its owner.
-        let mut file = tempfile::NamedTempFile::new_in(&self.path).with_context(unmade)?;
+        let failed = || format!("{} cannot be created", path.display());
+        // The file appears whole or not at all, and only its owner can read it.
+        let mut file = tempfile::NamedTempFile::new_in(&self.path).with_context(failed)?;
         let written = file.write_all(private_key_pem(&rand::random()).as_bytes());
-        written.and_then(|()| file.as_file().sync_all()).with_context(unmade)?;
+        written.and_then(|()| file.as_file().sync_all()).with_context(failed)?;
         match file.persist_noclobber(&path) {
-            Err(failed) if failed.error.kind() != ErrorKind::AlreadyExists => Err(failed.error).with_context(unmade),
+            Err(error) if error.error.kind() != ErrorKind::AlreadyExists => Err(error.error).with_context(failed),
             _ => Ok(path),
         }
     }
 
     /// Fills in what the settings leave open.
-    pub fn complete(&self, settings: &mut Settings) -> Result<()> {
+    pub fn fill_in(&self, settings: &mut Settings) -> Result<()> {
         if settings.files.roots.is_empty() {
             settings.files.roots.push(self.source());
         }
         if settings.default_remote.is_none() {
             let remote = RemoteSettings::Directory(DirectoryRemote::new(self.remote()));
-            // One of that name that the settings have stays what it is.
+            // If the settings have a remote of that name, it stays as it is.
             settings.remotes.entry(DEFAULT_REMOTE.into()).or_insert(remote);
             settings.default_remote = Some(DEFAULT_REMOTE.into());
         }
@@ -138,9 +135,9 @@ impl DataDir {
         Ok(())
     }
 
-    /// Starts the servers that the settings do not name, and names them there.
+    /// Starts the servers that the settings do not name, and puts their addresses into the settings.
     pub async fn start_servers(&self, settings: &mut Settings) -> Result<LocalServers> {
-        // Room for the headers, and never less than the server's own default.
+        // Leaves room for the headers, and is never less than the server's own default.
         let max_payload = (settings.files.chunk_size + PAYLOAD_HEADROOM).max(1024 * 1024);
         let own_nats = settings.nats.url.is_empty();
         let own_mongo = !settings.mongodb.is_configured();
@@ -159,7 +156,7 @@ impl DataDir {
             Mongo::start(options).await.map(Some).context("mongod cannot be started")
         };
         let (nats, mongo) = tokio::join!(nats, mongo);
-        // If one failed, dropping the other ends it.
+        // If one server failed, dropping the other ends it.
         let servers = LocalServers { nats: nats?, mongo: mongo? };
         if let Some(nats) = &servers.nats {
             settings.nats.url = nats.url();
@@ -172,7 +169,7 @@ impl DataDir {
 }
 
 impl LocalServers {
-    /// Until one of them ends by itself; says which. Never, where none runs.
+    /// Waits until one of the servers ends by itself, and says which; waits for ever if none runs.
     pub async fn ended(&self) -> String {
         let nats = async {
             match &self.nats {
@@ -199,7 +196,7 @@ impl LocalServers {
         nats.into_iter().chain(mongo).collect()
     }
 
-    /// Stops them: NATS first, then MongoDB, which has the truth.
+    /// Stops the servers: NATS first, then MongoDB, which has the truth.
     pub async fn stop(self) -> Result<()> {
         if let Some(nats) = self.nats {
             nats.stop().await.context("nats-server did not stop")?;
@@ -209,6 +206,10 @@ impl LocalServers {
         }
         Ok(())
     }
+}
+
+fn endpoints_of(directory: &Path) -> PathBuf {
+    directory.join("endpoints.json")
 }
 
 /// Where a data directory keeps the key that signs receipts.

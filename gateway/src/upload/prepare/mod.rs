@@ -6,63 +6,55 @@ mod storage;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::http::header::LOCATION;
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
+use axum::response::Response;
 use contract::{FileId, ObjectName, ProblemKind, Split, State as FileState, Step};
 use ledger::{Created, NewFile};
-use serde::Serialize;
 
+use super::{accepted, check_remote};
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::body::{self, Media};
-use crate::problem::Problem;
+use crate::body::Media;
+use crate::refusal::Refusal;
 use request::PrepareRequest;
 use storage::Found;
 
 pub(crate) use storage::Storage;
 
-/// What prepare and finalise answer.
-#[derive(Debug, Serialize)]
-pub(crate) struct Taken {
-    pub(crate) file_id: FileId,
-    pub(crate) state: FileState,
-}
-
 pub(crate) async fn prepare(
     State(gateway): State<Arc<Gateway>>,
-    Extension(Caller(user)): Extension<Caller>,
+    Extension(Caller { user, .. }): Extension<Caller>,
     request: Request,
-) -> Result<Response, Problem> {
+) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
     match Media::of(&head.headers)? {
         Media::Json | Media::Unnamed => {}
         other => return Err(other.unexpected("application/json")),
     }
     let key = key::of(&head.headers)?;
-    let request = PrepareRequest::parse(&body::read(&gateway, body).await?)?;
+    let request = PrepareRequest::parse(&gateway.limits.read(body).await?)?;
     let idempotency = key.map(|key| ledger::Idempotency { key, fingerprint: request.fingerprint() });
-    // Before the file is looked at: the first answer holds even if the file is gone since.
+    // Before the file is opened: the first answer holds even if the file has gone since.
     if let Some(idempotency) = &idempotency
-        && let Some(before) = gateway.service.ledger.created_before(&user, idempotency).await?
+        && let Some(before) = gateway.service.ledger.find_created(&user, idempotency).await?
     {
-        return taken(&gateway, before);
+        return answer(&gateway, before);
     }
     let service = &gateway.service;
     if let Some(remote) = &request.remote {
-        crate::finalise::check_remote(&service.settings, remote)?;
+        check_remote(&service.settings, remote)?;
     }
     if let Some(free) = gateway.space.shortage().await {
         let floor = gateway.space.floor();
-        let detail = format!("expected at least {floor} bytes of space at the database, found {free}; try again later");
-        return Err(Problem::new(ProblemKind::InsufficientStorage, detail));
+        let detail = format!("expected at least {floor} free bytes at the database, found {free}; try again later");
+        return Err(Refusal::new(ProblemKind::InsufficientStorage, detail));
     }
-    let found = gateway.storage.look(&request.file_path).await?;
+    let found = gateway.storage.find(&request.file_path).await?;
     let size = found.source.size;
     if Split::new(size, service.settings.files.chunk_size).is_none() {
-        return Err(Problem::new(
+        return Err(Refusal::new(
             ProblemKind::FileTooLarge,
             format!("a file of {size} bytes has too many chunks; raise files.chunk_size"),
         ));
@@ -71,7 +63,7 @@ pub(crate) async fn prepare(
     fail::fail_point!("gateway-before-record", |_| std::process::abort());
     let created = service.ledger.create(new).await?;
     fail::fail_point!("gateway-after-record", |_| std::process::abort());
-    taken(&gateway, created)
+    answer(&gateway, created)
 }
 
 fn new_file(
@@ -79,14 +71,14 @@ fn new_file(
     found: Found,
     user: String,
     idempotency: Option<ledger::Idempotency>,
-) -> Result<NewFile, Problem> {
+) -> Result<NewFile, Refusal> {
     let media_type = mime_guess::from_path(&found.name).first_or_octet_stream().to_string();
     let name = ObjectName::new(request.name.unwrap_or(found.name));
-    let name = name.map_err(|error| Problem::new(ProblemKind::BadName, error.to_string()))?;
+    let name = name.map_err(|error| Refusal::new(ProblemKind::BadName, error.to_string()))?;
     Ok(NewFile {
         id: FileId::generate(),
         source: found.source,
-        name: name.into(),
+        name,
         media_type,
         metadata: request.metadata,
         user,
@@ -95,22 +87,17 @@ fn new_file(
     })
 }
 
-fn taken(gateway: &Gateway, created: Created) -> Result<Response, Problem> {
+fn answer(gateway: &Gateway, created: Created) -> Result<Response, Refusal> {
     match created {
         Created::New(record) => {
             gateway.service.announcer.announce(&record, Some(Step::Prepare));
             Ok(accepted(StatusCode::CREATED, record.id, record.state))
         }
-        // The first answer again, whatever became of the file since.
-        Created::Before(record) => Ok(accepted(StatusCode::CREATED, record.id, FileState::Prepared)),
-        Created::KeyReused => Err(Problem::new(
+        // The first answer again, whatever has become of the file since.
+        Created::Existing(record) => Ok(accepted(StatusCode::CREATED, record.id, FileState::Prepared)),
+        Created::KeyReused => Err(Refusal::new(
             ProblemKind::IdempotencyKeyReused,
             "expected the same request as the first one with this Idempotency-Key, found another; use a new key",
         )),
     }
-}
-
-/// The answer to a request that was taken.
-pub(crate) fn accepted(status: StatusCode, file_id: FileId, state: FileState) -> Response {
-    (status, [(LOCATION, format!("/files/{file_id}"))], Json(Taken { file_id, state })).into_response()
 }

@@ -1,4 +1,4 @@
-//! Every answer that is no success: `application/problem+json` (RFC 9457).
+//! Every answer that is not a success: `application/problem+json` (RFC 9457). `contract::ProblemKind` lists the types.
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -8,21 +8,22 @@ use ledger::LedgerError;
 use serde::Serialize;
 use serde_json::Value;
 
-/// After how many seconds to come back when a server behind us does not answer: about as long as MongoDB takes to elect.
+/// How many seconds a client should wait when a server behind us does not answer: MongoDB takes about as long to elect a
+/// primary.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
-/// A problem of one request.
+/// Why one request is not served.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub(crate) struct Refusal {
     kind: ProblemKind,
     detail: String,
     compared: Option<Box<(Value, Value)>>,
-    cause: Option<Cause>,
+    cause: Option<InternalCause>,
 }
 
-/// What lies behind a problem, for the log. Never in an answer: it may name hosts.
+/// The error behind a refusal. It goes into the log, never into an answer: it may name hosts.
 #[derive(Debug, Clone)]
-pub(crate) struct Cause(pub(crate) String);
+pub(crate) struct InternalCause(pub(crate) String);
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -36,55 +37,52 @@ struct Body<'a> {
     found: Option<&'a Value>,
 }
 
-impl Problem {
-    /// A problem; `detail` says what was expected and what was found.
+impl Refusal {
+    /// `detail` says what was expected and what was found.
     pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), compared: None, cause: None }
     }
 
-    /// With the members `expected` and `found`.
+    /// Adds the members `expected` and `found`.
     pub(crate) fn comparing(mut self, expected: Value, found: Value) -> Self {
         self.compared = Some(Box::new((expected, found)));
         self
     }
 
-    /// With what lies behind it, for the log.
+    /// Adds the error behind it, for the log.
     pub(crate) fn because(mut self, cause: impl ToString) -> Self {
-        self.cause = Some(Cause(cause.to_string()));
+        self.cause = Some(InternalCause(cause.to_string()));
         self
     }
 }
 
-impl From<&Mismatch> for Problem {
+impl From<&Mismatch> for Refusal {
     fn from(mismatch: &Mismatch) -> Self {
         let (expected, found) = mismatch.expected_and_found();
         Self::new(mismatch.problem_kind(), mismatch.to_string()).comparing(expected, found)
     }
 }
 
-impl From<LedgerError> for Problem {
+impl From<LedgerError> for Refusal {
     fn from(error: LedgerError) -> Self {
-        let problem = match &error {
+        let refusal = match &error {
             LedgerError::Unreadable { .. } | LedgerError::Password(_) => {
                 Self::new(ProblemKind::Internal, "the request could not be served; the log of the service says why")
             }
             LedgerError::Contended { .. } => {
-                Self::new(ProblemKind::Unavailable, "the file changes too fast just now; send the request again")
+                Self::new(ProblemKind::Unavailable, "the file is changing too fast; send the request again")
             }
-            // MongoDB is out of reach, silent, no primary, or refuses.
-            _ => Self::new(
-                ProblemKind::Unavailable,
-                "the database does not answer; send the request again, it may be repeated",
-            ),
+            // MongoDB cannot be reached, is silent, is not the primary, or refuses.
+            _ => Self::new(ProblemKind::Unavailable, "the database does not answer; the request may be sent again"),
         };
-        problem.because(error)
+        refusal.because(error)
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Self { kind, detail, compared, cause } = self;
-        // Kinds without a status are found in records alone; one that came here would be our own fault.
+        // Kinds without a status occur only in records; one that came here would be our own fault.
         let status = kind.status().and_then(|status| StatusCode::from_u16(status).ok());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = Body {
@@ -96,7 +94,7 @@ impl IntoResponse for Problem {
             found: compared.as_deref().map(|(_, found)| found),
         };
         // A struct of strings, numbers and JSON values can always be written.
-        let body = serde_json::to_vec(&body).expect("a problem is plain data");
+        let body = serde_json::to_vec(&body).expect("a refusal is plain data");
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

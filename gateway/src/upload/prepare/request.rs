@@ -4,18 +4,18 @@ use contract::{Digest, ObjectName, ProblemKind};
 use serde::{Deserialize, Serialize};
 
 use crate::body;
-use crate::problem::Problem;
+use crate::refusal::Refusal;
 
-/// Notes of a caller about a file at most.
+/// How many entries the metadata of a file may have.
 const METADATA_MAX: usize = 64;
 
-/// The longest key of a note in characters.
+/// The longest key of an entry in characters.
 const METADATA_KEY_MAX: usize = 64;
 
-/// The longest note in bytes.
+/// The longest value of an entry in bytes.
 const METADATA_VALUE_MAX: usize = 1024;
 
-/// What a prepare request says, checked in itself but for its path.
+/// The body of a prepare request, checked except for its path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PrepareRequest {
     pub(super) file_path: String,
@@ -34,18 +34,18 @@ struct Wire {
 }
 
 impl PrepareRequest {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
         let Wire { file_path, remote, name, metadata } = body::json(bytes)?;
         let metadata = metadata.unwrap_or_default();
         check_metadata(&metadata)?;
         if let Some(name) = &name {
             ObjectName::new(name.as_str())
-                .map_err(|error| Problem::new(ProblemKind::BadName, format!("name: {error}")))?;
+                .map_err(|error| Refusal::new(ProblemKind::BadName, format!("name: {error}")))?;
         }
         Ok(Self { file_path, remote, name, metadata })
     }
 
-    /// The same for the same request, however its JSON was written. Kept in records, so it must never change.
+    /// Equal for equal requests, however their JSON is written. Records hold it, so it must never change.
     pub(super) fn fingerprint(&self) -> Digest {
         #[derive(Serialize)]
         struct Canonical<'a> {
@@ -61,8 +61,8 @@ impl PrepareRequest {
     }
 }
 
-fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
-    let refuse = |why: String| Err(Problem::new(ProblemKind::MalformedRequest, format!("metadata: {why}")));
+fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    let refuse = |why: String| Err(Refusal::new(ProblemKind::MalformedRequest, format!("metadata: {why}")));
     if metadata.len() > METADATA_MAX {
         return refuse(format!("expected at most {METADATA_MAX} entries, found {}", metadata.len()));
     }
@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    fn parse(value: &serde_json::Value) -> Result<PrepareRequest, Problem> {
+    fn parse(value: &serde_json::Value) -> Result<PrepareRequest, Refusal> {
         PrepareRequest::parse(value.to_string().as_bytes())
     }
 
@@ -99,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_optional_may_be_absent_or_null() {
+    fn an_optional_field_may_be_absent_or_null() {
         let bare = parse(&json!({ "file_path": "a" })).unwrap();
         let nulls = parse(&json!({ "file_path": "a", "remote": null, "name": null, "metadata": null })).unwrap();
         assert_eq!(bare, nulls);
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn a_refusal_names_the_field() {
         assert!(refusal(&json!({ "file_path": 7 })).contains("file_path"));
         assert!(refusal(&json!({ "file_path": "a", "metadata": { "k": 1 } })).contains("metadata.k"));
         assert!(refusal(&json!({ "file_path": "a", "callback": "x" })).contains("callback"));
@@ -116,19 +116,19 @@ mod tests {
 
     #[test]
     fn bounds_are_kept() {
-        let note = |key: &str, value: usize| json!({ "file_path": "a", "metadata": { key: "v".repeat(value) } });
-        assert!(parse(&note("Key_1-a", METADATA_VALUE_MAX)).is_ok());
-        refusal(&note("k", METADATA_VALUE_MAX + 1));
-        refusal(&note(&"k".repeat(METADATA_KEY_MAX + 1), 1));
+        let entry = |key: &str, value: usize| json!({ "file_path": "a", "metadata": { key: "v".repeat(value) } });
+        assert!(parse(&entry("Key_1-a", METADATA_VALUE_MAX)).is_ok());
+        refusal(&entry("k", METADATA_VALUE_MAX + 1));
+        refusal(&entry(&"k".repeat(METADATA_KEY_MAX + 1), 1));
         for key in ["", "a.b", "$a", "a b", "ä"] {
-            refusal(&note(key, 1));
+            refusal(&entry(key, 1));
         }
         let many: BTreeMap<String, String> = (0..=METADATA_MAX).map(|n| (format!("k{n}"), String::new())).collect();
         refusal(&json!({ "file_path": "a", "metadata": many }));
     }
 
     #[test]
-    fn a_fingerprint_depends_on_what_is_said_only() {
+    fn a_fingerprint_depends_only_on_the_meaning() {
         let one = PrepareRequest::parse(br#"{"file_path":"a","metadata":{"x":"1","y":"2"}}"#).unwrap();
         let same =
             PrepareRequest::parse(br#" { "metadata": {"y":"2","x":"1"}, "name": null, "file_path": "a" }"#).unwrap();
@@ -146,7 +146,7 @@ mod tests {
                 assert_ne!(parse(one).unwrap().fingerprint(), parse(other).unwrap().fingerprint(), "{one} {other}");
             }
         }
-        // Pinned: a change would make every key that was used before belong to another request.
+        // Pinned: after a change, every key that was used before would belong to another request.
         let pinned = r#"{"file_path":"a","remote":null,"name":null,"metadata":{"x":"1","y":"2"}}"#;
         assert_eq!(one.fingerprint(), Digest::of(pinned.as_bytes()));
     }

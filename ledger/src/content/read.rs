@@ -4,29 +4,31 @@ use bytes::Bytes;
 use contract::{ChunkNumber, Digest, FileId, Generation};
 use futures_util::StreamExt;
 use mongodb::bson::{Document, RawDocument, doc};
+use mongodb::error::Error;
 use mongodb::options::{Hint, ReadConcern};
 use mongodb::raw_batch_cursor::RawBatch;
 
-use crate::bson_form::{binary, chunk_key, content_key, number_of};
-use crate::content::known_in;
+use super::key::{chunk_key, content_key, key_of, number_in};
+use super::proof_in;
+use crate::bson_form::binary;
 use crate::index::PROOF_INDEX;
 use crate::{Layout, Ledger, LedgerError};
 
 /// A chunk as it was stored.
 #[derive(Debug, Clone)]
 pub struct StoredChunk {
-    /// The place.
+    /// Its number in the file.
     pub number: ChunkNumber,
     /// Its SHA-256 when it was written.
     pub sha256: Digest,
-    /// Its bytes now: a view of the reply that it came in, which stays in memory as long as any of its chunks.
+    /// Its bytes now: a view of the reply that it came in. The reply stays in memory as long as any of its chunks.
     pub data: Bytes,
 }
 
-/// That a chunk was stored, without its bytes.
+/// What is known of a stored chunk without its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkProof {
-    /// The place.
+    /// Its number in the file.
     pub number: ChunkNumber,
     /// Its length in bytes.
     pub len: u32,
@@ -43,7 +45,7 @@ impl AsRef<[u8]> for Reply {
     }
 }
 
-/// Which chunks are read: `count` places from `from` on, of one generation. Missing ones are left out.
+/// Which chunks of one generation are read. Missing ones are left out.
 struct Range {
     layout: Layout,
     filter: Document,
@@ -75,7 +77,7 @@ impl Range {
         }
     }
 
-    /// Gives each chunk of a document of the cursor to `take`, in order.
+    /// Passes each chunk of a document of the cursor to `take`, in order.
     fn visit(
         &self,
         document: &RawDocument,
@@ -83,18 +85,16 @@ impl Range {
     ) -> mongodb::error::Result<()> {
         match self.layout {
             Layout::Children => {
-                let key = document.get_binary("_id").map_err(mongodb::error::Error::custom)?;
-                let number = number_of(key.bytes)
-                    .ok_or_else(|| mongodb::error::Error::custom("a chunk's _id has not 26 bytes"))?;
+                let number = number_in(key_of(document)?);
+                let number = number.ok_or_else(|| Error::custom("a chunk's _id has not 26 bytes"))?;
                 take(number, document)
             }
             Layout::Embedded => {
-                let chunks = document.get_document("c").map_err(mongodb::error::Error::custom)?;
+                let chunks = document.get_document("c").map_err(Error::custom)?;
                 for number in &self.numbers {
-                    if let Some(chunk) = chunks.get(number.to_string()).map_err(mongodb::error::Error::custom)? {
-                        let chunk = chunk
-                            .as_document()
-                            .ok_or_else(|| mongodb::error::Error::custom("an embedded chunk is no document"))?;
+                    if let Some(chunk) = chunks.get(number.to_string()).map_err(Error::custom)? {
+                        let chunk =
+                            chunk.as_document().ok_or_else(|| Error::custom("an embedded chunk is no document"))?;
                         take(*number, chunk)?;
                     }
                 }
@@ -119,8 +119,8 @@ impl Ledger {
         self.run("reading chunks", async move {
             let projection = range.projection(&["_id", "len", "sha256", "data"]);
             let find = collection.find(range.filter.clone()).sort(doc! { "_id": 1 });
-            // With the limit the first batch is known to be the last, so nobody asks for another; with the index named, MongoDB
-            // does not try two of them, each by reading the chunks.
+            // With the limit, the first batch is known to be the last, so nobody asks for another. With the hint, MongoDB does
+            // not try two indexes, each by reading the chunks.
             let find = find.limit(i64::from(count)).batch_size(count.saturating_add(1));
             let find = find.read_concern(ReadConcern::majority());
             let mut batches = match layout {
@@ -133,10 +133,10 @@ impl Ledger {
                 let reply = Bytes::from_owner(Reply(Arc::clone(&batch)));
                 for document in batch.doc_slices()? {
                     let document = document?.as_document();
-                    let document = document.ok_or_else(|| mongodb::error::Error::custom("a result is no document"))?;
+                    let document = document.ok_or_else(|| Error::custom("a result is no document"))?;
                     range.visit(document, |number, chunk| {
-                        let (_, sha256) = known_in(chunk)?;
-                        let data = chunk.get_binary("data").map_err(mongodb::error::Error::custom)?;
+                        let (_, sha256) = proof_in(chunk)?;
+                        let data = chunk.get_binary("data").map_err(Error::custom)?;
                         chunks.push(StoredChunk { number, sha256, data: reply.slice_ref(data.bytes) });
                         Ok(())
                     })?;
@@ -169,7 +169,7 @@ impl Ledger {
             let mut proofs = Vec::new();
             while cursor.advance().await? {
                 range.visit(cursor.current(), |number, chunk| {
-                    let (len, sha256) = known_in(chunk)?;
+                    let (len, sha256) = proof_in(chunk)?;
                     proofs.push(ChunkProof { number, len, sha256 });
                     Ok(())
                 })?;
@@ -177,12 +177,5 @@ impl Ledger {
             Ok(proofs)
         })
         .await
-    }
-
-    pub(crate) fn content_collection(&self, layout: Layout) -> mongodb::Collection<mongodb::bson::RawDocumentBuf> {
-        match layout {
-            Layout::Children => self.chunks.clone(),
-            Layout::Embedded => self.contents.clone(),
-        }
     }
 }

@@ -2,22 +2,20 @@ use std::time::Duration;
 
 use contract::{Expectation, FileId, Mismatch, State};
 
-use crate::bson_form::{by_id, now_plus};
-use crate::hold::to_bson;
+use crate::bson_form::{now_plus, to_bson};
+use crate::contention::Tries;
+use crate::filter::at_version;
 use crate::transition::Transition;
 use crate::{FileRecord, Ledger, LedgerError};
 
-/// How often a request is judged again when the record changes in between.
-const TRIES: u32 = 8;
-
 /// What became of a finalise request.
 #[derive(Debug)]
-pub enum Expected {
+pub enum ExpectationOutcome {
     /// Recorded; judged when the file is stored.
     Waiting(Box<FileRecord>),
     /// Met, and due now: publish the hint to finalise.
     Accepted(Box<FileRecord>),
-    /// The same request was taken before; nothing changed.
+    /// The same request was recorded before; nothing changed.
     Already(Box<FileRecord>),
     /// Not what is stored; nothing changed.
     Refused(Mismatch),
@@ -30,66 +28,65 @@ pub enum Expected {
 }
 
 impl Ledger {
-    /// Takes the expectation of a finalise request that was checked in itself.
+    /// Records the expectation of a finalise request: it waits until the file is stored, or is judged now if it is.
     ///
-    /// `complete` makes the expectation for the record that is found: a request that names neither remote nor file name
-    /// takes them from there. It may refuse, and then nothing changes.
-    pub async fn expect<E>(
+    /// `complete` makes the expectation from the request and the record: a request that names no remote or no file name takes
+    /// them from the record. It may refuse, and then nothing changes.
+    pub async fn record_expectation<E>(
         &self,
         file: FileId,
         complete: impl Fn(&FileRecord) -> Result<Expectation, E>,
-    ) -> Result<Result<Expected, E>, LedgerError> {
-        let doing = "recording a finalise request";
-        for _ in 0..TRIES {
-            let Some(record) = self.file(file).await? else { return Ok(Ok(Expected::Unknown)) };
+    ) -> Result<Result<ExpectationOutcome, E>, LedgerError> {
+        let operation = "recording a finalise request";
+        let mut tries = Tries::of(operation);
+        loop {
+            tries.begin()?;
+            let Some(record) = self.file(file).await? else { return Ok(Ok(ExpectationOutcome::Unknown)) };
             let expectation = match complete(&record) {
                 Ok(expectation) => expectation,
                 Err(refusal) => return Ok(Err(refusal)),
             };
-            let (transition, accepted) = match decide(record, &expectation, self.hint_push)? {
+            match decide(record, &expectation, self.hint_push)? {
                 Decision::Answer(answer) => return Ok(Ok(answer)),
-                Decision::Write { version, transition, accepted } => {
-                    let mut filter = by_id(file);
-                    filter.insert("version", version);
-                    (self.settle(doing, filter, transition).await?, accepted)
+                Decision::Write { version, transition, outcome } => {
+                    if let Some(record) = transition.commit(self, operation, at_version(file, version)).await? {
+                        return Ok(Ok(outcome(Box::new(record))));
+                    }
                 }
-            };
-            if let Some(record) = transition.map(Box::new) {
-                return Ok(Ok(if accepted { Expected::Accepted(record) } else { Expected::Waiting(record) }));
             }
         }
-        Err(LedgerError::Contended { doing, tries: TRIES })
     }
 }
 
 enum Decision {
-    Answer(Expected),
-    Write { version: i64, transition: Transition, accepted: bool },
+    Answer(ExpectationOutcome),
+    Write { version: i64, transition: Transition, outcome: fn(Box<FileRecord>) -> ExpectationOutcome },
 }
 
 fn decide(record: FileRecord, expectation: &Expectation, hint_push: Duration) -> Result<Decision, LedgerError> {
     let same = record.expectation.as_ref().is_some_and(|known| known.asks_the_same_as(expectation));
     let another = record.expectation.is_some() && !same;
     let judged = record.proven().map(|proven| expectation.judge(&proven));
-    let answer = |answer: fn(Box<FileRecord>) -> Expected, record| Ok(Decision::Answer(answer(Box::new(record))));
+    let answer =
+        |answer: fn(Box<FileRecord>) -> ExpectationOutcome, record| Ok(Decision::Answer(answer(Box::new(record))));
     match record.state {
-        State::Failed | State::Cancelled => answer(Expected::Ended, record),
-        State::Stored | State::Delivering | State::Delivered if another => answer(Expected::Another, record),
+        State::Failed | State::Cancelled => answer(ExpectationOutcome::Ended, record),
+        State::Stored | State::Delivering | State::Delivered if another => answer(ExpectationOutcome::Another, record),
         State::Prepared | State::Chunking => {
-            // Even the same request is written again: its size and chunks may differ, and they are checked later.
+            // The same remote, name and hash may come with another size or number of chunks, which are judged later.
             if same && record.expectation.as_ref() == Some(expectation) {
-                return answer(Expected::Already, record);
+                return answer(ExpectationOutcome::Already, record);
             }
             let transition = Transition::default().set_literal("expectation", to_bson(expectation)?);
-            Ok(Decision::Write { version: record.version, transition, accepted: false })
+            Ok(Decision::Write { version: record.version, transition, outcome: ExpectationOutcome::Waiting })
         }
         State::Stored | State::Delivering | State::Delivered => match judged {
-            Some(Err(mismatch)) => Ok(Decision::Answer(Expected::Refused(mismatch))),
+            Some(Err(mismatch)) => Ok(Decision::Answer(ExpectationOutcome::Refused(mismatch))),
             None => Err(LedgerError::Unreadable {
                 collection: "files",
                 detail: format!("{} is {} without a hash", record.id, record.state),
             }),
-            Some(Ok(())) if same => answer(Expected::Already, record),
+            Some(Ok(())) if same => answer(ExpectationOutcome::Already, record),
             Some(Ok(())) => {
                 let transition = Transition::default()
                     .set_literal("expectation", to_bson(expectation)?)
@@ -97,7 +94,7 @@ fn decide(record: FileRecord, expectation: &Expectation, hint_push: Duration) ->
                     .set("due_at", now_plus(hint_push))
                     .set("queued_at", "$$NOW")
                     .unset(&["error", "not_before", "hint_refusals"]);
-                Ok(Decision::Write { version: record.version, transition, accepted: true })
+                Ok(Decision::Write { version: record.version, transition, outcome: ExpectationOutcome::Accepted })
             }
         },
     }

@@ -4,9 +4,9 @@ use contract::{ObjectName, ProblemKind};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::body::{self, Media};
-use crate::problem::Problem;
+use crate::refusal::Refusal;
 
-/// What the body of a finalise request says, checked in itself. Every part is optional.
+/// The body of a finalise request, checked as far as possible without the record. Every part is optional.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct FinaliseRequest {
     pub(super) size: Option<u64>,
@@ -15,7 +15,7 @@ pub(super) struct FinaliseRequest {
     pub(super) remote: Option<String>,
 }
 
-/// The field names are the original service's, in both of its spellings.
+/// The field names of the original service, in both of its spellings.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Wire {
@@ -29,7 +29,7 @@ struct Wire {
 }
 
 impl FinaliseRequest {
-    pub(super) fn parse(media: &Media, bytes: &[u8]) -> Result<Self, Problem> {
+    pub(super) fn parse(media: &Media, bytes: &[u8]) -> Result<Self, Refusal> {
         if bytes.is_empty() {
             return Ok(Self::default());
         }
@@ -43,20 +43,20 @@ impl FinaliseRequest {
         Ok(Self {
             size: wire.file_size.map(|Count(size)| size),
             chunks: chunks.map(|Count(chunks)| chunks),
-            name: name.map_err(|error| Problem::new(ProblemKind::BadName, format!("filename: {error}")))?,
+            name: name.map_err(|error| Refusal::new(ProblemKind::BadName, format!("filename: {error}")))?,
             remote: wire.remote,
         })
     }
 }
 
 impl Wire {
-    fn from_form(bytes: &[u8]) -> Result<Self, Problem> {
+    fn from_form(bytes: &[u8]) -> Result<Self, Refusal> {
         let mut wire = Self::default();
         for (key, value) in form_urlencoded::parse(bytes) {
             let count = || {
                 Count::parse(&value).ok_or_else(|| {
                     let value: String = value.chars().take(80).collect();
-                    Problem::new(
+                    Refusal::new(
                         ProblemKind::MalformedRequest,
                         format!("{key}: expected a number of 0 or more, found {value:?}"),
                     )
@@ -72,14 +72,14 @@ impl Wire {
                 _ => {
                     let known = "fileSize, chunks, chunksCount, filename, fileName, remote";
                     let key: String = key.chars().take(80).collect();
-                    return Err(Problem::new(
+                    return Err(Refusal::new(
                         ProblemKind::MalformedRequest,
                         format!("expected the form fields {known}, found {key:?}"),
                     ));
                 }
             };
             if repeated {
-                return Err(Problem::new(
+                return Err(Refusal::new(
                     ProblemKind::MalformedRequest,
                     format!("expected {key} once, found it twice"),
                 ));
@@ -95,9 +95,9 @@ fn one_of<T: PartialEq + fmt::Debug>(
     value: Option<T>,
     other_name: &str,
     other: Option<T>,
-) -> Result<Option<T>, Problem> {
+) -> Result<Option<T>, Refusal> {
     match (value, other) {
-        (Some(value), Some(other)) if value != other => Err(Problem::new(
+        (Some(value), Some(other)) if value != other => Err(Refusal::new(
             ProblemKind::MalformedRequest,
             format!("expected {name} and {other_name} to be the same, found {value:?} and {other:?}"),
         )),
@@ -148,11 +148,11 @@ impl<'de> Deserialize<'de> for Count {
 mod tests {
     use super::*;
 
-    fn json(text: &str) -> Result<FinaliseRequest, Problem> {
+    fn json(text: &str) -> Result<FinaliseRequest, Refusal> {
         FinaliseRequest::parse(&Media::Json, text.as_bytes())
     }
 
-    fn form(text: &str) -> Result<FinaliseRequest, Problem> {
+    fn form(text: &str) -> Result<FinaliseRequest, Refusal> {
         FinaliseRequest::parse(&Media::Form, text.as_bytes())
     }
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn json_and_form_say_the_same() {
+    fn json_and_form_mean_the_same() {
         for text in [
             r#"{"fileSize":3,"chunks":1,"filename":"a b","remote":"archive"}"#,
             r#"{"fileSize":"3","chunksCount":"1","fileName":"a b","remote":"archive"}"#,
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_need_be_said() {
+    fn every_field_is_optional() {
         for media in [Media::Json, Media::Form, Media::Unnamed, Media::Other("multipart/form-data".into())] {
             assert_eq!(FinaliseRequest::parse(&media, b"").unwrap(), FinaliseRequest::default());
         }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_request_is_refused() {
+    fn malformed_requests_are_refused() {
         for text in [
             r#"{"fileSize":-1}"#,
             r#"{"fileSize":1.5}"#,

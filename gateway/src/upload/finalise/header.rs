@@ -1,11 +1,11 @@
 use axum::http::HeaderMap;
 use contract::{Digest, ProblemKind};
 
-use crate::problem::Problem;
+use crate::refusal::Refusal;
 
-/// The SHA-256 of the file, from `content-sha256` or `Repr-Digest` (RFC 9530). Where both are there they must agree.
-pub(super) fn digest(headers: &HeaderMap) -> Result<Digest, Problem> {
-    let refuse = |why: String| Problem::new(ProblemKind::BadDigest, why);
+/// The SHA-256 of the file, from `content-sha256` or `Repr-Digest` (RFC 9530). If both are given they must agree.
+pub(super) fn digest(headers: &HeaderMap) -> Result<Digest, Refusal> {
+    let refuse = |why: String| Refusal::new(ProblemKind::BadDigest, why);
     let plain = text(headers, "content-sha256")?
         .map(|text| text.trim().parse::<Digest>().map_err(|error| refuse(format!("content-sha256: {error}"))))
         .transpose()?;
@@ -25,11 +25,11 @@ pub(super) fn digest(headers: &HeaderMap) -> Result<Digest, Problem> {
     }
 }
 
-/// A field's value. Several fields of a name are one list (RFC 9110, section 5.2), which is no single hash.
-fn text(headers: &HeaderMap, name: &'static str) -> Result<Option<String>, Problem> {
+/// The value of a field. Several fields of one name are one list (RFC 9110, section 5.2), which is not a single hash.
+fn text(headers: &HeaderMap, name: &'static str) -> Result<Option<String>, Refusal> {
     let values: Result<Vec<_>, _> = headers.get_all(name).iter().map(|value| value.to_str()).collect();
     let values = values.map_err(|_| {
-        Problem::new(ProblemKind::BadDigest, format!("{name}: expected ASCII characters, found others"))
+        Refusal::new(ProblemKind::BadDigest, format!("{name}: expected ASCII characters, found others"))
     })?;
     Ok(Some(values.join(", ")).filter(|_| !values.is_empty()))
 }
@@ -40,7 +40,7 @@ mod tests {
 
     use super::*;
 
-    fn of(fields: &[(&'static str, &str)]) -> Result<Digest, Problem> {
+    fn of(fields: &[(&'static str, &str)]) -> Result<Digest, Refusal> {
         let fields =
             fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
         let mut headers = HeaderMap::new();
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn none_bad_and_contradicting_ones_are_refused() {
+    fn missing_malformed_and_contradicting_hashes_are_refused() {
         let (hex, other) = (Digest::of(b"abc").to_string(), Digest::of(b"abd"));
         assert!(of(&[]).is_err());
         assert!(of(&[("content-sha256", "")]).is_err());

@@ -1,0 +1,98 @@
+//! Limits of connections, heads and bodies, so that no client takes what others need. A limit of one resource is in its
+//! own folder: logins in `auth`, inspected files in `upload/prepare`, the page of the list in `files`.
+//!
+//! The layers of tower-http do not fit: they answer without a problem document, and do not read the rest of a body that
+//! is too large, so a client that is still sending may see a reset connection instead of the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use bytes::{Bytes, BytesMut};
+use contract::ProblemKind;
+use http_body_util::BodyExt;
+use settings::GatewaySettings;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::refusal::Refusal;
+
+/// The largest head of a request in bytes: a token, a hash and an address take less than one KiB.
+pub(crate) const HEAD_MAX: usize = 32 * 1024;
+
+/// How many bytes of a body beyond the limit are read and thrown away. A connection that is closed while its client
+/// still sends is reset, and the client may never see the answer that says why.
+const DISCARDED_MAX: u64 = 1024 * 1024;
+
+/// The limits that the settings give.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    connections: Arc<Semaphore>,
+    read_timeout: Duration,
+    body_max: u64,
+}
+
+impl Limits {
+    pub(crate) fn new(settings: &GatewaySettings) -> Self {
+        Self {
+            connections: Arc::new(Semaphore::new(settings.max_connections)),
+            read_timeout: Duration::from_millis(settings.read_timeout_ms),
+            body_max: settings.body_limit as u64,
+        }
+    }
+
+    /// Waits until fewer than `gateway.max_connections` are open. A connection counts until its permit is dropped.
+    pub(crate) async fn connection(&self) -> Option<OwnedSemaphorePermit> {
+        // Nobody closes the semaphore, so there is always a permit.
+        self.connections.clone().acquire_owned().await.ok()
+    }
+
+    /// How long a client may take to send the head of a request, and then its body.
+    pub(crate) const fn read_timeout(&self) -> Duration {
+        self.read_timeout
+    }
+
+    /// Reads a whole body, up to `gateway.body_limit` and `gateway.read_timeout_ms`.
+    pub(crate) async fn read(&self, body: Body) -> Result<Bytes, Refusal> {
+        match tokio::time::timeout(self.read_timeout, read(body, self.body_max)).await {
+            Ok(read) => read,
+            Err(_) => Err(Refusal::new(
+                ProblemKind::RequestTimeout,
+                format!("expected the whole body within {:?}, found it unfinished", self.read_timeout),
+            )),
+        }
+    }
+}
+
+async fn read(mut body: Body, max: u64) -> Result<Bytes, Refusal> {
+    let too_large =
+        || Refusal::new(ProblemKind::BodyTooLarge, format!("expected a body of at most {max} bytes, found more"));
+    if body.size_hint().lower() > max + DISCARDED_MAX {
+        return Err(too_large());
+    }
+    let (mut kept, mut received) = (BytesMut::new(), 0_u64);
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|error| Refusal::new(ProblemKind::MalformedRequest, format!("the body broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        received += data.len() as u64;
+        if received <= max {
+            kept.extend_from_slice(&data);
+        } else if received > max + DISCARDED_MAX {
+            break;
+        }
+    }
+    if received > max { Err(too_large()) } else { Ok(kept.freeze()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit() {
+        assert_eq!(read(Body::from(vec![7; 10]), 10).await.unwrap(), vec![7; 10]);
+        for length in [11, 5 << 20] {
+            assert!(read(Body::from(vec![7; length]), 10).await.is_err());
+        }
+    }
+}
