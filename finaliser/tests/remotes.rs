@@ -8,8 +8,8 @@ mod directory;
 mod http2;
 #[path = "remotes/look.rs"]
 mod look;
-#[path = "remotes/parcel.rs"]
-mod parcel;
+#[path = "remotes/object.rs"]
+mod object;
 #[path = "remotes/put.rs"]
 mod put;
 #[path = "remotes/raw_server.rs"]

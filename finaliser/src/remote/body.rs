@@ -1,8 +1,7 @@
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-/// The bytes of a file for a remote, which may open them more than once: a server that sends a request on to another address
-/// has kept nothing of its body.
+/// The content of a file. A remote may open it more than once, for example to send it again to another address after a redirect.
 #[derive(Debug)]
 pub struct Source {
     size: u64,
@@ -11,32 +10,32 @@ pub struct Source {
 }
 
 impl Source {
-    /// The bytes of a file of `size` bytes, of which up to `room` pieces may wait for the remote. Each time the remote opens
-    /// them, the receiver gets where to put all of them, from the first one on.
+    /// A source of `size` bytes; up to `room` pieces wait for the remote. Each time the remote opens the source, the receiver gets
+    /// a channel for its pieces, from the first one on.
     pub fn new(size: u64, room: usize) -> (Self, mpsc::Receiver<mpsc::Sender<Bytes>>) {
-        let (opened, requests) = mpsc::channel(1);
-        (Self { size, room, opened }, requests)
+        let (opened, receiver) = mpsc::channel(1);
+        (Self { size, room, opened }, receiver)
     }
 
-    /// The bytes from the first one on. A body that was opened before must be dropped first.
+    /// The content from its first byte on. An earlier body must be dropped first: until then the sender may wait for it.
     pub(super) async fn open(&self) -> Body {
         let (to, pieces) = mpsc::channel(self.room.max(1));
-        // Where nobody gives the bytes any more, the body stops at once.
+        // Without a receiver `to` is dropped here, and the body stops at once.
         let _ = self.opened.send(to).await;
         Body::new(self.size, pieces)
     }
 }
 
-/// The bytes of a file on their way to a remote, in order.
+/// The bytes of a file, or of a part of it, in order.
 ///
-/// It ends well only after as many bytes as the file has: a sender that dies half-way shows as [`BodyStopped`], never as an end.
+/// It ends only after exactly as many bytes as were announced: a sender that stops earlier becomes [`BodyStopped`], never an end.
 #[derive(Debug)]
 pub(super) struct Body {
     pieces: mpsc::Receiver<Bytes>,
     left: u64,
 }
 
-/// The sender of the bytes stopped before the end, on purpose or not.
+/// The sender stopped before the end, on purpose or not.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the file's bytes stopped {left} bytes before its end")]
 pub(super) struct BodyStopped {
@@ -60,13 +59,13 @@ impl Body {
         Self::new(size, pieces)
     }
 
-    /// The next bytes; `None` at the end of the whole.
+    /// The next bytes; `None` at the end.
     pub(super) async fn next(&mut self) -> Option<Result<Bytes, BodyStopped>> {
         let piece = self.pieces.recv().await;
         self.take(piece)
     }
 
-    /// [`Body::next`] for a thread that may block; panics in one that runs async tasks.
+    /// [`Body::next`] for a thread that may block; panics in a thread that runs async tasks.
     pub(super) fn blocking_next(&mut self) -> Option<Result<Bytes, BodyStopped>> {
         let piece = self.pieces.blocking_recv();
         self.take(piece)

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
-use crate::parcel::DEADLINE;
+use crate::object::DEADLINE;
 
 /// A server that does `script` with its only connection, on a thread of its own. Returns its address and what `script`
 /// returned; a script that fails makes the test fail where it is joined.

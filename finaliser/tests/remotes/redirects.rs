@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use contract::Digest;
-use finaliser::remote::{Look, Remote};
+use finaliser::remote::{Comparison, Remote};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::http::request;
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::parcel::{bytes, parcel, refused, send, within};
+use crate::object::{bytes, object, refused, send, within};
 use crate::tls;
 
 /// More than the buffers of any pair of sockets hold.
@@ -157,11 +157,11 @@ async fn who_sends_on_is_not_followed_by_default() {
     for status in [307, 308] {
         let router = Router::start(moved(status, "", false)).await;
         let remote = open(&router.url(), 0, &[], None);
-        let parcel = parcel("x", b"abc");
-        let detail = refused(send(&*remote, &parcel, b"abc").await);
+        let object = object("x", b"abc");
+        let detail = refused(send(&*remote, &object, b"abc").await);
         assert!(detail.contains(&status.to_string()), "{detail}");
         assert_eq!(router.asked(Method::PUT), 1);
-        refused(within(remote.look(&parcel)).await);
+        refused(within(remote.compare(&object)).await);
         assert_eq!(router.lines(), [""; 0]);
     }
 }
@@ -173,22 +173,22 @@ async fn the_whole_goes_where_it_is_sent_on_to() {
         let router = Router::start(moved(status, "", read)).await;
         let remote = open(&router.url(), 1, &[], None);
         let content = &content[..size];
-        let parcel = parcel("a b", content);
-        assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Absent)));
-        let evidence = send(&*remote, &parcel, content).await.unwrap();
+        let object = object("a b", content);
+        assert!(matches!(within(remote.compare(&object)).await, Ok(Comparison::Absent)));
+        let evidence = send(&*remote, &object, content).await.unwrap();
         assert_eq!((evidence.status, evidence.sent), (Some(201), size as u64));
-        assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Equal(_))));
+        assert!(matches!(within(remote.compare(&object)).await, Ok(Comparison::Equal(_))));
         let lines = ["HEAD", "PUT", "HEAD"].map(|method| format!("{method} /kept/a%20b?sig=hush"));
         assert_eq!(router.lines(), lines);
         let taken = &router.seen.lock().unwrap().taken;
-        assert_eq!(taken[1].sha256, parcel.sha256);
+        assert_eq!(taken[1].sha256, object.sha256);
         for field in ["if-none-match", "idempotency-key", "repr-digest", "content-length"] {
             assert!(taken[1].head.headers.contains_key(field), "{field}");
         }
         // The same server: it knows us.
         assert!(taken.iter().all(|taken| taken.head.headers["authorization"] == "Bearer hush-token"));
         // The receipt's address is the configured one.
-        assert_eq!(remote.address(&parcel.object), format!("{}a%20b", router.url()));
+        assert_eq!(remote.address(&object.path), format!("{}a%20b", router.url()));
     }
 }
 
@@ -198,17 +198,17 @@ async fn another_server_must_be_named_and_gets_no_credentials() {
     let router = Router::start(moved(307, &other.origin, false)).await;
     for origins in [&[][..], &["http://127.0.0.1:1"], &["https://127.0.0.1"]] {
         let remote = open(&router.url(), 5, origins, None);
-        let parcel = parcel("x", b"abc");
-        for detail in [refused(send(&*remote, &parcel, b"abc").await), refused(within(remote.look(&parcel)).await)] {
+        let object = object("x", b"abc");
+        for detail in [refused(send(&*remote, &object, b"abc").await), refused(within(remote.compare(&object)).await)] {
             assert!(detail.contains("redirect_origins") && !detail.contains("hush"), "{detail}");
         }
     }
     assert_eq!(other.lines(), [""; 0]);
 
     let remote = open(&router.url(), 1, &[&other.origin], None);
-    let parcel = parcel("x", b"abc");
-    send(&*remote, &parcel, b"abc").await.unwrap();
-    assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Equal(_))));
+    let object = object("x", b"abc");
+    send(&*remote, &object, b"abc").await.unwrap();
+    assert!(matches!(within(remote.compare(&object)).await, Ok(Comparison::Equal(_))));
     assert_eq!(other.lines(), ["PUT /kept/x?sig=hush", "HEAD /kept/x?sig=hush"]);
     for taken in &other.seen.lock().unwrap().taken {
         let fields = &taken.head.headers;
@@ -222,11 +222,11 @@ async fn nobody_is_sent_on_for_ever() {
     for most in [1, 2, 5] {
         let router = Router::start(|path| Some((307, format!("{path}x"), false))).await;
         let remote = open(&router.url(), most, &[], None);
-        let parcel = parcel("x", b"abc");
-        let detail = refused(send(&*remote, &parcel, b"abc").await);
+        let object = object("x", b"abc");
+        let detail = refused(send(&*remote, &object, b"abc").await);
         assert!(detail.contains(&format!("sent on {most} times at most")), "{detail}");
         assert_eq!(router.asked(Method::PUT), 1 + usize::from(most));
-        refused(within(remote.look(&parcel)).await);
+        refused(within(remote.compare(&object)).await);
     }
 }
 
@@ -235,16 +235,16 @@ async fn addresses_that_cannot_be_are_refused() {
     for to in ["ftp://host/x", "http://ada:hush@127.0.0.1/x", "http://", "https://[::1/"] {
         let router = Router::start(move |_| Some((308, to.to_owned(), false))).await;
         let remote = open(&router.url(), 5, &["http://127.0.0.1"], None);
-        let parcel = parcel("x", b"abc");
-        let detail = refused(send(&*remote, &parcel, b"abc").await);
+        let object = object("x", b"abc");
+        let detail = refused(send(&*remote, &object, b"abc").await);
         assert!(detail.contains("Location") && !detail.contains("hush"), "{to}: {detail}");
-        refused(within(remote.look(&parcel)).await);
+        refused(within(remote.compare(&object)).await);
     }
     // These need not keep the method.
     for status in [301, 302, 303] {
         let router = Router::start(moved(status, "", false)).await;
-        let parcel = parcel("x", b"abc");
-        refused(send(&*open(&router.url(), 5, &[], None), &parcel, b"abc").await);
+        let object = object("x", b"abc");
+        refused(send(&*open(&router.url(), 5, &[], None), &object, b"abc").await);
         assert_eq!(router.lines(), [""; 0]);
     }
 }
@@ -257,8 +257,8 @@ async fn from_https_to_http_nothing_goes() {
     std::fs::write(ca.path(), pem).unwrap();
     let router = Router::serve(moved(307, &other.origin, false), Some(acceptor)).await;
     let remote = open(&router.url(), 5, &[&other.origin], Some(&ca));
-    let parcel = parcel("x", b"abc");
-    assert!(refused(send(&*remote, &parcel, b"abc").await).contains("from https to http"));
-    assert!(refused(within(remote.look(&parcel)).await).contains("from https to http"));
+    let object = object("x", b"abc");
+    assert!(refused(send(&*remote, &object, b"abc").await).contains("from https to http"));
+    assert!(refused(within(remote.compare(&object)).await).contains("from https to http"));
     assert_eq!(other.lines(), [""; 0]);
 }

@@ -4,13 +4,13 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use finaliser::remote::{Evidence, Look, Onto, Parcel, Remote, RemoteError, UploadLog};
+use finaliser::remote::{Comparison, Evidence, Object, Precondition, Remote, RemoteError, UploadLog};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use servers::Seaweed;
 use settings::{RemoteSettings, S3Remote, Secret};
 
 use crate::conformance::{Place, suite};
-use crate::parcel::{body, bytes, open_body, parcel, refused, within};
+use crate::object::{body, bytes, object, open_body, refused, within};
 
 pub(crate) const MIB: usize = 1024 * 1024;
 
@@ -81,26 +81,26 @@ impl Place for Bucket {
 
 /// A claim that delivers a file: the file, and how far its upload is.
 pub(crate) struct Claim {
-    pub(crate) parcel: Parcel,
+    pub(crate) object: Object,
     pub(crate) log: UploadLog,
 }
 
 pub(crate) fn claim(name: &str, content: &[u8]) -> Claim {
-    Claim { parcel: parcel(name, content), log: UploadLog::unkept(None) }
+    Claim { object: object(name, content), log: UploadLog::unrecorded(None) }
 }
 
 /// The next claim of the same file, with what the last one recorded.
 pub(crate) fn next_claim(last: &Claim) -> Claim {
-    let Claim { parcel: last, log } = last;
-    let mut next = parcel("x", b"");
-    (next.file_id, next.object, next.size, next.sha256) = (last.file_id, last.object.clone(), last.size, last.sha256);
-    next.onto = last.onto.clone();
+    let Claim { object: last, log } = last;
+    let mut next = object("x", b"");
+    (next.file_id, next.path, next.size, next.sha256) = (last.file_id, last.path.clone(), last.size, last.sha256);
+    next.precondition = last.precondition.clone();
     next.epoch.0 = last.epoch.0 + 1;
-    Claim { parcel: next, log: UploadLog::unkept(log.known()) }
+    Claim { object: next, log: UploadLog::unrecorded(log.current()) }
 }
 
 pub(crate) async fn send(remote: &dyn Remote, claim: &Claim, content: &[u8]) -> Result<Evidence, RemoteError> {
-    within(remote.send_resumable(&claim.parcel, body(content), &claim.log)).await
+    within(remote.send_resumable(&claim.object, body(content), &claim.log)).await
 }
 
 /// Sends the first `len` bytes and waits until so many parts are recorded; then the sender is gone.
@@ -110,13 +110,13 @@ pub(crate) async fn send_some(remote: &dyn Remote, claim: &Claim, content: &[u8]
         for piece in content[..len].chunks(MIB) {
             to.send(piece.to_vec().into()).await.unwrap();
         }
-        while claim.log.known().is_none_or(|upload| upload.parts.len() < parts) {
+        while claim.log.current().is_none_or(|upload| upload.parts.len() < parts) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     within(async {
         tokio::select! {
-            sent = remote.send_resumable(&claim.parcel, body, &claim.log) => panic!("{sent:?}"),
+            sent = remote.send_resumable(&claim.object, body, &claim.log) => panic!("{sent:?}"),
             () = feed => {}
         }
     })
@@ -141,14 +141,17 @@ async fn large_files_go_in_parts() {
         assert_eq!(evidence.sent, size as u64);
         let proofs: &[_] = if size > 8 * MIB { &["parts", "checksum"] } else { &["put", "checksum"] };
         assert!(proofs.contains(&evidence.proof.as_str()) && evidence.etag.is_some(), "{evidence:?}");
-        assert_eq!(claim.log.known(), None);
+        assert_eq!(claim.log.current(), None);
         assert!(bucket.stored(&name).as_ref() == Some(&content), "{name}: other bytes");
-        let found = within(bucket.remote.look(&claim.parcel)).await;
-        assert!(matches!(&found, Ok(Look::Equal(evidence)) if evidence.proof.as_str() == "metadata"), "{found:?}");
+        let found = within(bucket.remote.compare(&claim.object)).await;
+        assert!(
+            matches!(&found, Ok(Comparison::Equal(evidence)) if evidence.proof.as_str() == "metadata"),
+            "{found:?}"
+        );
         let again = send(&*bucket.remote, &next_claim(&claim), &content).await;
-        assert!(matches!(again, Err(RemoteError::Clash(_))), "{again:?}");
+        assert!(matches!(again, Err(RemoteError::Conflict(_))), "{again:?}");
         let mut replacing = self::claim(&name, &content);
-        replacing.parcel.onto = Onto::Replacing(None);
+        replacing.object.precondition = Precondition::Replace(None);
         send(&*bucket.remote, &replacing, &content).await.unwrap();
     }
 }
@@ -160,18 +163,18 @@ async fn the_next_claim_sends_only_what_is_missing() {
     let claim = claim("x", &content);
     send_some(&*bucket.remote, &claim, &content, 33 * MIB, 4).await;
     assert_eq!(bucket.stored("x"), None);
-    assert!(matches!(within(bucket.remote.look(&claim.parcel)).await, Ok(Look::Absent)));
+    assert!(matches!(within(bucket.remote.compare(&claim.object)).await, Ok(Comparison::Absent)));
 
     // Another process, with a part that was not what MongoDB gives back now.
     let next = next_claim(&claim);
-    let mut known = next.log.known().unwrap();
+    let mut known = next.log.current().unwrap();
     let second = known.parts.iter_mut().find(|part| part.number == 2).unwrap();
     second.sha256 = contract::Digest::of(b"damaged");
-    let next = Claim { log: UploadLog::unkept(Some(known)), ..next };
+    let next = Claim { log: UploadLog::unrecorded(Some(known)), ..next };
     let evidence = send(&*bucket.remote, &next, &content).await.unwrap();
     assert_eq!(evidence.sent, (16 * MIB + 7) as u64);
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
-    assert!(matches!(within(bucket.remote.look(&next.parcel)).await, Ok(Look::Equal(_))));
+    assert!(matches!(within(bucket.remote.compare(&next.object)).await, Ok(Comparison::Equal(_))));
 }
 
 #[tokio::test]
@@ -181,14 +184,14 @@ async fn an_upload_that_was_given_up_is_gone_at_the_remote() {
     let claim = claim("x", &content);
     within(claim.log.give_up(&*bucket.remote)).await.unwrap();
     send_some(&*bucket.remote, &claim, &content, 9 * MIB, 1).await;
-    let known = claim.log.known();
+    let known = claim.log.current();
     within(claim.log.give_up(&*bucket.remote)).await.unwrap();
-    assert_eq!(claim.log.known(), None);
+    assert_eq!(claim.log.current(), None);
     // Who still believes in it notices, and begins anew.
-    let next = Claim { log: UploadLog::unkept(known), ..next_claim(&claim) };
+    let next = Claim { log: UploadLog::unrecorded(known), ..next_claim(&claim) };
     let sent = send(&*bucket.remote, &next, &content).await;
     assert!(matches!(&sent, Err(RemoteError::Later { detail, .. }) if detail.contains("NoSuchUpload")), "{sent:?}");
-    assert_eq!(next.log.known(), None);
+    assert_eq!(next.log.current(), None);
     send(&*bucket.remote, &next, &content).await.unwrap();
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
 }
@@ -214,11 +217,11 @@ async fn what_another_put_there_is_read_back() {
     put("same", &content);
     put("longer", &other);
     put("else", &other[1..]);
-    let found = within(bucket.remote.look(&parcel("same", &content))).await;
-    assert!(matches!(&found, Ok(Look::Equal(evidence)) if evidence.proof.as_str() == "read-back"), "{found:?}");
+    let found = within(bucket.remote.compare(&object("same", &content))).await;
+    assert!(matches!(&found, Ok(Comparison::Equal(evidence)) if evidence.proof.as_str() == "read-back"), "{found:?}");
     for name in ["longer", "else"] {
-        let found = within(bucket.remote.look(&parcel(name, &content))).await;
-        assert!(matches!(found, Ok(Look::Other(_))), "{found:?}");
+        let found = within(bucket.remote.compare(&object(name, &content))).await;
+        assert!(matches!(found, Ok(Comparison::Different(_))), "{found:?}");
     }
 }
 
@@ -232,7 +235,7 @@ async fn wrong_credentials_are_refused() {
         let bucket = Bucket::new(change).await;
         let claim = claim("x", &content);
         for detail in [
-            refused(within(bucket.remote.look(&claim.parcel)).await),
+            refused(within(bucket.remote.compare(&claim.object)).await),
             refused(send(&*bucket.remote, &claim, &content).await),
         ] {
             assert!(detail.contains("403") && !detail.contains("hush"), "{detail}");
@@ -249,7 +252,7 @@ async fn a_body_unlike_its_hash_is_not_taken() {
     let content = bytes(70_000);
     let claim = claim("x", &content);
     let wrong = body(&bytes(70_001)[1..]);
-    let sent = within(bucket.remote.send(&claim.parcel, wrong)).await;
+    let sent = within(bucket.remote.send(&claim.object, wrong)).await;
     assert!(sent.is_err(), "{sent:?}");
     assert_eq!(bucket.stored("x"), None);
 }

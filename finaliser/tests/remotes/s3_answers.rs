@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use contract::{Digest, RemoteChecksum, RemoteProof};
-use finaliser::remote::{Evidence, KeptUpload, Look, RemoteError};
+use finaliser::remote::{Comparison, Evidence, MultipartUpload, RemoteError};
 use ledger::Upload;
 use servers::Seaweed;
 
 use crate::conformance::Place;
-use crate::parcel::{bytes, later, refused, within};
+use crate::object::{bytes, later, refused, within};
 use crate::s3::{Bucket, MIB, claim, next_claim, send, send_some};
 use crate::scripted_proxy::{Action, ScriptedProxy};
 
@@ -71,7 +71,7 @@ async fn a_conflict_at_the_end_starts_a_new_upload() {
     let content = bytes(9 * MIB);
     let claim = claim("x", &content);
     later(send(&*bucket.remote, &claim, &content).await);
-    assert_eq!(claim.log.known(), None);
+    assert_eq!(claim.log.current(), None);
     assert_eq!(count(&proxy, &["DELETE ", "uploadId="]), 1, "the old one is aborted");
     send(&*bucket.remote, &claim, &content).await.unwrap();
     assert_eq!((count(&proxy, CREATE), count(&proxy, PART)), (2, 4));
@@ -85,11 +85,11 @@ async fn a_claim_that_is_lost_after_the_last_part_puts_nothing_together() {
     let mut claim = claim("x", &content);
     // It is asked before each of the two parts, and before the last bytes of each.
     let asked = AtomicUsize::new(0);
-    claim.parcel.still_ours = Box::new(move || asked.fetch_add(1, Ordering::Relaxed) < 4);
+    claim.object.still_ours = Box::new(move || asked.fetch_add(1, Ordering::Relaxed) < 4);
     let sent = send(&*bucket.remote, &claim, &content).await;
     assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
     assert_eq!((count(&proxy, PART), count(&proxy, COMPLETE)), (2, 0));
-    assert_eq!(claim.log.known().unwrap().parts.len(), 2);
+    assert_eq!(claim.log.current().unwrap().parts.len(), 2);
     // The next claim has only to put them together.
     assert_eq!(send(&*bucket.remote, &next_claim(&claim), &content).await.unwrap().sent, 0);
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
@@ -100,7 +100,7 @@ async fn a_clash_at_the_end_replaces_nothing() {
     let (bucket, _proxy) = behind(COMPLETE, 1, || xml("412 Precondition Failed", "PreconditionFailed")).await;
     let content = bytes(9 * MIB);
     let sent = send(&*bucket.remote, &claim("x", &content), &content).await;
-    assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+    assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
 }
 
 #[tokio::test]
@@ -109,8 +109,8 @@ async fn an_end_whose_answer_is_lost_is_found() {
     let content = bytes(9 * MIB);
     let claim = claim("x", &content);
     later(send(&*bucket.remote, &claim, &content).await);
-    let found = within(bucket.remote.look(&next_claim(&claim).parcel)).await;
-    assert!(matches!(&found, Ok(Look::Equal(evidence)) if evidence.proof.as_str() == "metadata"), "{found:?}");
+    let found = within(bucket.remote.compare(&next_claim(&claim).object)).await;
+    assert!(matches!(&found, Ok(Comparison::Equal(evidence)) if evidence.proof.as_str() == "metadata"), "{found:?}");
     within(claim.log.give_up(&*bucket.remote)).await.unwrap();
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
 }
@@ -121,7 +121,7 @@ async fn a_part_that_breaks_off_is_sent_again() {
     let content = bytes(17 * MIB);
     let claim = claim("x", &content);
     later(send(&*bucket.remote, &claim, &content).await);
-    let done = claim.log.known().unwrap().parts.len();
+    let done = claim.log.current().unwrap().parts.len();
     let next = next_claim(&claim);
     let evidence = send(&*bucket.remote, &next, &content).await.unwrap();
     assert!(evidence.sent < content.len() as u64 || done == 0, "{evidence:?} after {done} parts");
@@ -230,14 +230,14 @@ async fn uploads_that_nobody_goes_on_with_are_found_after_a_day() {
         send_some(&*another.remote, &claim("x", &content), &content, 9 * MIB, 1).await;
         let mut found = within(bucket.remote.old_uploads()).await.unwrap();
         found.sort_by(|a, b| a.address.cmp(&b.address));
-        let known = begun.iter().map(|claim| claim.log.known().unwrap());
-        let mut expected: Vec<_> = known.map(|Upload { id, address, .. }| KeptUpload { id, address }).collect();
+        let known = begun.iter().map(|claim| claim.log.current().unwrap());
+        let mut expected: Vec<_> = known.map(|Upload { id, address, .. }| MultipartUpload { id, address }).collect();
         expected.sort_by(|a, b| a.address.cmp(&b.address));
         assert_eq!(found, if is_found { expected } else { Vec::new() });
         for upload in &found {
             // The second time it is gone.
             for _ in 0..2 {
-                within(bucket.remote.abort(upload)).await.unwrap();
+                within(bucket.remote.abort_upload(upload)).await.unwrap();
             }
         }
         for claim in begun.iter().filter(|_| is_found) {

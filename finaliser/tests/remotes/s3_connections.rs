@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::parcel::{IMPATIENT, PATIENT, bytes, later, refused, within};
+use crate::object::{IMPATIENT, PATIENT, bytes, later, refused, within};
 use crate::s3::{MIB, claim, send};
 
 /// Six parts.
@@ -160,7 +160,10 @@ async fn parts_take_turns_on_a_few_connections() {
         assert_eq!(evidence.sent, SIZE as u64);
         let (connections, parts, wholes) = bucket.seen();
         assert_eq!((parts, wholes), (6, 6));
-        assert!((1..=at_once as usize).contains(&connections), "{connections} connections, {at_once} parts at once");
+        assert!(
+            (1..=usize::try_from(at_once).unwrap()).contains(&connections),
+            "{connections} connections, {at_once} parts at once"
+        );
     }
 }
 
@@ -190,7 +193,7 @@ async fn a_new_connection_that_ends_is_a_failure() {
     let claim = claim("x", &content);
     later(send(&*bucket.remote(1, PATIENT), &claim, &content).await);
     assert_eq!(bucket.seen(), (2, 3, 1), "the second part goes once more, on a connection of its own");
-    assert_eq!(claim.log.known().unwrap().parts.len(), 1);
+    assert_eq!(claim.log.current().unwrap().parts.len(), 1);
 }
 
 #[tokio::test]
@@ -218,7 +221,7 @@ async fn the_claim_is_asked_before_the_last_bytes_of_each_part() {
     let mut claim = claim("x", &content);
     // It is asked before each part, and before the last bytes of each.
     let asked = AtomicUsize::new(0);
-    claim.parcel.still_ours = Box::new(move || asked.fetch_add(1, Ordering::Relaxed) < 3);
+    claim.object.still_ours = Box::new(move || asked.fetch_add(1, Ordering::Relaxed) < 3);
     let sent = send(&*bucket.remote(1, PATIENT), &claim, &content).await;
     assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
     assert_eq!(bucket.seen(), (1, 2, 1));

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use finaliser::remote::{Look, RemoteError};
+use finaliser::remote::{Comparison, RemoteError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::conformance::Place;
-use crate::parcel::{DEADLINE, body, bytes, later, open_body, parcel, send, within};
+use crate::object::{DEADLINE, body, bytes, later, object, open_body, send, within};
 use crate::sftp::{Inbox, open, settings, sshd, until_aside};
 
 /// Short, but long enough to log in on a busy machine.
@@ -104,10 +104,10 @@ async fn a_line_that_breaks_half_way_leaves_nothing_visible_and_the_next_try_del
     for then in [Then::Cut, Then::Freeze] {
         let line = BreakingLine::start(sshd().await.port(), then).await;
         let (inbox, content) = (line.inbox().await, bytes(9_000_000));
-        let parcel = parcel("x", &content);
+        let object = object("x", &content);
         line.break_after(4_000_000);
-        let (detail, after) = later(send(&*inbox.remote, &parcel, &content).await);
-        assert!(detail.contains("cannot write aside") && after.is_none(), "{detail}");
+        let (detail, after) = later(send(&*inbox.remote, &object, &content).await);
+        assert!(detail.contains("cannot write the staging file") && after.is_none(), "{detail}");
         assert_eq!(inbox.stored("x"), None);
         assert_eq!(inbox.asides().len(), 1, "the line was not cut half way");
         // Nothing of ours goes on with a server that takes nothing: what is left is the line's.
@@ -121,9 +121,9 @@ async fn a_line_that_breaks_half_way_leaves_nothing_visible_and_the_next_try_del
         .await;
 
         line.break_after(u64::MAX);
-        assert!(matches!(within(inbox.remote.look(&parcel)).await, Ok(Look::Absent)));
+        assert!(matches!(within(inbox.remote.compare(&object)).await, Ok(Comparison::Absent)));
         // The same claim: what is aside has another name, and goes.
-        send(&*inbox.remote, &parcel, &content).await.unwrap();
+        send(&*inbox.remote, &object, &content).await.unwrap();
         assert!(inbox.stored("x").as_ref() == Some(&content), "other bytes");
         assert_eq!(inbox.asides(), BTreeSet::new());
     }
@@ -136,7 +136,7 @@ async fn a_server_that_falls_silent_while_nothing_is_sent_is_noticed() {
     }
     let line = BreakingLine::start(sshd().await.port(), Then::Freeze).await;
     let inbox = line.inbox().await;
-    let parcel = parcel("x", &bytes(100));
+    let object = object("x", &bytes(100));
     let (to, body) = open_body(100);
     let feed = async {
         to.send(bytes(100)[..50].to_vec().into()).await.unwrap();
@@ -153,7 +153,7 @@ async fn a_server_that_falls_silent_while_nothing_is_sent_is_noticed() {
         // Nobody sends the rest before the session has ended.
         to.closed().await;
     };
-    let (sent, ()) = tokio::time::timeout(DEADLINE, async { tokio::join!(inbox.remote.send(&parcel, body), feed) })
+    let (sent, ()) = tokio::time::timeout(DEADLINE, async { tokio::join!(inbox.remote.send(&object, body), feed) })
         .await
         .expect("it waits for ever");
     later(sent);
@@ -171,9 +171,9 @@ async fn a_break_before_there_is_a_session_may_pass() {
         let inbox = line.inbox().await;
         for &bytes in all {
             line.break_after(bytes);
-            let parcel = parcel("x", b"abc");
-            match within(inbox.remote.look(&parcel)).await {
-                Err(RemoteError::Later { .. }) | Ok(Look::Absent) => {}
+            let object = object("x", b"abc");
+            match within(inbox.remote.compare(&object)).await {
+                Err(RemoteError::Later { .. }) | Ok(Comparison::Absent) => {}
                 other => panic!("after {bytes} bytes: {other:?}"),
             }
         }
@@ -191,16 +191,16 @@ async fn where_nobody_listens_somebody_may_later() {
     settings.idle_timeout_ms = 200;
     let remote = open(settings).unwrap();
     // It listens and says nothing.
-    let (detail, _) = later(within(remote.look(&parcel("x", b"abc"))).await);
+    let (detail, _) = later(within(remote.compare(&object("x", b"abc"))).await);
     assert!(detail.contains("within 200 ms"), "{detail}");
     // It says something else.
     let says = async {
         let (mut client, _) = listener.accept().await.unwrap();
         client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     };
-    let parcel = parcel("x", b"abc");
-    let (sent, ()) = within(async { tokio::join!(remote.send(&parcel, body(b"abc")), says) }).await;
+    let object = object("x", b"abc");
+    let (sent, ()) = within(async { tokio::join!(remote.send(&object, body(b"abc")), says) }).await;
     later(sent);
     drop(listener);
-    later(within(remote.look(&parcel)).await);
+    later(within(remote.compare(&object)).await);
 }

@@ -1,4 +1,4 @@
-//! A server that takes files by PUT.
+//! A server that accepts files by PUT.
 
 mod server;
 mod target;
@@ -9,14 +9,14 @@ use hyper::StatusCode;
 use settings::HttpRemote as Settings;
 
 use super::wire::{Uploaded, answer, encoded, evidence, on_condition};
-use super::{Evidence, Look, Parcel, Remote, RemoteError, Source};
+use super::{Comparison, Evidence, Object, Remote, RemoteError, Source};
 pub(super) use server::Server;
 use target::Target;
 
-/// As draft-ietf-httpapi-idempotency-key-header has it: a string in quotes.
+/// Its value is a quoted string (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// A server that takes files by PUT under their final names.
+/// A server that accepts files by PUT under their final names.
 #[derive(Debug)]
 pub(super) struct HttpRemote {
     server: Server,
@@ -28,27 +28,29 @@ impl HttpRemote {
         Ok(Self { server: Server::open(settings)? })
     }
 
-    /// Sends the whole, wherever the server sends it on to.
-    async fn put(&self, parcel: &Parcel, source: Source) -> Result<Evidence, RemoteError> {
-        let address = self.address(&parcel.object);
+    /// Sends the whole object, and again to every address that the server redirects to.
+    async fn put(&self, object: &Object, source: Source) -> Result<Evidence, RemoteError> {
+        let address = self.address(&object.path);
         let mut what = format!("PUT {address}");
         let mut to = Target::own(&address)?;
-        let mut request = self.server.request("PUT", &encoded(&parcel.object))?;
+        let mut request = self.server.request("PUT", &encoded(&object.path))?;
         let mut hops = 0;
         loop {
-            // The same for every attempt: a server that knows such keys does it once.
-            request = request.header(IDEMPOTENCY_KEY, format!("\"{}\"", parcel.file_id));
-            request = on_condition(request, &parcel.onto);
+            // The key is the same for every attempt: a server that knows such keys acts on it once.
+            request = request.header(IDEMPOTENCY_KEY, format!("\"{}\"", object.file_id));
+            request = on_condition(request, &object.precondition);
             let body = source.open().await;
-            let Uploaded { head, text } = self.server.put(&what, Some(&to), request, parcel, body).await?;
+            let Uploaded { head, text } = self.server.put(&what, Some(&to), request, object, body).await?;
             let Some(next) = self.server.follow(&what, &to, &head, hops)? else {
                 return match head.status {
-                    status if status.is_success() => Ok(evidence(&head, RemoteProof::Put, parcel.size)),
-                    StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(answer::describe(&what, &head, &text))),
+                    status if status.is_success() => Ok(evidence(&head, RemoteProof::Put, object.size)),
+                    StatusCode::PRECONDITION_FAILED => {
+                        Err(RemoteError::Conflict(answer::describe(&what, &head, &text)))
+                    }
                     _ => Err(answer::refusal(&what, &head, &text)),
                 };
             };
-            // It has taken nothing of the file: all of it goes there.
+            // The server has kept nothing, so the whole object goes to the next address.
             what = format!("PUT {next}");
             request = self.server.request_to("PUT", &next)?;
             (to, hops) = (next, hops + 1);
@@ -57,15 +59,15 @@ impl HttpRemote {
 }
 
 impl Remote for HttpRemote {
-    fn address(&self, object: &ObjectPath) -> String {
-        self.server.address(object)
+    fn address(&self, path: &ObjectPath) -> String {
+        self.server.address(path)
     }
 
-    fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {
-        Box::pin(self.server.find(parcel))
+    fn compare<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Comparison, RemoteError>> {
+        Box::pin(self.server.compare(object))
     }
 
-    fn send<'a>(&'a self, parcel: &'a Parcel, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
-        Box::pin(self.put(parcel, source))
+    fn send<'a>(&'a self, object: &'a Object, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        Box::pin(self.put(object, source))
     }
 }

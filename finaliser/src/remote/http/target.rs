@@ -7,12 +7,12 @@ use url::{Origin, Url};
 use crate::remote::RemoteError;
 use crate::remote::wire::answer;
 
-/// Where a server has sent a request on to. What prints of it has no query: that may hold a signature.
+/// The address of a request, or one that a server has redirected it to. Its printed form has no query, which may hold a signature.
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::remote) struct Target(Url);
 
 impl Target {
-    /// The address of one of our own requests, from which an answer may send on.
+    /// The address of a request of our own.
     pub(super) fn own(address: &str) -> Result<Self, RemoteError> {
         let wrong = |error| RemoteError::Refused(format!("{address:?}: expected an address: {error}"));
         Url::parse(address).map(Self).map_err(wrong)
@@ -23,13 +23,13 @@ impl Target {
         self.0.origin()
     }
 
-    /// Host and port, the port only where it is not the usual one.
+    /// Host and port, without the default port of the scheme.
     pub(super) fn host(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
         self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    /// What the first line of a request has of it.
+    /// The part of the address that the request line has.
     pub(super) fn path_and_query(&self) -> String {
         match self.0.query() {
             Some(query) => format!("{}?{query}", self.0.path()),
@@ -37,7 +37,7 @@ impl Target {
         }
     }
 
-    /// Where an answer sends to, to be asked there with the same method and body; `None` for any other answer.
+    /// The target of a redirect that keeps method and body; `None` for any other answer.
     pub(super) fn follow(&self, what: &str, head: &response::Parts) -> Result<Option<Self>, RemoteError> {
         if !matches!(head.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
             return Ok(None);

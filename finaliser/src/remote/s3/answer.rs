@@ -1,4 +1,4 @@
-//! What S3 says, and what it means.
+//! What the answers of S3 mean.
 
 use std::time::SystemTime;
 
@@ -8,12 +8,12 @@ use roxmltree::Node;
 use crate::remote::RemoteError;
 use crate::remote::wire::{answer, xml};
 
-/// The text of the first element of that name in an answer, whatever it is in; `None` where the answer is no XML.
+/// The text of the first element of that name in an answer, at any depth; `None` if the answer is not XML.
 pub(super) fn element(text: &str, name: &str) -> Option<String> {
     element_of(xml::document(text).ok()?.root(), name)
 }
 
-/// The text of the first element of that name beneath a node, whatever its namespace: not every server names that of S3.
+/// The text of the first element of that name beneath a node. Namespaces are ignored: not every server declares that of S3.
 pub(super) fn element_of(node: Node<'_, '_>, name: &str) -> Option<String> {
     all(node, name).next()?.text().map(str::to_owned)
 }
@@ -23,17 +23,17 @@ pub(super) fn all<'a, 'input>(node: Node<'a, 'input>, name: &str) -> impl Iterat
     node.descendants().filter(move |found| found.tag_name().name() == name)
 }
 
-/// Whether an answer says that something failed, whatever its status.
+/// Whether an answer reports an error, whatever its status.
 pub(super) fn is_error(text: &str) -> bool {
     xml::document(text).is_ok_and(|document| all(document.root(), "Error").next().is_some())
 }
 
-/// What an answer that is neither a success nor a clash means. The code tells more than the status.
+/// The error for an answer that is neither a success nor a conflict. Its code says more than its status.
 pub(super) fn failure(what: &str, head: &response::Parts, text: &str) -> RemoteError {
     let detail = describe(what, head, text);
     match element(text, "Code").as_deref() {
         Some(
-            // Our clock, our pace or our credentials: each may be right the next time.
+            // Our clock, our pace or our credentials: each may be right at the next attempt.
             "RequestTimeTooSkewed"
             | "RequestTimeout"
             | "ExpiredToken"
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_of_elements() {
+    fn an_element_is_found_by_its_name() {
         let xml = "<?xml version=\"1.0\"?><A xmlns=\"x\"><Key>k</Key><UploadId>a&amp;lt;b&quot;</UploadId><E/></A>";
         for xml in [xml.to_owned(), format!("  \n{xml}"), xml.replace("xmlns", "xmlns:x")] {
             assert_eq!(element(&xml, "UploadId").as_deref(), Some("a&lt;b\""));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_one_wherever_it_stands() {
+    fn an_error_element_is_an_error() {
         for (text, expected) in [("<Error><Code>c</Code></Error>", true), ("<R><ETag>e</ETag></R>", false), ("", false)]
         {
             assert_eq!(is_error(text), expected, "{text}");

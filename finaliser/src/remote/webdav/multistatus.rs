@@ -5,11 +5,11 @@ use roxmltree::Node;
 
 use crate::remote::wire::xml;
 
-/// Asks only whether it is a collection.
+/// Asks only for the property that tells whether a resource is a collection.
 pub(super) const PROPFIND: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
     <propfind xmlns=\"DAV:\"><prop><resourcetype/></prop></propfind>\n";
 
-/// What a server tells of one resource.
+/// What a server says about one resource.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Member {
     /// The last segment of its path, decoded. Empty for the root.
@@ -18,7 +18,7 @@ pub(super) struct Member {
     pub(super) is_collection: bool,
 }
 
-/// What there is according to an answer to PROPFIND.
+/// The resources in an answer to PROPFIND.
 pub(super) fn members(answer: &[u8]) -> Result<Vec<Member>, String> {
     let text = std::str::from_utf8(answer).map_err(|error| format!("expected UTF-8: {error}"))?;
     let document = xml::document(text)?;
@@ -30,7 +30,7 @@ pub(super) fn members(answer: &[u8]) -> Result<Vec<Member>, String> {
 }
 
 fn member(response: Node<'_, '_>) -> Option<Member> {
-    // Such a one is not there (any more).
+    // A resource with such a status does not exist.
     if text(response, "status").is_some_and(|status| !is_success(status)) {
         return None;
     }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_kinds_whatever_the_prefix() {
+    fn names_and_kinds_are_read_with_any_prefix() {
         let xml = "<?xml version=\"1.0\"?><a:multistatus xmlns:a=\"DAV:\" xmlns:b=\"urn:b\">
             <a:response><a:href>http://host/in/</a:href><a:propstat><a:prop><a:resourcetype><a:collection/></a:resourcetype>
                 </a:prop><a:status>HTTP/1.1 200 OK</a:status></a:propstat></a:response>
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_multistatus_is_an_error() {
+    fn anything_but_a_multistatus_is_an_error() {
         let bomb = "<!DOCTYPE a [<!ENTITY b \"bb\">]><multistatus xmlns=\"DAV:\">&b;</multistatus>";
         for xml in ["", "nonsense", "<multistatus/>", "<a xmlns=\"DAV:\"/>", "<multistatus xmlns=\"DAV:\">", bomb] {
             assert!(found(xml).is_err(), "{xml}");

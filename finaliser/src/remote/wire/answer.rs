@@ -7,19 +7,19 @@ use hyper::http::response;
 
 use crate::remote::RemoteError;
 
-/// How much of an answer's text is read. An error of S3 may quote all of the request that it refuses.
+/// How much of an answer's text is read. An error of S3 may quote the whole request that it refuses.
 pub(in crate::remote) const TEXT_BYTES: usize = 64 * 1024;
 
 /// How much of it is shown.
 const TEXT_CHARS: usize = 200;
 
-/// What is longer is not kept: it goes into the receipt.
-const KEPT_BYTES: usize = 1024;
+/// A longer value does not go into the receipt.
+const RECEIPT_BYTES: usize = 1024;
 
-/// No remote puts a file off for longer than that without being asked again.
+/// No remote delays a file for longer without being asked again.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What an answer that is neither a success nor a clash means.
+/// The error for an answer that is neither a success nor a conflict.
 pub(in crate::remote) fn refusal(what: &str, head: &response::Parts, text: &str) -> RemoteError {
     let detail = describe(what, head, text);
     match head.status.as_u16() {
@@ -43,29 +43,29 @@ pub(in crate::remote) fn length(head: &response::Parts) -> Option<u64> {
     head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// `ETag`, as it was written.
+/// `ETag`, as the server wrote it.
 pub(in crate::remote) fn etag(head: &response::Parts) -> Option<String> {
-    kept(head.headers.get(header::ETAG)?.to_str().ok()?)
+    for_receipt(head.headers.get(header::ETAG)?.to_str().ok()?)
 }
 
-/// `x-amz-version-id`, as it was written.
+/// `x-amz-version-id`, as the server wrote it.
 pub(in crate::remote) fn version(head: &response::Parts) -> Option<String> {
-    kept(head.headers.get("x-amz-version-id")?.to_str().ok()?)
+    for_receipt(head.headers.get("x-amz-version-id")?.to_str().ok()?)
 }
 
-/// The checksum in a field, as it was written.
+/// The checksum in a field, as the server wrote it.
 pub(in crate::remote) fn checksum(head: &response::Parts, field: &'static str) -> Option<RemoteChecksum> {
     checksum_of(field, head.headers.get(field)?.to_str().ok()?)
 }
 
-/// The checksum that an answer names, in a field or by another name in its text.
+/// A checksum for the receipt, whether it came in `field` or in the text of the answer.
 pub(in crate::remote) fn checksum_of(field: &str, value: &str) -> Option<RemoteChecksum> {
-    Some(RemoteChecksum { field: field.to_owned(), value: kept(value)? })
+    Some(RemoteChecksum { field: field.to_owned(), value: for_receipt(value)? })
 }
 
-/// Whatever a remote says of a file, unless it is too long for the receipt.
-pub(in crate::remote) fn kept(value: &str) -> Option<String> {
-    (value.len() <= KEPT_BYTES).then(|| value.to_owned())
+/// A value for the receipt, unless it is too long.
+pub(in crate::remote) fn for_receipt(value: &str) -> Option<String> {
+    (value.len() <= RECEIPT_BYTES).then(|| value.to_owned())
 }
 
 /// `Date`: when the server answered, by its own clock.
@@ -73,7 +73,7 @@ pub(in crate::remote) fn answered_at(headers: &HeaderMap) -> Option<SystemTime> 
     parse_http_date(headers.get(header::DATE)?.to_str().ok()?.trim()).ok()
 }
 
-/// Whether an answer's content is for people, as far as it says what it is.
+/// Whether an answer's content is text for people, as far as its media type says so.
 pub(in crate::remote) fn is_text(head: &response::Parts) -> bool {
     head.headers.get(header::CONTENT_TYPE).is_none_or(|kind| {
         let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
@@ -81,11 +81,11 @@ pub(in crate::remote) fn is_text(head: &response::Parts) -> bool {
     })
 }
 
-/// The bytes as text; nothing where they are none.
+/// The bytes as text; empty if they are not UTF-8.
 pub(in crate::remote) fn as_text(bytes: &[u8]) -> &str {
     match std::str::from_utf8(bytes) {
         Ok(text) => text,
-        // The last character may be cut.
+        // Only the last character is cut.
         Err(error) if error.error_len().is_none() => {
             std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default()
         }
@@ -99,8 +99,8 @@ pub(in crate::remote) fn one_line(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ").chars().take(TEXT_CHARS).collect()
 }
 
-/// `Retry-After` as a span: seconds, or a date. A date counts from the answer's own `Date`, where it has one, so that the
-/// two clocks need not agree.
+/// `Retry-After` as a duration. The server gives seconds or a date; a date counts from the answer's own `Date` if it has one, so
+/// that the two clocks need not agree.
 pub(in crate::remote) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let wanted = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let span = match wanted.parse() {

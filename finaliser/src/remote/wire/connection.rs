@@ -38,7 +38,7 @@ pub(in crate::remote) struct Connector {
 }
 
 impl Connector {
-    /// For `server`, which is trusted by the certificates in `ca_file`, or else by the public authorities.
+    /// A connector to `server`. It trusts the certificates in `ca_file`, or the public authorities if there is no such file.
     pub(in crate::remote) fn open(
         server: &Uri,
         ca_file: Option<&Path>,
@@ -56,7 +56,7 @@ impl Connector {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // Divided among the server's addresses, so that one dead address does not use up the whole.
+        // hyper divides this among the server's addresses, so one dead address does not use up all of it.
         tcp.set_connect_timeout(Some(idle));
         let tls = HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth()).https_or_http();
         let tls = match version {
@@ -76,7 +76,7 @@ impl Connector {
         let is_two = match self.version {
             HttpVersion::One => false,
             HttpVersion::Auto => io.connected().is_negotiated_h2(),
-            // In clear text there is nothing to negotiate: such a server must know.
+            // Clear text has no negotiation: the operator says that the server speaks HTTP/2.
             HttpVersion::Two if self.server.scheme_str() == Some("http") => true,
             HttpVersion::Two if io.connected().is_negotiated_h2() => true,
             HttpVersion::Two => {
@@ -89,7 +89,7 @@ impl Connector {
             Ok(match is_two {
                 false => {
                     let (sender, driver) = http1::handshake(io).await?;
-                    // Its result is of no interest: an error reaches whoever waits for the answer or its content.
+                    // An error also reaches the one who waits for the answer or its content, so this result is not needed.
                     (Sender::One(sender), Box::pin(async { drop(driver.await) }) as BoxFuture<'static, ()>)
                 }
                 true => {
@@ -123,8 +123,8 @@ fn authorities(file: &Path) -> Result<RootCertStore, RemoteError> {
     if roots.is_empty() { Err(wrong("expected PEM certificates, found none".into())) } else { Ok(roots) }
 }
 
-/// A connection for one request after another. It moves only while one of its methods is awaited, and dropping it closes it:
-/// whoever stops waiting has stopped sending.
+/// A connection for one request after another. It makes progress only while one of its methods is awaited, and dropping it closes
+/// it: whoever stops waiting has stopped sending.
 pub(in crate::remote) struct Connection {
     sender: Sender,
     driver: Option<BoxFuture<'static, ()>>,
@@ -139,18 +139,18 @@ enum Sender {
 }
 
 impl Connection {
-    /// How long the server may keep us waiting each time.
+    /// How long the server may be silent.
     pub(super) const fn idle(&self) -> Duration {
         self.idle
     }
 
-    /// Whether another request can be sent. The server may be closing the connection all the same: that shows only afterwards.
+    /// Whether the connection is ready for another request. The server may be closing it nevertheless; only the request shows that.
     pub(super) fn is_ready(&mut self) -> bool {
         let ready = match &mut self.sender {
             Sender::One(sender) => Either::Left(sender.ready()),
             Sender::Two(sender) => Either::Right(sender.ready()),
         };
-        // Looked at once, and whatever else this task has done: whoever is not ready now is not waited for.
+        // One poll and no waiting, even if this task has used up its budget of polls.
         let ready = tokio::task::unconstrained(drive(&mut self.driver, ready)).now_or_never();
         matches!(ready, Some(Ok(())))
     }
@@ -174,7 +174,7 @@ impl Connection {
             match frame.await.map_err(|_| format!("sent nothing for {:?}", self.idle))? {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(chain(&error)),
-                // Trailers are of no interest.
+                // Nobody reads trailers.
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
                         return Ok(Some(bytes));
@@ -184,17 +184,17 @@ impl Connection {
         }
     }
 
-    /// The beginning of an answer's text, for people. Best effort: the status is known already.
+    /// The beginning of an answer's text. Best effort: the status is known already.
     pub(in crate::remote) async fn text(&mut self, head: &response::Parts, mut content: Incoming) -> String {
         let mut bytes = Vec::new();
         if answer::is_text(head) {
-            // A server that sends it byte by byte gets one idle timeout for all of them.
+            // One idle timeout for all of the text, so that a server cannot send it byte by byte for ever.
             let _ = tokio::time::timeout(self.idle, self.read_text(&mut content, &mut bytes)).await;
         }
         answer::as_text(&bytes).to_owned()
     }
 
-    /// An answer's whole content, which must not have more than `limit` bytes.
+    /// An answer's whole content, of at most `limit` bytes.
     pub(in crate::remote) async fn content(&mut self, mut content: Incoming, limit: usize) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         while let Some(more) = self.next(&mut content).await? {
@@ -216,7 +216,7 @@ impl Connection {
     }
 }
 
-/// The request as HTTP/2 has it: the host is in the address.
+/// The request in the form of HTTP/2, with the host in its address.
 fn absolute(mut request: Request<Outgoing>, server: &Uri) -> Request<Outgoing> {
     let mut parts = Parts::default();
     (parts.scheme, parts.authority) = (server.scheme().cloned(), server.authority().cloned());
@@ -228,7 +228,7 @@ fn absolute(mut request: Request<Outgoing>, server: &Uri) -> Request<Outgoing> {
     request
 }
 
-/// Waits for `work` and moves the connection on meanwhile.
+/// Waits for `work` and drives the connection meanwhile.
 async fn drive<T>(driver: &mut Option<BoxFuture<'static, ()>>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     poll_fn(|cx| {
@@ -240,7 +240,7 @@ async fn drive<T>(driver: &mut Option<BoxFuture<'static, ()>>, work: impl Future
     .await
 }
 
-/// An error with its causes: hyper's own texts seldom say what happened.
+/// An error with its causes: hyper's own texts rarely say what happened.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

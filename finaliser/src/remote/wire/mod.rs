@@ -1,5 +1,5 @@
-//! HTTP as a client of remotes speaks it. A request has a connection of its own: a delivery is seldom and long, and the end of a
-//! connection that is shared with nothing is always about this request. Only the parts of one upload share connections (`pool`).
+//! The HTTP client. Each request has a connection of its own, so that the end of a connection is always about that request;
+//! deliveries are few and long. Only the parts of one upload share connections (`pool`).
 
 pub(super) mod answer;
 mod connection;
@@ -17,7 +17,7 @@ use hyper::http::{request, response};
 use hyper::{Response, Version, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Evidence, Look, Occupant, Onto, Parcel, RemoteError};
+use super::{Comparison, Evidence, Object, Occupant, Precondition, RemoteError};
 pub(super) use connection::{Connection, Connector};
 use outgoing::Outgoing;
 pub(super) use pool::Pool;
@@ -26,10 +26,10 @@ pub(super) use upload::Uploaded;
 /// The unreserved characters of RFC 3986 stand for themselves; all others of a segment are encoded.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What our requests say that we are.
+/// The name of this client in its requests.
 pub(super) const USER_AGENT: &str = concat!("waybill/", env!("CARGO_PKG_VERSION"));
 
-/// The answer to a request, whose content is still to be read.
+/// The answer to a request. Its content has not been read.
 pub(super) type Answered = (Connection, Response<Incoming>);
 
 impl Connector {
@@ -51,35 +51,35 @@ impl Connector {
     }
 }
 
-/// Reads an answer's content and compares it with the file.
-pub(super) async fn compare(
+/// Reads the content of an answer and compares it with the object.
+pub(super) async fn compare_content(
     connection: &mut Connection,
     what: &str,
     head: &response::Parts,
     mut content: Incoming,
-    parcel: &Parcel,
-) -> Result<Look, RemoteError> {
+    object: &Object,
+) -> Result<Comparison, RemoteError> {
     let mut hasher = Hasher::new();
     let mut seen = 0;
     while let Some(bytes) = connection.next(&mut content).await.map_err(|why| later(what, &why))? {
         seen += bytes.len() as u64;
-        if seen > parcel.size {
-            return Ok(other(head, format!("{what}: more than {} bytes", parcel.size)));
+        if seen > object.size {
+            return Ok(different(head, format!("{what}: more than {} bytes", object.size)));
         }
         hasher.update(&bytes);
     }
     let ended = head.version == Version::HTTP_2 || head.headers.contains_key(header::TRANSFER_ENCODING);
-    if seen < parcel.size && !ended {
-        // Only the end of the connection ended it, which does not tell a short file from a broken line.
-        return Err(later(what, &format!("ended after {seen} of {} bytes", parcel.size)));
+    if seen < object.size && !ended {
+        // The connection ended, which may mean a short file or a broken line.
+        return Err(later(what, &format!("ended after {seen} of {} bytes", object.size)));
     }
     Ok(match hasher.finish() {
-        found if found == parcel.sha256 => Look::Equal(evidence(head, RemoteProof::ReadBack, 0)),
-        found => other(head, format!("{what}: {seen} bytes with the SHA-256 {found}")),
+        found if found == object.sha256 => Comparison::Equal(evidence(head, RemoteProof::ReadBack, 0)),
+        found => different(head, format!("{what}: {seen} bytes with the SHA-256 {found}")),
     })
 }
 
-/// What an answer shows of a file that the remote has, after so many bytes were sent.
+/// What an answer confirms about an object, after `sent` bytes were sent.
 pub(super) fn evidence(head: &response::Parts, proof: RemoteProof, sent: u64) -> Evidence {
     Evidence {
         status: Some(head.status.as_u16()),
@@ -89,18 +89,21 @@ pub(super) fn evidence(head: &response::Parts, proof: RemoteProof, sent: u64) ->
     }
 }
 
-pub(super) fn other(head: &response::Parts, what: String) -> Look {
-    Look::Other(Occupant { what, etag: answer::etag(head) })
+/// Something else than the object, with its entity tag.
+pub(super) fn different(head: &response::Parts, what: String) -> Comparison {
+    Comparison::Different(Occupant { what, etag: answer::etag(head) })
 }
 
-/// The condition under which a request makes the file visible.
-pub(super) fn on_condition(request: request::Builder, onto: &Onto) -> request::Builder {
-    match onto {
-        Onto::Nothing if sabotage::is_broken("break-ask") => request.header(header::IF_NONE_MATCH, "\"nothing\""),
-        Onto::Nothing => request.header(header::IF_NONE_MATCH, "*"),
+/// Adds the condition under which the request makes the object visible.
+pub(super) fn on_condition(request: request::Builder, precondition: &Precondition) -> request::Builder {
+    match precondition {
+        Precondition::NameIsFree if sabotage::is_broken("break-ask") => {
+            request.header(header::IF_NONE_MATCH, "\"nothing\"")
+        }
+        Precondition::NameIsFree => request.header(header::IF_NONE_MATCH, "*"),
         // A weak tag never matches (RFC 9110, section 13.1.1).
-        Onto::Replacing(Some(etag)) if !etag.starts_with("W/") => request.header(header::IF_MATCH, etag),
-        Onto::Replacing(_) => request,
+        Precondition::Replace(Some(etag)) if !etag.starts_with("W/") => request.header(header::IF_MATCH, etag),
+        Precondition::Replace(_) => request,
     }
 }
 
@@ -108,19 +111,19 @@ pub(super) fn later(what: &str, why: &str) -> RemoteError {
     RemoteError::Later { detail: format!("{what}: {why}"), after: None }
 }
 
-/// A segment of a path, or a part of a query, as an address has it.
+/// Percent-encodes a segment of a path, or a key or value of a query.
 pub(super) fn encode(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
-/// A path as an address has it: its segments are encoded one by one.
+/// Percent-encodes a path segment by segment.
 pub(super) fn encode_path(path: &str) -> String {
     path.split('/').map(encode).collect::<Vec<_>>().join("/")
 }
 
 /// [`encode_path`] of an object's path.
-pub(super) fn encoded(object: &ObjectPath) -> String {
-    encode_path(&object.to_string())
+pub(super) fn encoded(path: &ObjectPath) -> String {
+    encode_path(&path.to_string())
 }
 
 /// [`encode_path`] of a path of folders.

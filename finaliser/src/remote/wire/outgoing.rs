@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use crate::remote::RemoteError;
 use crate::remote::body::{Body, BodyStopped};
 
-/// The remote is looked at this often per idle timeout, so a timeout comes at most an eighth late. Looks are counted,
-/// not times: a process that stood still for a minute has looked once.
-const LOOKS: u32 = 8;
+/// How often progress is checked per idle timeout, so a timeout comes at most an eighth late. Checks are counted, not time: a
+/// process that was frozen for a minute has checked once.
+const CHECKS: u32 = 8;
 
-/// How far a body has come on its way into the connection.
+/// How far a body has got on its way into the connection.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     handed: AtomicU64,
@@ -23,20 +23,20 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// The flow of a body of `size` bytes: where [`Flow::feed`] puts its pieces, and the body as hyper wants it.
+    /// The flow of a body of `size` bytes, the channel into which [`Flow::feed`] puts its pieces, and the body for hyper.
     pub(super) fn new(size: u64) -> (Arc<Self>, mpsc::Sender<Bytes>, Outgoing) {
         let flow = Arc::new(Self::default());
-        // One piece: hyper has its own buffer behind it.
+        // Room for one piece: hyper has a buffer of its own.
         let (to, pieces) = mpsc::channel(1);
         (Arc::clone(&flow), to, Outgoing { pieces: Body::new(size, pieces), flow })
     }
 
-    /// How many bytes the connection took.
+    /// How many bytes the connection has taken.
     pub(super) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Acquire)
     }
 
-    /// Passes the pieces on, the last only if the claim still holds: with it the remote has the whole.
+    /// Passes the pieces on, the last one only if the lease still holds: with it the remote has everything.
     pub(super) async fn feed(
         &self,
         mut body: Body,
@@ -53,20 +53,19 @@ impl Flow {
             }
             self.handed.fetch_add(piece.len() as u64, Ordering::AcqRel);
             if to.send(piece).await.is_err() {
-                // The connection is over, and its own error says why.
+                // The connection has ended, and its own error says why.
                 break;
             }
         }
         Ok(())
     }
 
-    /// Returns once the remote has for `idle` neither taken a byte that we have nor ended the exchange. Waiting for the
-    /// source does not count.
+    /// Returns once the remote has not taken a byte for `idle`, although we had some for it. Waiting for the source does not count.
     pub(super) async fn stalled(&self, idle: Duration) {
         let mut taken = self.taken();
         let mut quiet = 0;
-        while quiet < LOOKS {
-            tokio::time::sleep(idle / LOOKS).await;
+        while quiet < CHECKS {
+            tokio::time::sleep(idle / CHECKS).await;
             let now = self.taken();
             let waiting_for_source =
                 self.at_source.load(Ordering::Acquire) && self.handed.load(Ordering::Acquire) == now;
@@ -76,7 +75,7 @@ impl Flow {
     }
 }
 
-/// A body on its way out, of a length that is known before.
+/// A body on its way out. Its length is known in advance.
 #[derive(Debug)]
 pub(in crate::remote) struct Outgoing {
     pieces: Body,
@@ -84,7 +83,7 @@ pub(in crate::remote) struct Outgoing {
 }
 
 impl Outgoing {
-    /// A body that is in memory, as that of a command is.
+    /// A body that is in memory, for example of a command.
     pub(in crate::remote) fn in_memory(bytes: Bytes) -> Self {
         Self { pieces: Body::in_memory(vec![bytes]), flow: Arc::default() }
     }
@@ -109,7 +108,7 @@ impl hyper::body::Body for Outgoing {
     }
 }
 
-/// Bytes that are counted when the connection takes them.
+/// Bytes that count themselves when the connection takes them.
 #[derive(Debug)]
 pub(in crate::remote) struct Piece {
     bytes: Bytes,

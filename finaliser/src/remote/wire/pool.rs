@@ -7,8 +7,8 @@ use super::upload::{Unanswered, Uploaded};
 use crate::remote::RemoteError;
 use crate::remote::body::Body;
 
-/// Connections that the requests of one delivery share: a handshake for each part of an upload costs more than most parts. Nothing
-/// moves on a connection between two requests, and all of them end with the delivery.
+/// Connections that the parts of one upload share, so that not every part pays for a handshake. An idle connection makes no
+/// progress, and all of them are closed with the pool.
 pub(in crate::remote) struct Pool<'a> {
     connector: &'a Connector,
     idle: Mutex<Vec<Connection>>,
@@ -19,9 +19,10 @@ impl<'a> Pool<'a> {
         Self { connector, idle: Mutex::new(Vec::new()) }
     }
 
-    /// As [`Connector::upload`], on a connection that has become free, if there is one. `request` makes the request, which must be
-    /// one that may be sent twice: a server may close a connection that was kept at any moment, and what met that on its way is
-    /// sent again on a new connection, as RFC 9112 has it (section 9.3.1).
+    /// As [`Connector::upload`], on an idle connection if there is one.
+    ///
+    /// A server may close an idle connection while the next request is on its way. If one ends without an answer, the request is
+    /// sent again on a new connection, so `request` must make one that is idempotent (RFC 9112, section 9.3.1).
     pub(in crate::remote) async fn upload(
         &self,
         what: &str,
@@ -47,7 +48,7 @@ impl<'a> Pool<'a> {
         std::iter::from_fn(|| idle.pop()).find_map(|mut connection| connection.is_ready().then_some(connection))
     }
 
-    /// Keeps the connection after a success. Whether it can be used again shows when it is taken.
+    /// Keeps the connection after a success; [`Pool::take`] checks whether it can be used again.
     fn after(&self, connection: Connection, uploaded: Uploaded) -> Uploaded {
         if uploaded.head.status.is_success() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);

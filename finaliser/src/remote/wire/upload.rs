@@ -19,7 +19,7 @@ pub(in crate::remote) struct Uploaded {
 pub(super) enum Unanswered {
     /// The connection ended first.
     Ended(RemoteError),
-    /// We stopped, or waited long enough, or what the server said is no answer.
+    /// We stopped, the idle timeout has passed, or the server answered before it could have the whole body.
     Other(RemoteError),
 }
 
@@ -32,8 +32,8 @@ impl From<Unanswered> for RemoteError {
 }
 
 impl Connector {
-    /// Sends a request with the bytes of a file on a connection of its own, the last of them only if the claim still holds. The
-    /// request has its `Content-Length` already.
+    /// Sends a request with the bytes of a file on a connection of its own, the last of them only if the lease still holds. The
+    /// caller has set `Content-Length`.
     pub(in crate::remote) async fn upload(
         &self,
         what: &str,
@@ -58,12 +58,12 @@ impl Connection {
         let (flow, pieces, outgoing) = Flow::new(size);
         let request = request.body(outgoing);
         let request = request.map_err(|error| Unanswered::Other(RemoteError::Refused(format!("{what}: {error}"))))?;
-        // A file without bytes has no last piece before which `feed` could ask.
+        // An empty file has no last piece, before which `feed` would ask.
         if !still_ours() {
             return Err(Unanswered::Other(RemoteError::Stopped));
         }
         let idle = self.idle();
-        // The answer comes first: where the remote refuses and hangs up at once, the refusal is what counts.
+        // The answer comes first: if the remote refuses and hangs up at once, the refusal counts.
         let answer = tokio::select! {
             biased;
             answer = self.ask(request) => answer.map_err(|why| Unanswered::Ended(later(what, &why)))?,
@@ -73,7 +73,7 @@ impl Connection {
                 return Err(Unanswered::Other(later(what, &why)));
             }
         };
-        // An honest server has every byte before it says so, and it can have only what the connection took.
+        // The server can have only what the connection took, so an earlier success cannot be true.
         let taken = flow.taken();
         let (head, content) = answer.into_parts();
         match head.status {

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use contract::{Digest, Epoch, FileId, ObjectName};
-use finaliser::remote::{Evidence, Onto, Parcel, Remote, RemoteError, Source};
+use finaliser::remote::{Evidence, Object, Precondition, Remote, RemoteError, Source};
 use settings::{DirectoryRemote, HttpRemote, RemoteSettings};
 use tokio::sync::mpsc;
 
@@ -48,12 +48,12 @@ pub(crate) fn bytes(size: usize) -> Vec<u8> {
         .collect()
 }
 
-pub(crate) fn parcel(name: &str, content: &[u8]) -> Parcel {
-    Parcel {
+pub(crate) fn object(name: &str, content: &[u8]) -> Object {
+    Object {
         file_id: FileId::generate(),
         epoch: Epoch(7),
-        object: ObjectName::new(name).unwrap().into(),
-        onto: Onto::Nothing,
+        path: ObjectName::new(name).unwrap().into(),
+        precondition: Precondition::NameIsFree,
         size: content.len() as u64,
         sha256: Digest::of(content),
         still_ours: Box::new(|| true),
@@ -97,8 +97,8 @@ pub(crate) fn open_body(size: usize) -> (mpsc::Sender<bytes::Bytes>, Source) {
     (feed, source)
 }
 
-pub(crate) async fn send(remote: &dyn Remote, parcel: &Parcel, content: &[u8]) -> Result<Evidence, RemoteError> {
-    within(remote.send(parcel, body(content))).await
+pub(crate) async fn send(remote: &dyn Remote, object: &Object, content: &[u8]) -> Result<Evidence, RemoteError> {
+    within(remote.send(object, body(content))).await
 }
 
 #[track_caller]
