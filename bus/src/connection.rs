@@ -50,6 +50,7 @@ impl Nats {
     /// Opens a connection that reconnects by itself for ever. It returns before the server is reached.
     ///
     /// Once `stopping` is cancelled, connection events are logged at debug only.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub async fn open(
         settings: &NatsSettings,
         names: &Names,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use contract::{ConsumerSpec, Retention, StreamSpec};
+use contract::{ConsumerSpec, StreamRetention, StreamSpec};
 
 /// How long JetStream notices that an event's id repeats.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
@@ -34,7 +34,7 @@ impl Differences {
 }
 
 pub(crate) fn stream_config(spec: &StreamSpec) -> Config {
-    let work = spec.retention == Retention::WorkQueue;
+    let work = spec.retention == StreamRetention::WorkQueue;
     Config {
         name: spec.name.clone(),
         description: Some(spec.description.to_owned()),

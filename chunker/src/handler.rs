@@ -8,7 +8,7 @@ use ledger::{
     ClaimRequest, ClaimedFile, GenerationOptions, LedgerError, NextGeneration, Problem, Source, StoredOutcome,
 };
 use runtime::work::{Attempt, Ended, Failure, Fence, Holding, LeaseLost};
-use source::SourceError;
+use sources::SourceError;
 
 use crate::Chunker;
 use crate::pass::{self, PassError};

@@ -14,7 +14,7 @@ use bus::chunk_client::ChunkClient;
 use bus::{Nats, Use};
 use contract::Step;
 use runtime::{Service, StartError, status};
-use source::Roots;
+use sources::Roots;
 
 use crate::memory::Memory;
 

@@ -25,6 +25,7 @@ impl Memory {
 
     /// A buffer of `len` bytes with undefined content, and the right to hold it, as soon as there is room. Blocking. `None`: the
     /// process ends.
+    #[expect(clippy::disallowed_methods, reason = "the reader runs by spawn_blocking, on a thread that may wait")]
     pub(crate) fn take(&self, len: u32) -> Option<(BytesMut, OwnedSemaphorePermit)> {
         let share = Handle::current().block_on(self.kib.clone().acquire_many_owned(len.div_ceil(1024))).ok()?;
         let mut buffer = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();

@@ -7,7 +7,7 @@ use bus::chunk_client::{Chunk, PassId, SendError};
 use contract::{ChunkNumber, Digest, Split};
 use ledger::{ChunkProof, FileRecord, Layout, LedgerError};
 use runtime::work::{Fence, LeaseLost};
-use source::{Fingerprint, Place, SourceError};
+use sources::{Fingerprint, SourceError, SourcePath};
 use tokio::sync::mpsc;
 
 use crate::Chunker;
@@ -73,9 +73,9 @@ impl From<ReadError> for PassError {
 
 /// Opens the source of a file and takes its fingerprint.
 pub(crate) async fn open(chunker: &Arc<Chunker>, file: &FileRecord) -> Result<(std::fs::File, Fingerprint), PassError> {
-    let place = Place { root: file.source.root.clone(), path: file.source.path.clone() };
+    let path = SourcePath { root: file.source.root.clone(), path: file.source.path.clone() };
     let chunker = chunker.clone();
-    let opened = tokio::task::spawn_blocking(move || chunker.roots.open_file(&place)).await;
+    let opened = tokio::task::spawn_blocking(move || chunker.roots.open_file(&path)).await;
     Ok(opened.map_err(|e| PassError::Outage(e.to_string()))??)
 }
 

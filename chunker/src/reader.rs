@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use bus::chunk_client::Chunk;
 use contract::{Digest, Hasher, Split};
-use source::Fingerprint;
+use sources::Fingerprint;
 use tokio::sync::mpsc;
 
 use crate::memory::Memory;

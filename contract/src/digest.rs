@@ -11,7 +11,7 @@ use sha2::Digest as _;
 #[serde(into = "String", try_from = "String")]
 pub struct Digest([u8; 32]);
 
-/// A text that is no SHA-256.
+/// A text that is not a SHA-256.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DigestError {
     /// Not 64 hexadecimal digits.
@@ -29,7 +29,7 @@ pub enum DigestError {
 }
 
 impl Digest {
-    /// The SHA-256 of nothing: what an empty file has.
+    /// The SHA-256 of an empty file.
     pub fn of_nothing() -> Self {
         Self::of(&[])
     }
@@ -39,7 +39,7 @@ impl Digest {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
-    /// The digest that these 32 bytes are.
+    /// The digest with these 32 bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -56,7 +56,7 @@ impl Digest {
 
     /// The `sha-256` member of a `Repr-Digest` field, which is a dictionary of algorithms (RFC 9530, RFC 8941).
     ///
-    /// `Ok(None)` where the field holds other algorithms only.
+    /// `Ok(None)` if the field holds only other algorithms.
     pub fn from_repr_digest(field: &str) -> Result<Option<Self>, DigestError> {
         let refuse = || DigestError::ReprDigest { found: field.chars().take(120).collect() };
         for member in field.split(',') {
@@ -96,7 +96,7 @@ impl FromStr for Digest {
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
             let digit = |c: u8| char::from(c).to_digit(16).ok_or_else(refuse);
-            // Two digits of 16 are at most 255.
+            // Two hexadecimal digits are at most 255.
             *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).map_err(|_| refuse())?;
         }
         Ok(Self(bytes))
@@ -117,22 +117,22 @@ impl TryFrom<String> for Digest {
     }
 }
 
-/// A SHA-256 of bytes that come piece by piece.
+/// Computes a SHA-256 piece by piece.
 #[derive(Clone, Default)]
 pub struct Hasher(sha2::Sha256);
 
 impl Hasher {
-    /// A hasher that has seen nothing.
+    /// A hasher without any bytes yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next bytes in.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of all that was taken in.
+    /// The digest of all bytes added.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hex_is_refused() {
+    fn text_that_is_not_hex_is_refused() {
         for text in ["", "abc", &ABC[1..], &format!("{ABC}0"), &ABC.replace('b', "g"), &"é".repeat(32)] {
             assert!(text.parse::<Digest>().is_err(), "{text:?} was accepted");
         }

@@ -4,20 +4,20 @@ use subtle::ConstantTimeEq;
 
 use crate::{Digest, ObjectName, ProblemKind, Split, WIRE_CHUNK_SIZE};
 
-/// What a finalise request expects the file to be, and where it wants it.
+/// What a finalise request expects the file to be, and where to deliver it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expectation {
     /// SHA-256 of the whole file.
     pub sha256: Digest,
-    /// Bytes of the whole file, if the caller said so.
+    /// Bytes of the whole file, if the caller gave them.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub size: Option<u64>,
-    /// Chunks of the file, if the caller said so: counted in 1 MiB or in the file's own chunk size.
+    /// Number of chunks, if the caller gave it: counted in chunks of 1 MiB or of the file's own chunk size.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub chunks: Option<u64>,
-    /// The name at the remote.
+    /// The file's name at the remote.
     pub name: ObjectName,
-    /// The remote.
+    /// The name of the remote.
     pub remote: String,
 }
 
@@ -26,14 +26,14 @@ pub struct Expectation {
 pub struct Proven {
     /// SHA-256 of the whole.
     pub sha256: Digest,
-    /// How it is cut.
+    /// How it is split.
     pub split: Split,
 }
 
 /// A difference between what was expected and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    /// Another hash.
+    /// The hash differs.
     #[error("expected SHA-256 {expected}, found {found}")]
     Digest {
         /// What the request said.
@@ -41,7 +41,7 @@ pub enum Mismatch {
         /// What is stored.
         found: Digest,
     },
-    /// Another size.
+    /// The size differs.
     #[error("expected {expected} bytes, found {found}")]
     Size {
         /// What the request said.
@@ -49,18 +49,18 @@ pub enum Mismatch {
         /// What is stored.
         found: u64,
     },
-    /// Another number of chunks.
+    /// The number of chunks differs.
     #[error("expected {expected} chunks, found {found}")]
     Chunks {
         /// What the request said.
         expected: u64,
-        /// What is stored, counted in 1 MiB.
+        /// What is stored, counted in chunks of 1 MiB.
         found: u64,
     },
 }
 
 impl Mismatch {
-    /// The kind of problem that it is.
+    /// The kind of problem this is.
     pub const fn problem_kind(&self) -> ProblemKind {
         match self {
             Self::Digest { .. } => ProblemKind::DigestMismatch,
@@ -84,7 +84,7 @@ impl Expectation {
         self.sha256 == other.sha256 && self.name == other.name && self.remote == other.remote
     }
 
-    /// Compares with what is stored. Size and count come before the hash: they tell more about what went wrong.
+    /// Compares this with what is stored. Size and count come before the hash: they tell more about what went wrong.
     pub fn judge(&self, proven: &Proven) -> Result<(), Mismatch> {
         let size = proven.split.size();
         if let Some(expected) = self.size.filter(|expected| *expected != size) {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_count_chunks_are_right() {
+    fn both_ways_to_count_chunks_are_accepted() {
         let proven = Proven { sha256: Digest::of(b"abc"), split: Split::new(3 << 20, 64 * 1024).unwrap() };
         for chunks in [None, Some(3), Some(48)] {
             assert_eq!(expectation(Some(3 << 20), chunks).judge(&proven), Ok(()));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn another_hash_or_size_is_named() {
+    fn a_mismatch_says_what_differs() {
         let split = Split::new(3, 1 << 20).unwrap();
         let proven = Proven { sha256: Digest::of(b"abd"), split };
         assert!(matches!(expectation(Some(3), Some(1)).judge(&proven), Err(Mismatch::Digest { .. })));

@@ -4,12 +4,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The id of a file: a UUID of version 7, so ids made later sort later (up to the clocks of the gateways).
+/// The id of a file: a UUID of version 7, so later ids sort later (as far as the gateways' clocks agree).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct FileId([u8; 16]);
 
-/// A text that is no file id.
+/// A text that is not a file id.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("expected a file id (36 characters like 0190f3c2-7b1e-7a10-9f2e-5d1c0c9f6b11), found {found:?}")]
 pub struct FileIdError {
@@ -17,17 +17,17 @@ pub struct FileIdError {
 }
 
 impl FileId {
-    /// A new id, unlike any other.
+    /// A new, unique id.
     pub fn generate() -> Self {
         Self(Uuid::now_v7().into_bytes())
     }
 
-    /// The id that these 16 bytes are.
+    /// The id with these 16 bytes.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// The 16 bytes, as MongoDB keeps them.
+    /// The 16 bytes, as MongoDB stores them.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -48,7 +48,7 @@ impl fmt::Debug for FileId {
 impl FromStr for FileId {
     type Err = FileIdError;
 
-    /// Accepts the hyphenated form only: one file has one name in subjects, logs and addresses.
+    /// Accepts only the hyphenated form in lower case: an id has one spelling in subjects, logs and addresses.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let refuse = || FileIdError { found: text.chars().take(64).collect() };
         if text.len() != 36 || text.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -96,7 +96,7 @@ macro_rules! number {
 }
 
 number! {
-    /// The place of a chunk in its file, from 0.
+    /// The position of a chunk in its file, from 0.
     ChunkNumber(u32)
 }
 number! {
@@ -105,7 +105,7 @@ number! {
     Generation(u32)
 }
 number! {
-    /// How often a file was claimed. A write of a worker carries the epoch of its claim; the record refuses older ones.
+    /// How many times a file was claimed. A worker's write carries the epoch of its claim; the record refuses older epochs.
     Epoch(i64)
 }
 

@@ -23,17 +23,17 @@ pub use message::{
     Cause, ChunkAnswer, ChunkHeader, ChunkHeaderError, ChunkReply, DeadLetter, Event, Hint, MESSAGE_VERSION,
     MessageError,
 };
-pub use name_template::{NameTemplate, NameTemplateError, Named, NamingError};
+pub use name_template::{NameTemplate, NameTemplateError, NameValues, NamingError};
 pub use object_name::{ObjectName, ObjectNameError};
 pub use object_path::{ObjectPath, ObjectPathError};
 pub use problem_kind::ProblemKind;
 pub use receipt::{
     CanonicalError, Check, FailedAttempt, KeyError, PublicKey, Receipt, ReceiptRemote, ReceiptSignature, ReceiptSource,
-    RemoteChecksum, RemoteProof, SigningKey, Verdict, canonical_json, check_data, check_receipt, private_key_pem,
-    read_json,
+    ReceiptVerdict, RemoteChecksum, RemoteProof, SigningKey, canonical_json, check_data, check_receipt,
+    private_key_pem, read_json,
 };
 pub use split::{CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, PAYLOAD_HEADROOM, Split, WIRE_CHUNK_SIZE};
 pub use state::{EventKind, State};
-pub use stream::{ConsumerSpec, Retention, StreamSpec};
+pub use stream::{ConsumerSpec, StreamRetention, StreamSpec};
 pub use subject::{Names, PrefixError, Role, Step};
 pub use timestamp::Timestamp;

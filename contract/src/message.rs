@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ChunkNumber, Digest, Epoch, EventKind, FileId, Generation, Role, State, Timestamp};
 
-/// The version of all messages. A reader refuses others.
+/// The version of all messages. A reader refuses any other.
 pub const MESSAGE_VERSION: u8 = 1;
 
 /// A message that cannot be read.
@@ -27,7 +27,8 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8], version: impl Fn(&T) -> u8) -> 
 }
 
 fn write(message: &impl Serialize) -> Vec<u8> {
-    // Only maps with keys that are no strings, and Serialize implementations that fail, cannot be written; no message has them.
+    // Only a map with keys that are not strings, or a Serialize implementation that fails, cannot be written; no
+    // message has one.
     serde_json::to_vec(message).expect("messages are plain data")
 }
 
@@ -37,13 +38,13 @@ fn write(message: &impl Serialize) -> Vec<u8> {
 pub enum Cause {
     /// A caller asked for it.
     Request,
-    /// The step before it is done.
+    /// The previous step is done.
     Progress,
     /// The file was overdue.
     Sweep,
 }
 
-/// "Look at this file." The subject says with which step in mind. Losing, repeating or delaying it changes nothing.
+/// "Look at this file." The subject says which step may be due. Losing, repeating or delaying a hint does no harm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hint {
@@ -75,27 +76,27 @@ impl Hint {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     v: u8,
-    /// `FILE:VERSION`: the same for a repetition; the `Nats-Msg-Id` of the message.
+    /// `FILE:VERSION`, also the message's `Nats-Msg-Id`: an event that is published again keeps its id.
     pub id: String,
     /// What happened.
     pub event: EventKind,
     /// To which file.
     pub file_id: FileId,
-    /// The version of the record that the event made. Grows from event to event of a file, with gaps.
+    /// The version of the record that this change made. Grows from event to event of a file, with gaps.
     pub version: i64,
     /// When, by MongoDB's clock.
     pub at: Timestamp,
-    /// The state that the file has since.
+    /// The state of the file after it.
     pub state: State,
     /// The file's own name.
     pub name: String,
-    /// More about it: of `stored` the size and hash, of `failed` and `mismatch` the error, of `delivered` the receipt.
+    /// Details: size and hash for `stored`, the error for `failed` and `mismatch`, the receipt for `delivered`.
     #[serde(skip_serializing_if = "serde_json::Value::is_null", default)]
     pub detail: serde_json::Value,
 }
 
 impl Event {
-    /// The event that made `version` of the record of `file_id`.
+    /// The event of the change that made `version` of the record of `file_id`.
     pub fn new(
         file_id: FileId,
         version: i64,
@@ -129,7 +130,7 @@ impl Event {
     }
 }
 
-/// A message nobody could read, with the reason.
+/// A message that a worker could not read, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
     v: u8,
@@ -139,7 +140,7 @@ pub struct DeadLetter {
     pub subject: String,
     /// Why it could not be read.
     pub reason: String,
-    /// What it said; bytes that are no UTF-8 are replaced.
+    /// Its payload; bytes that are not UTF-8 are replaced.
     pub payload: String,
 }
 
@@ -175,22 +176,23 @@ pub struct ChunkHeader {
     pub generation: Generation,
     /// The claim of the chunker that sends it.
     pub epoch: Epoch,
-    /// The chunk's place.
+    /// The chunk's position.
     pub number: ChunkNumber,
     /// SHA-256 of the payload.
     pub sha256: Digest,
-    /// How many milliseconds the sender will wait, counted from its sending. A budget, not a clock time: clocks differ.
+    /// How many milliseconds the sender will wait, counted from when it sent the chunk. A budget, not a clock time:
+    /// clocks differ.
     pub budget_ms: u64,
 }
 
-/// Headers that are no chunk request.
+/// Headers that do not make a chunk request.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ChunkHeaderError {
-    /// One is missing.
+    /// A header is missing.
     #[error("expected the header {0}, found none")]
     Missing(&'static str),
-    /// One has no right value.
-    #[error("expected the header {name} to be right, found {found:?}")]
+    /// A header has an invalid value.
+    #[error("expected the header {name} to be valid, found {found:?}")]
     Value {
         /// Its name.
         name: &'static str,
@@ -221,7 +223,7 @@ impl ChunkHeader {
         ]
     }
 
-    /// Reads what was sent; `get` gives the value of a header.
+    /// Reads the headers; `get` looks up the value of one.
     pub fn from_lookup<'a>(get: impl Fn(&'static str) -> Option<&'a str>) -> Result<Self, ChunkHeaderError> {
         fn value<'a, T: FromStr>(
             get: &impl Fn(&'static str) -> Option<&'a str>,
@@ -245,23 +247,23 @@ impl ChunkHeader {
     }
 }
 
-/// What the store says to a chunk.
+/// The store's answer to a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChunkAnswer {
-    /// Written, majority and journal.
+    /// A majority has journaled it.
     Ok,
-    /// The same chunk was there already.
+    /// The same chunk was stored already.
     Duplicate,
     /// No room now: wait and send it again.
     Busy,
-    /// Not what its headers say, or not what the record says: send it again.
+    /// It does not match its headers or the record: send it again.
     Corrupt,
-    /// Another chunk is there under this number: the source changed.
+    /// Another chunk is stored under this number: the source changed.
     Conflict,
     /// No such file.
     UnknownFile,
-    /// The file is not being chunked, or by a later claim, or in another generation: stop and re-read the record.
+    /// The file is not being chunked, or not by this claim or in this generation: stop and read the record again.
     Stale,
 }
 
@@ -277,7 +279,7 @@ pub struct ChunkReply {
 }
 
 impl ChunkReply {
-    /// A reply without more to say.
+    /// A reply without a reason.
     pub const fn new(answer: ChunkAnswer) -> Self {
         Self { v: MESSAGE_VERSION, answer, detail: None }
     }

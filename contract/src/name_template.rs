@@ -7,8 +7,8 @@ use crate::{Digest, FileId, ObjectName, ObjectNameError, ObjectPath, ObjectPathE
 
 /// How a remote names the files it gets: text with variables in braces, and `/` between folders.
 ///
-/// A variable stands for part of one segment. What it stands for never makes a folder: a value with `/` in it, or one that
-/// makes a segment empty, `.` or `..`, is refused when the file is named.
+/// A variable stands for part of one segment. Its value never makes a folder: a value that holds `/`, or that makes a
+/// segment empty, `.` or `..`, is refused when the file is named.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct NameTemplate {
@@ -28,28 +28,28 @@ enum Part {
     Metadata(String),
 }
 
-/// What is known of a file that is named.
+/// The values of the variables for one file.
 #[derive(Debug, Clone, Copy)]
-pub struct Named<'a> {
+pub struct NameValues<'a> {
     /// `{name}`: the name of the finalise request, else the file's own.
     pub name: &'a ObjectName,
     /// `{file_id}`.
     pub file_id: FileId,
     /// `{sha256}`, in hexadecimal digits.
     pub sha256: Digest,
-    /// `{yyyy}`, `{mm}`, `{dd}`: its day in UTC.
+    /// `{yyyy}`, `{mm}`, `{dd}`: the day of this moment in UTC.
     pub at: Timestamp,
-    /// `{metadata.KEY}`: what the prepare request noted.
+    /// `{metadata.KEY}`: the metadata of the prepare request.
     pub metadata: &'a BTreeMap<String, String>,
 }
 
-/// A template that names nothing.
+/// A text that is not a template.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NameTemplateError {
-    /// A brace that is not closed or not opened.
+    /// A brace without its partner.
     #[error("expected {{...}} in one segment, found {0:?}")]
     Brace(String),
-    /// A variable that nobody knows.
+    /// An unknown variable.
     #[error("expected {{name}}, {{file_id}}, {{sha256}}, {{yyyy}}, {{mm}}, {{dd}} or {{metadata.KEY}}, found {{{0}}}")]
     Variable(String),
     /// A segment without variables that cannot be a name.
@@ -57,10 +57,10 @@ pub enum NameTemplateError {
     Segment(#[from] ObjectNameError),
 }
 
-/// Why a file cannot be named by a template.
+/// Why a template gives no name for a file.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NamingError {
-    /// The prepare request noted nothing under that key.
+    /// The prepare request had no metadata under that key.
     #[error("the name {template} needs metadata {key:?}, which the file does not have")]
     NoMetadata {
         /// The template.
@@ -68,7 +68,7 @@ pub enum NamingError {
         /// The key.
         key: String,
     },
-    /// What came out cannot be the path of a file.
+    /// The result cannot be the path of a file.
     #[error("the name {template}: {source}")]
     Path {
         /// The template.
@@ -86,8 +86,8 @@ impl NameTemplate {
         Ok(Self { text, segments })
     }
 
-    /// Names a file. The same facts give the same name at any time.
-    pub fn render(&self, file: &Named<'_>) -> Result<ObjectPath, NamingError> {
+    /// Names a file. The same values always give the same name.
+    pub fn render(&self, file: &NameValues<'_>) -> Result<ObjectPath, NamingError> {
         let wrong = |source: ObjectPathError| NamingError::Path { template: self.text.clone(), source };
         let (year, month, day) = file.at.date();
         let mut names = Vec::with_capacity(self.segments.len());
@@ -112,7 +112,7 @@ impl NameTemplate {
             }
             names.push(ObjectName::new(segment).map_err(|error| wrong(error.into()))?);
         }
-        // A template has at least one segment, even an empty text.
+        // A template has at least one segment, even if its text is empty.
         let name = names.pop().ok_or_else(|| wrong(ObjectNameError::Empty.into()))?;
         ObjectPath::new(names, name).map_err(wrong)
     }
@@ -155,7 +155,7 @@ fn segment(text: &str) -> Result<Vec<Part>, NameTemplateError> {
         rest = after;
     }
     if parts.is_empty() {
-        // Nothing that a file brings can make it right.
+        // Checked now: no file's values could make it right.
         return Ok(vec![Part::Literal(ObjectName::new(rest)?.into())]);
     }
     if !rest.is_empty() {
@@ -187,7 +187,7 @@ mod tests {
         let name = ObjectName::new(name).unwrap();
         let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         // 2023-11-04T22:13:20Z
-        let file = Named {
+        let file = NameValues {
             name: &name,
             file_id: FileId::from_bytes([7; 16]),
             sha256: Digest::of(b"abc"),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_stand_for_what_is_known() {
+    fn variables_are_replaced_by_their_values() {
         assert_eq!(render("{name}", "a {b}.bin", &[]).unwrap(), "a {b}.bin");
         assert_eq!(render("{yyyy}/{mm}/{dd}/{name}", "x", &[]).unwrap(), "2023/11/04/x");
         let id = FileId::from_bytes([7; 16]);
@@ -210,12 +210,12 @@ mod tests {
     }
 
     #[test]
-    fn no_value_leads_elsewhere() {
+    fn no_value_leads_to_another_folder() {
         for value in ["..", ".", "", "a/b", "../../etc", "/", "a\0", &"x".repeat(256)] {
             let named = render("{metadata.tenant}/{name}", "x", &[("tenant", value)]);
             assert!(matches!(named, Err(NamingError::Path { .. })), "{value:?}: {named:?}");
         }
-        // Two halves of what is refused whole.
+        // Each half is a name; together they are `..`.
         assert!(render("{metadata.dot}{metadata.dot}/{name}", "x", &[("dot", ".")]).is_err());
         assert_eq!(render("{metadata.tenant}..x/{name}", "x", &[("tenant", "..")]).unwrap(), "....x/x");
         assert!(matches!(render("{metadata.no}", "x", &[]), Err(NamingError::NoMetadata { .. })));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_nothing_is_refused_at_once() {
+    fn a_wrong_template_is_refused_at_once() {
         for text in [
             "",
             "/",

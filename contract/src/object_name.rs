@@ -19,7 +19,7 @@ pub enum ObjectNameError {
     /// Holds `/` or NUL.
     #[error("expected a plain name, found {0:?}, which holds '/' or NUL")]
     Separator(String),
-    /// Longer than a file system takes.
+    /// Longer than file systems allow.
     #[error("expected a name of at most {max} bytes, found {0} bytes", max = ObjectName::MAX_BYTES)]
     TooLong(usize),
 }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_lead_elsewhere_is_refused() {
+    fn names_that_could_lead_elsewhere_are_refused() {
         let long = "x".repeat(256);
         for name in ["", ".", "..", "/", "a/b", "../a", "a\0b", &long] {
             assert!(ObjectName::new(name).is_err(), "{name:?} was accepted");

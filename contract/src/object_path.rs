@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ObjectName, ObjectNameError};
 
-/// Where a file lies at a remote: its folders there, if any, and its name, each one plain segment. Written with `/` between.
+/// Where a file is at a remote: its folders, if any, and its name, each one plain segment. Written with `/` between them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ObjectPath {
@@ -18,16 +18,16 @@ pub enum ObjectPathError {
     /// One of its segments cannot be a name.
     #[error(transparent)]
     Segment(#[from] ObjectNameError),
-    /// Longer than the keys of S3.
+    /// Longer than a key in S3 may be.
     #[error("expected a path of at most {max} bytes, found {0} bytes", max = ObjectPath::MAX_BYTES)]
     TooLong(usize),
 }
 
 impl ObjectPath {
-    /// The longest path in bytes: that of a key in S3.
+    /// The longest path in bytes: the limit for keys in S3.
     pub const MAX_BYTES: usize = 1024;
 
-    /// A path of segments that are names already; `name` is the last.
+    /// The path of `name` in `folders`, from the outermost on.
     pub fn new(folders: Vec<ObjectName>, name: ObjectName) -> Result<Self, ObjectPathError> {
         let path = Self { folders, name };
         match path.segments().map(|segment| segment.as_str().len() + 1).sum::<usize>() - 1 {
@@ -76,7 +76,7 @@ impl TryFrom<String> for ObjectPath {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let mut segments = text.split('/').map(ObjectName::new).collect::<Result<Vec<_>, _>>()?;
-        // A split gives at least one part, and an empty one was refused.
+        // A split gives at least one part, and an empty part was refused.
         let name = segments.pop().ok_or(ObjectNameError::Empty)?;
         Self::new(segments, name)
     }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_there_and_back() {
+    fn a_path_reads_back_as_written() {
         for text in ["a", "a/b", "2026/11/25/größe.bin", "..hidden/.../a b"] {
             let path = ObjectPath::try_from(text.to_owned()).unwrap();
             assert_eq!(path.to_string(), text);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_lead_elsewhere_is_refused() {
+    fn paths_that_could_lead_elsewhere_are_refused() {
         let long = ["x".repeat(200).as_str(); 6].join("/");
         for text in ["", "/", "/a", "a/", "a//b", "a/../b", "..", "a/.", "a\0b/c", &long] {
             assert!(ObjectPath::try_from(text.to_owned()).is_err(), "{text:?} was accepted");

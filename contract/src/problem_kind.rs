@@ -5,7 +5,7 @@
 pub enum ProblemKind {
     /// The request cannot be parsed.
     MalformedRequest,
-    /// The path cannot name a file, whatever lies on the disk.
+    /// The path cannot name a file, whatever is on the disk.
     BadPath,
     /// The SHA-256 of a finalise request is missing or cannot be parsed.
     BadDigest,
@@ -61,7 +61,7 @@ pub enum ProblemKind {
     InsufficientStorage,
     /// A server behind the gateway does not answer.
     Unavailable,
-    /// As many attempts as are allowed ended with their worker, without a reason.
+    /// Every allowed attempt ended when its worker did, without a reason.
     TooManyAttempts,
     /// The source changed between or during its readings.
     SourceChanged,
@@ -83,7 +83,7 @@ pub enum ProblemKind {
     ContentWrong,
 }
 
-/// What every type begins with.
+/// The beginning of every type.
 const PREFIX: &str = "/problems/";
 
 impl ProblemKind {
@@ -135,13 +135,13 @@ impl ProblemKind {
         self.row().0
     }
 
-    /// The name in the type, as people read and type it.
+    /// The name in the type, as people read and enter it.
     pub fn name(self) -> &'static str {
         // Every type begins with the prefix; a test says so.
         self.uri().strip_prefix(PREFIX).unwrap_or_default()
     }
 
-    /// The name in a type that some release has written; the whole text where it is no type of ours.
+    /// The name in a type that any release wrote; the whole text if it is not a type of ours.
     pub fn name_of(uri: &str) -> &str {
         uri.strip_prefix(PREFIX).unwrap_or(uri)
     }

@@ -6,14 +6,14 @@ pub const CHUNK_SIZE_MIN: u32 = 64 * 1024;
 /// The largest `chunk_size`: NATS advises payloads of at most 8 MiB, and every chunk in flight is held in memory.
 pub const CHUNK_SIZE_MAX: u32 = 4 * 1024 * 1024;
 
-/// What a chunk message needs beyond its payload: NATS counts the headers into `max_payload`.
+/// What a chunk message needs beyond its payload: NATS counts the headers towards `max_payload`.
 pub const PAYLOAD_HEADROOM: u32 = 8 * 1024;
 
-/// The chunk size in which callers count (`chunks` of a finalise request), whatever size the file was really cut in:
-/// the original service knew 1 MiB only.
+/// The chunk size in which callers count (`chunks` of a finalise request), whatever the file's own chunk size is: the
+/// original service knew only 1 MiB.
 pub const WIRE_CHUNK_SIZE: u32 = 1024 * 1024;
 
-/// How a file of a size is cut into chunks: all of `chunk_size` bytes but the last, which has the rest.
+/// How a file is split into chunks: each has `chunk_size` bytes, except the last, which has the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Split {
     size: u64,
@@ -21,9 +21,9 @@ pub struct Split {
 }
 
 impl Split {
-    /// The cut of `size` bytes into chunks of `chunk_size` bytes.
+    /// Splits `size` bytes into chunks of `chunk_size` bytes.
     ///
-    /// `None` where `chunk_size` is 0 or the chunks are more than a `u32` counts (at 64 KiB: 256 TiB).
+    /// `None` if `chunk_size` is 0 or there are more chunks than a `u32` counts (at 64 KiB: 256 TiB).
     pub fn new(size: u64, chunk_size: u32) -> Option<Self> {
         if chunk_size == 0 || size.div_ceil(u64::from(chunk_size)) > u64::from(u32::MAX) {
             return None;
@@ -43,7 +43,7 @@ impl Split {
 
     /// The number of chunks; 0 for an empty file.
     pub fn count(&self) -> u32 {
-        // `new` has refused larger counts.
+        // `new` refused larger counts.
         u32::try_from(self.size.div_ceil(u64::from(self.chunk_size))).unwrap_or(u32::MAX)
     }
 
@@ -58,7 +58,7 @@ impl Split {
         Some(u32::try_from(rest).map_or(self.chunk_size, |rest| rest.min(self.chunk_size)))
     }
 
-    /// All numbers, in order.
+    /// All chunk numbers, in order.
     pub fn numbers(&self) -> impl Iterator<Item = ChunkNumber> + use<> {
         (0..self.count()).map(ChunkNumber)
     }

@@ -13,7 +13,7 @@ pub enum State {
     Prepared,
     /// Claimed by a chunker, or waiting for the next one to claim it.
     Chunking,
-    /// All chunks are in MongoDB and proved against the source. Rests here until an expectation is accepted.
+    /// All chunks are in MongoDB and proved against the source. The file rests here until an expectation is accepted.
     Stored,
     /// Claimed by a finaliser, or waiting for the next one to claim it.
     Delivering,
@@ -26,7 +26,7 @@ pub enum State {
 }
 
 impl State {
-    /// All states, in the order of a file's way.
+    /// All states, in the order in which a file passes through them.
     pub const ALL: [Self; 7] = [
         Self::Prepared,
         Self::Chunking,
@@ -88,13 +88,13 @@ impl FromStr for State {
 pub enum EventKind {
     /// A file was recorded.
     Prepared,
-    /// A chunker has begun with it.
+    /// A chunker began to read it.
     Chunking,
     /// All its chunks are stored and proved.
     Stored,
-    /// What a finalise request expected is not what was stored; the file rests in `stored`.
+    /// What is stored is not what a finalise request expected; the file rests in `stored`.
     Mismatch,
-    /// A finaliser has begun with it.
+    /// A finaliser began to deliver it.
     Delivering,
     /// It is at the remote.
     Delivered,

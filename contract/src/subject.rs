@@ -16,7 +16,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// All roles, in the order of a file's way.
+    /// All roles, in the order in which a file passes through them.
     pub const ALL: [Self; 4] = [Self::Gateway, Self::Chunker, Self::Store, Self::Finaliser];
 
     /// The word for it in names and logs.
@@ -37,7 +37,7 @@ impl Role {
                 "Reads files from shared storage, splits and hashes them and sends the chunks to the store"
             }
             Self::Store => "Checks chunks and persists them in MongoDB",
-            Self::Finaliser => "Proves stored files whole and streams them to their remote",
+            Self::Finaliser => "Proves that stored files are whole and streams them to their remote",
         }
     }
 }
@@ -75,13 +75,13 @@ impl Step {
     }
 }
 
-/// Every name that Waybill uses on NATS, below one prefix. Two systems with different prefixes share a server in peace.
+/// Every name that Waybill uses on NATS, under one prefix. Two systems with different prefixes can share a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
     prefix: String,
 }
 
-/// A prefix that cannot begin a subject, a stream and a service name alike.
+/// A prefix that cannot begin subjects, streams and service names alike.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("expected a prefix of 1 to 32 characters a-z, 0-9 and '-', beginning with a letter, found {found:?}")]
 pub struct PrefixError {
@@ -89,12 +89,12 @@ pub struct PrefixError {
 }
 
 impl Names {
-    /// The names below `prefix` (`waybill` by default).
+    /// The names under `prefix` (`waybill` by default).
     pub fn new(prefix: &str) -> Result<Self, PrefixError> {
-        let right = (1..=32).contains(&prefix.len())
+        let valid = (1..=32).contains(&prefix.len())
             && prefix.starts_with(|c: char| c.is_ascii_lowercase())
             && prefix.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-        if !right {
+        if !valid {
             return Err(PrefixError { found: prefix.chars().take(64).collect() });
         }
         Ok(Self { prefix: prefix.to_owned() })
@@ -114,12 +114,12 @@ impl Names {
         self.stream("EVENTS")
     }
 
-    /// The stream of messages nobody could read.
+    /// The stream of dead letters.
     pub fn dead_stream(&self) -> String {
         self.stream("DEAD")
     }
 
-    /// Where the hint to take `step` with a file is published.
+    /// The subject of the hint to take `step` with a file.
     pub fn hint(&self, step: Step, file: FileId) -> String {
         format!("{}.{}.{file}", self.prefix, step.as_str())
     }
@@ -129,7 +129,7 @@ impl Names {
         format!("{}.{}.>", self.prefix, step.as_str())
     }
 
-    /// Where an event of a file is published.
+    /// The subject of an event of a file.
     pub fn event(&self, file: FileId, kind: EventKind) -> String {
         format!("{}.event.{file}.{kind}", self.prefix)
     }
@@ -139,22 +139,23 @@ impl Names {
         format!("{}.event.>", self.prefix)
     }
 
-    /// Where a worker puts messages it cannot read.
+    /// The subject of a worker's dead letters: messages that it cannot read.
     pub fn dead(&self, role: Role) -> String {
         format!("{}.dead.{role}", self.prefix)
     }
 
-    /// All unreadable messages.
+    /// All dead letters.
     pub fn all_dead(&self) -> String {
         format!("{}.dead.>", self.prefix)
     }
 
-    /// Where the store takes chunks. Outside the prefix, so that looking on at `waybill.>` does not copy the bytes.
+    /// The subject on which stores take chunks. Outside the prefix, so that a subscriber to `waybill.>` gets no copy of
+    /// the bytes.
     pub fn chunk_put(&self) -> String {
         format!("{}-data.chunk.put", self.prefix)
     }
 
-    /// Where a service answers how it does.
+    /// The subject on which services report their status.
     pub fn status(&self, role: Role) -> String {
         format!("{}.status.{role}", self.prefix)
     }

@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The moment that many milliseconds after the beginning of 1970.
+    /// The moment `millis` milliseconds after the beginning of 1970.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
@@ -21,14 +21,14 @@ impl Timestamp {
         self.0
     }
 
-    /// The moment that much later.
+    /// The moment `span` later.
     pub fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// Its day in UTC: year, month (1 to 12) and day of the month.
     pub fn date(self) -> (i32, u8, u8) {
-        // MongoDB's clock is within the years that `time` knows; what is not counts as the beginning of 1970.
+        // MongoDB's clock is within the years that `time` knows; any other moment counts as the beginning of 1970.
         let date = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
             .date();
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc_3339_there_and_back() {
+    fn rfc_3339_reads_back_as_written() {
         let moment = Timestamp::from_millis(1_700_000_000_123);
         assert_eq!(moment.to_string(), "2023-11-14T22:13:20.123Z");
         assert_eq!(Timestamp::try_from(moment.to_string()).unwrap(), moment);

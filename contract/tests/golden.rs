@@ -3,8 +3,8 @@
 
 use contract::{
     Cause, ChunkAnswer, ChunkHeader, ChunkNumber, ChunkReply, DeadLetter, Digest, Epoch, Event, EventKind,
-    FailedAttempt, FileId, Generation, Hint, ObjectName, Receipt, ReceiptRemote, ReceiptSource, RemoteChecksum,
-    RemoteProof, Role, SigningKey, State, Timestamp, Verdict, canonical_json, check_receipt, read_json,
+    FailedAttempt, FileId, Generation, Hint, ObjectName, Receipt, ReceiptRemote, ReceiptSource, ReceiptVerdict,
+    RemoteChecksum, RemoteProof, Role, SigningKey, State, Timestamp, canonical_json, check_receipt, read_json,
 };
 use serde_json::{Value, json};
 
@@ -120,7 +120,7 @@ fn receipt_as_it_was_before_signatures() {
     assert_eq!(serde_json::from_str::<Receipt>(golden).unwrap(), plain());
 }
 
-/// With everything that may be there, and names that are not easy to write down.
+/// With every optional member, and names that are hard to write in JSON.
 fn full() -> Receipt {
     let name = "größe \u{1f600}\u{fb33} \"\\\u{1}\n\u{7f}.bin";
     let receipt = plain();
@@ -148,7 +148,7 @@ fn full() -> Receipt {
     }
 }
 
-/// The signature was made by OpenSSL over the canonical form that Python's `json` wrote; neither is of this crate.
+/// OpenSSL made the signature over the canonical form that Python's `json` wrote: nothing in them comes from this crate.
 #[test]
 fn signed_receipt() {
     let golden = include_str!("golden/receipt_signed.v1.json");
@@ -160,8 +160,8 @@ fn signed_receipt() {
     same(&serde_json::to_vec(&receipt).unwrap(), golden);
     assert_eq!(serde_json::from_str::<Receipt>(golden).unwrap(), receipt);
     let checks = check_receipt(&read_json(golden.as_bytes()).unwrap(), &[key.public()]);
-    assert!(checks.iter().all(|check| check.verdict == Verdict::Holds), "{checks:#?}");
-    // Signed again it is the same.
+    assert!(checks.iter().all(|check| check.verdict == ReceiptVerdict::Holds), "{checks:#?}");
+    // Signed again, it is the same.
     let before = receipt.clone();
     receipt.sign(&key).unwrap();
     assert_eq!(receipt, before);

@@ -1,12 +1,13 @@
-//! How many deliveries may run to one remote at once, so that a slow or dead remote leaves slots for the others (a bulkhead).
+//! How many deliveries may run to one remote at once, so that a slow or dead remote leaves slots for the others (a
+//! bulkhead).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// How long a slot waits for a remote that works and is at its limit. Most deliveries are shorter; a remote at which none ends in
-/// this time is struggling.
+/// How long a slot waits for a remote that works and is at its limit. Most deliveries are shorter; a remote at which
+/// none ends in this time is struggling.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a delivery is deferred at first; each further time in a row doubles it.

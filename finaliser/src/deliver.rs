@@ -72,8 +72,8 @@ pub(crate) struct Delivery<'a> {
     fence: Fence,
     /// Whether this claim or an earlier one may have sent the file. Then an equal object at the remote is ours.
     may_be_there: bool,
-    /// Whether a cancel request still counts. It is ignored once the remote may have the file and cannot tell: a file that is
-    /// visible at the remote must end as delivered.
+    /// Whether a cancel request still counts. It is ignored once the remote may have the file and cannot tell: a file
+    /// that is visible at the remote must end as delivered.
     is_cancellable: bool,
 }
 

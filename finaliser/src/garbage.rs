@@ -6,7 +6,8 @@ use runtime::Service;
 use crate::Finaliser;
 use crate::remote::{MultipartUpload, Remote, RemoteError, StagingName};
 
-/// The most staging files, and the most uploads of files that have ended, that are removed from a remote between two pauses.
+/// The most staging files, and the most uploads of files that have ended, that are removed from a remote between two
+/// pauses.
 const AT_MOST: u16 = 256;
 
 /// Collects garbage at all remotes, with pauses as long as a lease, until the process stops.
@@ -79,9 +80,9 @@ async fn abort_abandoned(service: &Service, name: &str, remote: &dyn Remote) -> 
     aborted
 }
 
-/// Whether nobody writes the staging file any more: its file has a later claim, or has ended. The record is read after the staging
-/// file was seen, so it shows the claim that wrote the staging file, or a later one. A file without a record here belongs to
-/// another system that uses the same remote.
+/// Whether nobody writes the staging file any more: its file has a later claim, or has ended. The record is read after
+/// the staging file was seen, so it shows the claim that wrote the staging file, or a later one. A file without a
+/// record here belongs to another system that uses the same remote.
 async fn is_garbage(service: &Service, name: StagingName) -> bool {
     match service.ledger.file(name.file_id).await {
         Ok(Some(FileRecord { state, epoch, .. })) => state.is_terminal() || epoch > name.epoch,

@@ -50,7 +50,8 @@ pub(crate) async fn handle(finaliser: Arc<Finaliser>, job: Job) -> Outcome {
     }
 }
 
-/// Defers the delivery before it is claimed, if its remote is at its concurrency limit: the slot is free for others then.
+/// Defers the delivery before it is claimed, if its remote is at its concurrency limit: the slot is free for others
+/// then.
 async fn defer(finaliser: &Finaliser, job: &Job) -> Result<bool, LedgerError> {
     // Only then is it worth reading the record to see which remote the file goes to.
     if !finaliser.remotes.values().any(|destination| destination.limit.is_reached()) {

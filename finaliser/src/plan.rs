@@ -1,6 +1,6 @@
 //! What a claim is to deliver, decided before any connection is opened.
 
-use contract::{Expectation, Named, ObjectPath, ProblemKind};
+use contract::{Expectation, NameValues, ObjectPath, ProblemKind};
 use ledger::{ClaimedFile, Problem};
 use runtime::work::Failure;
 use settings::OnClash;
@@ -38,7 +38,7 @@ impl<'a> Plan<'a> {
             let problem = Problem::new(ProblemKind::UnknownRemote, detail);
             return Err(Box::new(Failure::Later { problem, attempts: None, at_least: None }));
         };
-        let named = Named {
+        let values = NameValues {
             name: &expectation.name,
             file_id: file.id,
             sha256: content.proven().sha256,
@@ -46,7 +46,7 @@ impl<'a> Plan<'a> {
             at: file.delivery.as_ref().map_or(file.created_at, |delivery| delivery.begun_at),
             metadata: &file.metadata,
         };
-        let path = destination.settings.name().render(&named);
+        let path = destination.settings.name().render(&values);
         let path = path.map_err(|error| failed(Problem::new(ProblemKind::Unnameable, error.to_string())))?;
         Ok(Self {
             claimed,

@@ -1,4 +1,5 @@
-//! Reads the chunks of a stored file in order, hashes the whole, and releases the last range only when the hash is right.
+//! Reads the chunks of a stored file in order, hashes the whole, and releases the last range only when the hash is
+//! right.
 
 use std::sync::Arc;
 
@@ -16,11 +17,12 @@ const AHEAD_BYTES: u32 = 16 * 1024 * 1024;
 /// Ranges read from MongoDB at the same time.
 const READS: usize = 2;
 
-/// Ranges of a file in memory: those that are being read from MongoDB, one that is hashed, one on its way to the remote.
+/// Ranges of a file in memory: those that are being read from MongoDB, one that is hashed, one on its way to the
+/// remote.
 const RANGES: u32 = 4;
 
-/// So many large files may be read ahead by twice `finaliser.prefetch` at once. Longer ranges make a file faster that has the
-/// finaliser to itself. With many files they would take too much memory and make none faster.
+/// So many large files may be read ahead by twice `finaliser.prefetch` at once. Longer ranges make a file faster that
+/// has the finaliser to itself. With many files they would take too much memory and make none faster.
 pub(crate) const WIDE: usize = 2;
 
 /// Why a file was not proved.
@@ -108,11 +110,11 @@ impl Content {
         Ok(all)
     }
 
-    /// Reads all chunks in order into `pieces`. The last range is released only when the hash of the whole is right and the lease
-    /// holds.
+    /// Reads all chunks in order into `pieces`. The last range is released only when the hash of the whole is right and
+    /// the lease holds.
     ///
-    /// Reading, hashing and sending run at the same time. If `is_cancellable`, a cancel request ends the reading before the last
-    /// range. It ends early and without an error when the receiver is dropped: the receiver's side knows why.
+    /// Reading, hashing and sending run at the same time. If `is_cancellable`, a cancel request ends the reading before
+    /// the last range. It ends early and without an error when the receiver is dropped: the receiver's side knows why.
     pub(crate) async fn stream(
         &self,
         fence: &Fence,

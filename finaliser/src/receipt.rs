@@ -44,7 +44,8 @@ pub(crate) fn write(plan: &Plan<'_>, delivered: Delivered, key: Option<&SigningK
     if let Some(key) = key
         && let Err(error) = receipt.sign(key)
     {
-        // Only a file of 2^53 bytes or more has a number without a canonical form. Its delivery is recorded without a signature.
+        // Only a file of 2^53 bytes or more has a number without a canonical form. Its delivery is recorded without a
+        // signature.
         tracing::error!(file = %file.id, "the receipt is not signed: {error}");
     }
     receipt

@@ -10,7 +10,7 @@ use crate::contention::Tries;
 use crate::filter::{by_id, states_before};
 use crate::lease::free_to_claim;
 use crate::transition::Transition;
-use crate::{FileRecord, GenerationOptions, Lease, Ledger, LedgerError};
+use crate::{FileRecord, GenerationOptions, Layout, Lease, Ledger, LedgerError};
 
 /// Who wants to claim which file, and for how long.
 #[derive(Debug, Clone)]
@@ -47,14 +47,14 @@ pub struct ClaimedFile {
 }
 
 impl Ledger {
-    /// Claims a file to be read and stored.
+    /// Claims a file to read and store it.
     pub async fn claim_chunking(
         &self,
         request: &ClaimRequest<'_>,
         options: GenerationOptions,
     ) -> Result<Claim, LedgerError> {
         let embed_limit = i64::try_from(options.embed_limit).unwrap_or(i64::MAX);
-        let layout = doc! { "$cond": [{ "$lte": ["$source.size", embed_limit] }, "embedded", "children"] };
+        let layout = doc! { "$cond": [{ "$lte": ["$source.size", embed_limit] }, Layout::Embedded.as_str(), Layout::Children.as_str()] };
         let transition = Transition::to(State::Chunking)
             .set("attempts.chunking", incremented("$attempts.chunking"))
             .set("chunk_size", doc! { "$ifNull": ["$chunk_size", i64::from(options.chunk_size)] })
@@ -64,7 +64,7 @@ impl Ledger {
         self.claim(request, Step::Prepare, transition).await
     }
 
-    /// Claims a file to be delivered. `delivery.resumed` then tells whether it was claimed for that before.
+    /// Claims a file to deliver it. `delivery.resumed` then tells whether it was claimed for delivery before.
     pub async fn claim_delivering(&self, request: &ClaimRequest<'_>) -> Result<Claim, LedgerError> {
         let begun = doc! { "$ne": [{ "$type": "$delivery.begun_at" }, "missing"] };
         let transition = Transition::to(State::Delivering)
@@ -155,9 +155,9 @@ impl ClaimedFile {
     }
 }
 
-/// Why a claim changed nothing.
+/// Why the write of a claim found no record that it may change.
 enum Refusal {
-    /// It did: the claim was made, only its reply was lost.
+    /// The claim had been made; only its reply was lost.
     Ours(Box<FileRecord>),
     Held(Duration),
     NothingToDo,

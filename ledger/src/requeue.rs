@@ -7,12 +7,12 @@ use crate::lease::lease_is_free;
 use crate::transition::Transition;
 use crate::{FileRecord, Ledger, LedgerError, Problem};
 
-/// What became of a request to take a failed file up again.
+/// What became of a request to requeue a failed file.
 #[derive(Debug)]
 pub enum Requeued {
-    /// It is delivered again, from the content that is stored.
+    /// It will be delivered from the stored content.
     Delivering(Box<FileRecord>),
-    /// It is read again, in a new generation: its content was incomplete, wrong or removed.
+    /// It will be read again, in a new generation: its content was incomplete, wrong or removed.
     Chunking(Box<FileRecord>),
     /// It has not failed; nothing changed.
     NotFailed(Box<FileRecord>),
@@ -21,7 +21,7 @@ pub enum Requeued {
 }
 
 impl Ledger {
-    /// Takes a failed file up again in the phase that failed, with all its attempts, due now.
+    /// Requeues a failed file in the phase that failed. It is due now, and has all attempts again.
     pub async fn requeue(&self, file: FileId) -> Result<Requeued, LedgerError> {
         let operation = "requeueing a file";
         let mut tries = Tries::of(operation);
@@ -31,14 +31,11 @@ impl Ledger {
             if record.state != State::Failed {
                 return Ok(Requeued::NotFailed(Box::new(record)));
             }
-            let (transition, outcome): (_, fn(_) -> _) = if record.has_usable_content() && record.expectation.is_some()
-            {
-                (redelivery(), Requeued::Delivering)
-            } else {
-                (rechunking(), Requeued::Chunking)
-            };
+            let usable = record.has_usable_content() && record.expectation.is_some();
+            let transition = if usable { redelivery() } else { rechunking() };
             if let Some(record) = transition.commit(self, operation, at_version(file, record.version)).await? {
-                return Ok(outcome(Box::new(record)));
+                let record = Box::new(record);
+                return Ok(if usable { Requeued::Delivering(record) } else { Requeued::Chunking(record) });
             }
         }
     }
@@ -53,7 +50,7 @@ impl Ledger {
 }
 
 impl FileRecord {
-    /// Whether what is stored can be delivered, as far as the record knows.
+    /// Whether the stored content can be delivered, as far as the record tells.
     fn has_usable_content(&self) -> bool {
         let wrong = self.error.as_ref().and_then(Problem::kind).is_some_and(ProblemKind::needs_new_reading);
         self.proven().is_some() && !wrong && self.content_removed != Some(self.generation)

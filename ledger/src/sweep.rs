@@ -70,7 +70,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Makes every file due that waits for a hint: the stream was made anew, and all hints are lost.
+    /// Sets `due_at` to now for every file that waits for a hint: the stream was made anew, and all hints are lost.
     pub async fn make_all_due(&self) -> Result<u64, LedgerError> {
         let files = self.files.clone();
         let filter = doc! {

@@ -107,6 +107,7 @@ impl Lifecycle {
     }
 
     /// Stops at the first SIGTERM or SIGINT. The second ends the process at once with status 130, as shells do.
+    #[expect(clippy::disallowed_methods, reason = "the second signal means: at once")]
     pub fn stop_on_signals(&self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;

@@ -50,6 +50,7 @@ impl Identity {
     }
 
     /// Waits until this process has ended. Blocking; polls, as one cannot wait for another's child.
+    #[expect(clippy::disallowed_methods, reason = "blocking, as documented")]
     pub(crate) fn wait_gone(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while self.runs() {
@@ -73,6 +74,7 @@ pub(crate) fn send(pid: Pid, signal: Signal) -> io::Result<bool> {
 
 /// Waits until every thread of the process has stopped: SIGSTOP reaches a thread only when it is next looked at by the
 /// kernel, so a busy process runs on for a moment. Returns whether it has within `limit`; blocking.
+#[expect(clippy::disallowed_methods, reason = "blocking, as documented")]
 pub(crate) fn wait_stopped(pid: Pid, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
     while !all_stopped(pid).unwrap_or(false) {

@@ -282,6 +282,7 @@ fn check(server: Server, binary: &Path) -> Result<Located, Error> {
 
 /// A file just written cannot be run while any process still has it open for writing, and a child that another thread
 /// of ours forked has it open until it runs its own program: a matter of milliseconds.
+#[expect(clippy::disallowed_methods, reason = "blocking on purpose: this crate needs no runtime")]
 fn version_output(binary: &Path, argument: &str) -> io::Result<std::process::Output> {
     const TRIES: u32 = 50;
     let mut tried = 0;

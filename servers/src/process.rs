@@ -125,6 +125,7 @@ impl Process {
     }
 
     /// Takes over a process an earlier launcher started.
+    #[expect(clippy::disallowed_methods, reason = "a thread of its own watches: no runtime")]
     pub(crate) fn adopt(home: &Arc<Home>, identity: &Identity, die_with_parent: bool) -> Result<Self, Error> {
         let server = home.server;
         let failed = || Error::io(format!("could not adopt {server} (process {})", identity.pid));

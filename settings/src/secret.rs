@@ -1,8 +1,11 @@
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// A setting that never prints.
+use crate::SettingsError;
+
+/// A setting that is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -22,5 +25,22 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
+    }
+}
+
+/// A secret that is given as a setting, or else in a file; a line end at the end of the file does not count.
+pub(crate) fn secret_of(
+    key: &'static str,
+    clear: Option<&Secret>,
+    file: Option<&PathBuf>,
+) -> Result<Option<Secret>, SettingsError> {
+    match (clear, file) {
+        (Some(secret), _) => Ok(Some(secret.clone())),
+        (None, Some(path)) => {
+            let read = std::fs::read_to_string(path);
+            let text = read.map_err(|source| SettingsError::SecretFile { key, path: path.clone(), source })?;
+            Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())))
+        }
+        (None, None) => Ok(None),
     }
 }

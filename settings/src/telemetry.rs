@@ -1,17 +1,48 @@
 //! What is logged: to standard error, so that standard output stays for results.
 
+use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-use crate::{LogFormat, SettingsError, TelemetrySettings};
+use crate::SettingsError;
+use crate::bounds::wrong;
 
-/// Begins logging. Once per process; a second call changes nothing.
+/// `[telemetry]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetrySettings {
+    /// `plain` or `json`.
+    pub format: LogFormat,
+    /// What is logged, in the syntax of tracing's `EnvFilter`: `info`, `chunker=debug,info`.
+    pub filter: String,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Plain,
+    /// For programs.
+    Json,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Plain, filter: "info".into() }
+    }
+}
+
+/// Begins logging. Only the first call in a process counts.
 pub fn start(settings: &TelemetrySettings) -> Result<(), SettingsError> {
-    let filter = EnvFilter::try_new(&settings.filter).map_err(|e| SettingsError::Value {
-        key: "telemetry.filter".into(),
-        why: format!("expected directives like info or chunker=debug,info, found {:?}: {e}", settings.filter),
+    let filter = EnvFilter::try_new(&settings.filter).map_err(|error| {
+        let filter = &settings.filter;
+        wrong(
+            "telemetry.filter",
+            format!("expected directives like info or chunker=debug,info, found {filter:?}: {error}"),
+        )
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // An error says that somebody else has begun logging already, as tests in one process do.
+    // An error means that logging has begun already, as in tests that share a process.
     let _already_begun = match settings.format {
         LogFormat::Plain => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contract::{ChunkAnswer, ChunkHeader, ChunkReply, Digest};
-use ledger::{FreeSpace, NewChunk, PutOutcome};
+use ledger::{FreeSpace, LedgerError, NewChunk, PutOutcome};
 use runtime::Service;
 use tokio::sync::Semaphore;
 
-use crate::admission::{Admission, Admitted};
-use crate::writer::{Place, Writers};
+use crate::admission::{Admission, ChunkingFile};
+use crate::writer::{Placement, Writers};
 
 /// Checks chunks and has them written.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Handler {
     writers: Writers,
     space: FreeSpace,
     bytes: Arc<Semaphore>,
-    /// How many chunks may be hashed at once: as many as there are cores, so that replies and pings are not held up.
+    /// How many chunks may be hashed at once: one per core, so that replies and pings are not held up.
     hashing: Arc<Semaphore>,
 }
 
@@ -47,15 +47,11 @@ impl Handler {
             return Some(ChunkReply::new(ChunkAnswer::Busy));
         };
         match self.check_and_write(&header, message, arrived).await {
-            Ok(answer) => Some(answer),
-            Err(Unanswered::Late) => {
-                tracing::debug!(file = %header.file_id, chunk = %header.number, "dropped a chunk past its budget");
-                None
-            }
-            // Not written, as far as is known: the chunker sends it again.
-            Err(Unanswered::Ledger(error)) => {
-                tracing::warn!(file = %header.file_id, chunk = %header.number, "a chunk was not written: {error}");
-                Some(ChunkReply::because(ChunkAnswer::Busy, "MongoDB does not take it now"))
+            Ok(answer) => answer,
+            // The write may still have happened; then the chunk is a duplicate when the chunker sends it again.
+            Err(error) => {
+                tracing::warn!(file = %header.file_id, chunk = %header.number, "a chunk could not be written: {error}");
+                Some(ChunkReply::because(ChunkAnswer::Busy, "MongoDB does not take the chunk now"))
             }
         }
     }
@@ -65,21 +61,22 @@ impl Handler {
         header: &ChunkHeader,
         message: &async_nats::Message,
         arrived: Instant,
-    ) -> Result<ChunkReply, Unanswered> {
-        let admitted = match self.admission.admit(header).await? {
-            Ok(admitted) => admitted,
-            Err(refusal) => return Ok(refusal),
+    ) -> Result<Option<ChunkReply>, LedgerError> {
+        let file = match self.admission.admit(header).await? {
+            Ok(file) => file,
+            Err(refusal) => return Ok(Some(refusal)),
         };
         if let Some(free) = self.space.shortage().await {
             let floor = self.space.floor();
             let detail = format!("MongoDB has {free} bytes of space left, fewer than store.free_space_floor = {floor}");
-            return Ok(ChunkReply::because(ChunkAnswer::Busy, detail));
+            return Ok(Some(ChunkReply::because(ChunkAnswer::Busy, detail)));
         }
-        if let Err(refusal) = self.check(header, &admitted, message).await {
-            return Ok(refusal);
+        if let Err(refusal) = self.check(header, &file, message).await {
+            return Ok(Some(refusal));
         }
         if arrived.elapsed() >= Duration::from_millis(header.budget_ms) {
-            return Err(Unanswered::Late);
+            tracing::debug!(file = %header.file_id, chunk = %header.number, "dropped a chunk past its budget");
+            return Ok(None);
         }
         let chunk = NewChunk {
             file: header.file_id,
@@ -89,38 +86,38 @@ impl Handler {
             data: message.payload.clone(),
         };
         fail::fail_point!("store-before-write", |_| std::process::abort());
-        let outcome = self.writers.write(Place::of(&admitted), chunk).await?;
+        let outcome = self.writers.write(Placement::of(&file), chunk).await?;
         fail::fail_point!("store-after-write", |_| std::process::abort());
-        Ok(match outcome {
+        Ok(Some(match outcome {
             PutOutcome::Written => ChunkReply::new(ChunkAnswer::Ok),
             PutOutcome::Duplicate => ChunkReply::new(ChunkAnswer::Duplicate),
             PutOutcome::Conflict { len, sha256 } => ChunkReply::because(
                 ChunkAnswer::Conflict,
-                format!("chunk {} is there with {len} bytes and SHA-256 {sha256}", header.number),
+                format!("chunk {} is stored already, with {len} bytes and SHA-256 {sha256}", header.number),
             ),
             PutOutcome::NoDocument => {
                 ChunkReply::because(ChunkAnswer::Stale, "the content of this generation is not there")
             }
-        })
+        }))
     }
 
-    /// Length and hash: what came must be what its headers and the record say.
+    /// Checks that the payload has the length that the record says and the hash that the header says.
     async fn check(
         &self,
         header: &ChunkHeader,
-        admitted: &Admitted,
+        file: &ChunkingFile,
         message: &async_nats::Message,
     ) -> Result<(), ChunkReply> {
         let corrupt = |detail| Err(ChunkReply::because(ChunkAnswer::Corrupt, detail));
         let len = message.payload.len();
-        match admitted.split.len(header.number) {
+        match file.split.len(header.number) {
             Some(expected) if expected as usize == len => {}
             expected => {
                 return corrupt(format!("expected {} bytes, found {len}", expected.unwrap_or_default()));
             }
         }
         let payload = message.payload.clone();
-        // The semaphore is never closed.
+        // Nobody closes the semaphore, so there is always a permit.
         let permit = self.hashing.clone().acquire_owned().await;
         let hashed = tokio::task::spawn_blocking(move || {
             let digest = Digest::of(&payload);
@@ -130,20 +127,9 @@ impl Handler {
         match hashed.await {
             Ok(found) if found == header.sha256 => Ok(()),
             Ok(found) => corrupt(format!("expected SHA-256 {}, found {found}", header.sha256)),
-            Err(error) => Err(ChunkReply::because(ChunkAnswer::Busy, format!("it could not be hashed: {error}"))),
+            Err(error) => {
+                Err(ChunkReply::because(ChunkAnswer::Busy, format!("the chunk could not be hashed: {error}")))
+            }
         }
-    }
-}
-
-enum Unanswered {
-    /// The sender has stopped waiting.
-    Late,
-    /// MongoDB failed.
-    Ledger(ledger::LedgerError),
-}
-
-impl From<ledger::LedgerError> for Unanswered {
-    fn from(error: ledger::LedgerError) -> Self {
-        Self::Ledger(error)
     }
 }

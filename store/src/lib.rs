@@ -1,11 +1,11 @@
 //! Checks chunks and persists them.
 //!
-//! A chunk comes as a core NATS request. Nothing in NATS holds it: until our reply, the source file is its durable copy. So the
-//! reply is sent only after the majority-journaled write, and what cannot be taken in now is answered `busy` at once.
+//! A chunk comes as a core NATS request, and no stream holds it: until our reply, the source file is its durable copy. So we
+//! reply only after a majority has journaled the write, and answer `busy` at once to a chunk that cannot be taken in now.
 
 mod admission;
+mod garbage;
 mod handler;
-mod walk;
 mod writer;
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 /// The queue group in which all stores share the chunks.
 const QUEUE_GROUP: &str = "store";
 
-/// Chunks that are taken in at once at most, however small they are.
+/// The most chunks taken in at once, however small they are.
 const CHUNKS_AT_ONCE: usize = 1024;
 
 /// Starts the store's tasks.
@@ -31,14 +31,14 @@ pub async fn run(service: Service) -> Result<(), StartError> {
     let handler = Arc::new(handler::Handler::start(&service));
     let task = take_chunks(service.clone(), data, handler);
     service.life.spawn("chunks", task);
-    service.life.spawn("walk", walk::run(service.clone()));
+    service.life.spawn("garbage collection", garbage::collect(service.clone()));
     Ok(())
 }
 
-/// Takes chunks until the process stops; then waits for those under way.
+/// Takes chunks until the process stops; then waits for those in flight.
 async fn take_chunks(service: Service, data: Nats, handler: Arc<handler::Handler>) {
     let permits = Arc::new(Semaphore::new(CHUNKS_AT_ONCE));
-    // Not before payloads fit: a store that is asked must be able to answer.
+    // A registered store gets chunks, so it registers only once NATS lets payloads of their size through.
     tokio::select! {
         () = data.wait_until_payloads_fit(service.settings.files.chunk_size) => {}
         () = service.life.stopping() => return,
@@ -56,7 +56,7 @@ async fn take_chunks(service: Service, data: Nats, handler: Arc<handler::Handler
             () = service.life.stopping() => break,
         };
         let Some(request) = request else { break };
-        // The reader never blocks: what cannot be taken in now is answered, not kept waiting.
+        // This loop never waits for room: a chunk that cannot be taken in now is answered `busy`.
         let Ok(permit) = permits.clone().try_acquire_owned() else {
             reply(request, ChunkReply::new(ChunkAnswer::Busy)).await;
             continue;
@@ -74,14 +74,14 @@ async fn take_chunks(service: Service, data: Nats, handler: Arc<handler::Handler
     if let Err(error) = endpoint.stop().await {
         tracing::debug!("unsubscribing from chunks failed: {error}");
     }
-    // What came before the unsubscription took effect: its senders need not wait for their timeout.
+    // Chunks that came before the unsubscription took effect: their senders need not wait for a timeout.
     while let Some(Some(request)) = endpoint.next().now_or_never() {
         reply(request, ChunkReply::new(ChunkAnswer::Busy)).await;
     }
     let all = u32::try_from(CHUNKS_AT_ONCE).unwrap_or(u32::MAX);
     drop(permits.acquire_many(all).await);
     if let Err(error) = data.client().flush().await {
-        tracing::debug!("the last answers may not be sent: {error}");
+        tracing::debug!("the last answers may not have been sent: {error}");
     }
 }
 
@@ -96,6 +96,6 @@ async fn register(service: &Service, data: &Nats) -> Result<(async_nats::service
 
 async fn reply(request: async_nats::service::Request, answer: ChunkReply) {
     if let Err(error) = request.respond(Ok(answer.to_json().into())).await {
-        tracing::debug!("an answer to a chunk was not sent; it comes again: {error}");
+        tracing::debug!("an answer was not sent; the chunker will send the chunk again: {error}");
     }
 }

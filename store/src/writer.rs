@@ -7,21 +7,19 @@ use ledger::{Layout, Ledger, LedgerError, NewChunk, PutOutcome};
 use runtime::Service;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::admission::Admitted;
+use crate::CHUNKS_AT_ONCE;
+use crate::admission::ChunkingFile;
 
-/// Chunks of one insert at most.
+/// The most chunks in one insert.
 const BATCH: usize = 8;
 
-/// Bytes of one insert at most. The driver copies a batch twice, for every writer at once, so this is what bounds the memory;
-/// larger batches gain nothing, as MongoDB writes 1 MiB documents at the speed of its journal.
+/// The most bytes in one insert. The driver copies a batch twice, and all writers may insert at once, so this bounds
+/// the memory; larger batches gain nothing, as MongoDB writes 1 MiB documents at the speed of its journal.
 const BATCH_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Chunks that wait for a writer at most; what is taken in is bounded before.
-const QUEUE: usize = 1024;
-
-/// Where a chunk goes.
+/// Which document a chunk goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Placement {
     /// A document of its own in `chunks`.
     Child,
     /// The only chunk of its file: the whole content document.
@@ -30,17 +28,17 @@ pub(crate) enum Place {
     Embedded,
 }
 
-impl Place {
-    pub(crate) fn of(admitted: &Admitted) -> Self {
-        match admitted.layout {
+impl Placement {
+    pub(crate) fn of(file: &ChunkingFile) -> Self {
+        match file.layout {
             Layout::Children => Self::Child,
-            Layout::Embedded if admitted.split.len(ChunkNumber(1)).is_none() => Self::Whole,
+            Layout::Embedded if file.split.len(ChunkNumber(1)).is_none() => Self::Whole,
             Layout::Embedded => Self::Embedded,
         }
     }
 }
 
-struct Order {
+struct WriteRequest {
     chunk: NewChunk,
     answer: oneshot::Sender<Result<PutOutcome, Arc<LedgerError>>>,
 }
@@ -49,35 +47,36 @@ struct Order {
 #[derive(Debug)]
 pub(crate) struct Writers {
     ledger: Ledger,
-    children: mpsc::Sender<Order>,
-    wholes: mpsc::Sender<Order>,
+    children: mpsc::Sender<WriteRequest>,
+    wholes: mpsc::Sender<WriteRequest>,
 }
 
 impl Writers {
     pub(crate) fn start(service: &Service) -> Self {
-        let most = (BATCH_BYTES / service.settings.files.chunk_size).max(1) as usize;
-        let open = |place| {
-            let (sender, receiver) = mpsc::channel(QUEUE);
+        let max_batch = (BATCH_BYTES / service.settings.files.chunk_size).max(1) as usize;
+        let open = |placement| {
+            // Never fills: no more chunks are taken in at once.
+            let (sender, receiver) = mpsc::channel(CHUNKS_AT_ONCE);
             let receiver = Arc::new(Mutex::new(receiver));
             for _ in 0..service.settings.store.writers {
-                tokio::spawn(write_batches(service.ledger.clone(), place, most.min(BATCH), receiver.clone()));
+                tokio::spawn(write_batches(service.ledger.clone(), placement, max_batch.min(BATCH), receiver.clone()));
             }
             sender
         };
-        Self { ledger: service.ledger.clone(), children: open(Place::Child), wholes: open(Place::Whole) }
+        Self { ledger: service.ledger.clone(), children: open(Placement::Child), wholes: open(Placement::Whole) }
     }
 
     /// Writes a chunk, and returns when a majority's journal has it.
-    pub(crate) async fn write(&self, place: Place, chunk: NewChunk) -> Result<PutOutcome, LedgerError> {
+    pub(crate) async fn write(&self, placement: Placement, chunk: NewChunk) -> Result<PutOutcome, LedgerError> {
         let doing = "writing a chunk";
-        let queue = match place {
-            Place::Child => &self.children,
-            Place::Whole => &self.wholes,
-            Place::Embedded => return self.ledger.put_embedded(chunk).await,
+        let queue = match placement {
+            Placement::Child => &self.children,
+            Placement::Whole => &self.wholes,
+            Placement::Embedded => return self.ledger.put_embedded(chunk).await,
         };
         let (answer, answered) = oneshot::channel();
         let ended = || LedgerError::Ending(doing);
-        queue.send(Order { chunk, answer }).await.map_err(|_| ended())?;
+        queue.send(WriteRequest { chunk, answer }).await.map_err(|_| ended())?;
         match answered.await {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(shared)) => Err(LedgerError::Batch(shared)),
@@ -86,20 +85,26 @@ impl Writers {
     }
 }
 
-/// Until the last sender is gone.
-async fn write_batches(ledger: Ledger, place: Place, most: usize, orders: Arc<Mutex<mpsc::Receiver<Order>>>) {
+/// Runs until the last sender is gone.
+async fn write_batches(
+    ledger: Ledger,
+    placement: Placement,
+    max_batch: usize,
+    requests: Arc<Mutex<mpsc::Receiver<WriteRequest>>>,
+) {
     loop {
-        let mut batch = Vec::with_capacity(most);
-        // One writer waits for orders at a time; the others write.
-        if orders.lock().await.recv_many(&mut batch, most).await == 0 {
+        let mut batch = Vec::with_capacity(max_batch);
+        // One writer at a time waits for requests; the others write.
+        if requests.lock().await.recv_many(&mut batch, max_batch).await == 0 {
             return;
         }
-        let (chunks, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|order| (order.chunk, order.answer)).unzip();
-        let written = match place {
-            Place::Whole => ledger.put_whole(chunks).await,
-            Place::Child | Place::Embedded => ledger.put_children(chunks).await,
+        let (chunks, answers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|request| (request.chunk, request.answer)).unzip();
+        let written = match placement {
+            Placement::Whole => ledger.put_whole(chunks).await,
+            Placement::Child | Placement::Embedded => ledger.put_children(chunks).await,
         };
-        // Whoever does not wait any more has stopped; the chunk is there for the next.
+        // A sender that no longer waits has stopped; a later attempt finds its chunk stored.
         match written {
             Ok(outcomes) => {
                 answers.into_iter().zip(outcomes).for_each(|(answer, outcome)| drop(answer.send(Ok(outcome))));

@@ -136,7 +136,7 @@ fn what_is_no_receipt_cannot_be_checked() {
     let twice = receipt.to_string().replacen("{", "{\"size\":4,", 1);
     let output = waybill(&[&["receipt", "verify", "-"][..], &all].concat(), None, &twice);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("\"size\" is there twice"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("\"size\" appears twice"), "{output:?}");
 
     comes_to(desk.verify(&json!({ "receipt": null, "state": "delivering" }), &all), 2, "one that is delivering");
     comes_to(desk.verify(&json!({ "event": "stored", "detail": { "size": 3 } }), &all), 2, "\"stored\"");

@@ -106,6 +106,7 @@ impl Process {
     }
 
     /// Waits until it has ended by itself, or panics at the deadline.
+    #[expect(clippy::disallowed_methods, reason = "a child is polled, up to a deadline")]
     pub fn wait(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {

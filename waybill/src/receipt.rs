@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use contract::{Check, Digest, Hasher, PublicKey, Verdict, check_data, check_receipt, read_json};
+use contract::{Check, Digest, Hasher, PublicKey, ReceiptVerdict, check_data, check_receipt, read_json};
 use serde_json::Value;
 
 use crate::connection::ConnectionArgs;
@@ -49,9 +49,9 @@ pub fn verify(args: &VerifyArgs) -> ExitCode {
         Ok(worst(&checks))
     });
     match verified {
-        Ok(Verdict::Holds) => ExitCode::SUCCESS,
-        Ok(Verdict::Fails) => ExitCode::FAILURE,
-        Ok(Verdict::Open) => ExitCode::from(OPEN),
+        Ok(ReceiptVerdict::Holds) => ExitCode::SUCCESS,
+        Ok(ReceiptVerdict::Fails) => ExitCode::FAILURE,
+        Ok(ReceiptVerdict::Open) => ExitCode::from(OPEN),
         Err(error) => {
             eprintln!("waybill: {}", one_line(&format!("{error:#}"), SAID));
             ExitCode::from(UNREADABLE)
@@ -81,12 +81,12 @@ pub(crate) fn checks(receipt: &Value, keys: &[PublicKey], data: Option<&Path>) -
 }
 
 /// The worst of all verdicts.
-pub(crate) fn worst(checks: &[Check]) -> Verdict {
+pub(crate) fn worst(checks: &[Check]) -> ReceiptVerdict {
     let any = |verdict| checks.iter().any(|check| check.verdict == verdict);
-    match (any(Verdict::Fails), any(Verdict::Open)) {
-        (true, _) => Verdict::Fails,
-        (false, true) => Verdict::Open,
-        (false, false) => Verdict::Holds,
+    match (any(ReceiptVerdict::Fails), any(ReceiptVerdict::Open)) {
+        (true, _) => ReceiptVerdict::Fails,
+        (false, true) => ReceiptVerdict::Open,
+        (false, false) => ReceiptVerdict::Holds,
     }
 }
 
@@ -161,9 +161,9 @@ fn print(checks: &[Check]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for Check { what, verdict, said } in checks {
         let verdict = match verdict {
-            Verdict::Holds => "holds",
-            Verdict::Fails => "FAILS",
-            Verdict::Open => "open",
+            ReceiptVerdict::Holds => "holds",
+            ReceiptVerdict::Fails => "FAILS",
+            ReceiptVerdict::Open => "open",
         };
         writeln!(out, "{verdict:5}  {what:9}  {}", one_line(said, SAID))?;
     }
@@ -171,9 +171,9 @@ fn print(checks: &[Check]) -> std::io::Result<()> {
         out,
         "{}",
         match worst(checks) {
-            Verdict::Holds => "verified: all of the above holds",
-            Verdict::Fails => "NOT verified: something is not as it must be",
-            Verdict::Open => "not verified: nothing is wrong, but no key that you named vouches for it (--key)",
+            ReceiptVerdict::Holds => "verified: all of the above holds",
+            ReceiptVerdict::Fails => "NOT verified: something is not as it must be",
+            ReceiptVerdict::Open => "not verified: nothing is wrong, but no key that you named vouches for it (--key)",
         }
     )
 }

@@ -1,5 +1,5 @@
-//! One way to write JSON down, so that the same values have the same bytes, whoever wrote them: RFC 8785 (JCS), for values
-//! without fractions. Receipts have none, and every program reads whole numbers below 2^53 alike.
+//! Canonical JSON: the same values have the same bytes, whoever writes them (RFC 8785, JCS). Only for values without
+//! fractions: receipts have none, and every program reads whole numbers below 2^53 alike.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::{Map, Number, Value};
 
 /// The largest whole number that every program holds exactly (RFC 7493, section 2.2).
-const MOST: i64 = (1 << 53) - 1;
+const MAX_EXACT: i64 = (1 << 53) - 1;
 
 /// JSON that has no canonical form here.
 #[derive(Debug, thiserror::Error)]
 pub enum CanonicalError {
-    /// No JSON, or a name twice in one object: then programs read different things in it.
-    #[error("expected JSON in which no name is there twice: {0}")]
+    /// Not JSON, or a name twice in one object: programs differ in what they read then.
+    #[error("expected JSON in which no name appears twice: {0}")]
     Json(#[from] serde_json::Error),
     /// A fraction, or a number that some programs round.
     #[error("expected whole numbers below 2^53, found {0}")]
     Number(Number),
 }
 
-/// Reads JSON, and refuses an object with a name twice.
+/// Reads JSON, and refuses an object in which a name appears twice.
 pub fn read_json(bytes: &[u8]) -> Result<Value, CanonicalError> {
     Ok(serde_json::from_slice::<Unambiguous>(bytes)?.0)
 }
@@ -42,8 +42,8 @@ fn write(value: &Value, text: &mut String) -> Result<(), CanonicalError> {
         Value::String(value) => quote(value, text),
         Value::Array(values) => {
             text.push('[');
-            for (place, value) in values.iter().enumerate() {
-                if place > 0 {
+            for (index, value) in values.iter().enumerate() {
+                if index > 0 {
                     text.push(',');
                 }
                 write(value, text)?;
@@ -52,11 +52,11 @@ fn write(value: &Value, text: &mut String) -> Result<(), CanonicalError> {
         }
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
-            // RFC 8785, section 3.2.3: by UTF-16 code units, which is another order than that of UTF-8.
+            // RFC 8785, section 3.2.3: by UTF-16 code units, whose order differs from that of UTF-8.
             members.sort_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
             text.push('{');
-            for (place, (name, value)) in members.into_iter().enumerate() {
-                if place > 0 {
+            for (index, (name, value)) in members.into_iter().enumerate() {
+                if index > 0 {
                     text.push(',');
                 }
                 quote(name, text);
@@ -69,7 +69,7 @@ fn write(value: &Value, text: &mut String) -> Result<(), CanonicalError> {
     Ok(())
 }
 
-/// RFC 8785, section 3.2.2.2: only what must be is escaped, and the shortest way.
+/// RFC 8785, section 3.2.2.2: only what must be escaped is, and in the shortest way.
 fn quote(value: &str, text: &mut String) {
     text.push('"');
     for character in value.chars() {
@@ -88,17 +88,17 @@ fn quote(value: &str, text: &mut String) {
     text.push('"');
 }
 
-/// The number, if it is whole and exact. `1.0` and `1e3` are whole: other programs may write a number so.
+/// The number, if it is whole and exact. `1.0` and `1e3` are whole: other programs may write a number that way.
 fn whole(number: &Number) -> Option<i64> {
     let whole = number.as_i64().or_else(|| {
         let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9.1e15)?;
         #[allow(clippy::cast_possible_truncation, reason = "it is whole and far below i64::MAX")]
         Some(float as i64)
     })?;
-    (-MOST..=MOST).contains(&whole).then_some(whole)
+    (-MAX_EXACT..=MAX_EXACT).contains(&whole).then_some(whole)
 }
 
-/// A value in which no object has a name twice.
+/// A value in which no name appears twice in an object.
 struct Unambiguous(Value);
 
 impl<'de> Deserialize<'de> for Unambiguous {
@@ -152,7 +152,7 @@ impl<'de> Visitor<'de> for Reader {
         let mut members = Map::new();
         while let Some((name, Unambiguous(value))) = from.next_entry::<String, _>()? {
             if members.contains_key(&name) {
-                return Err(A::Error::custom(format!("the name {name:?} is there twice")));
+                return Err(A::Error::custom(format!("the name {name:?} appears twice")));
             }
             members.insert(name, value);
         }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_must_be_is_escaped() {
+    fn only_what_must_be_escaped_is() {
         let all: String =
             (0..=0x20).chain([0x22, 0x2f, 0x5c, 0x7f, 0x2028, 0x1_f600]).filter_map(char::from_u32).collect();
         // As Python's json.dumps(all, ensure_ascii=False) writes it.
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_programs_read_differently_is_refused() {
+    fn json_that_programs_read_differently_is_refused() {
         for json in ["1.5", "9007199254740992", "-9007199254740992", "18446744073709551616", "1e300", "[{\"a\":0.1}]"] {
             let refused = canonical_json(&read_json(json.as_bytes()).unwrap()).unwrap_err().to_string();
             assert!(refused.contains("2^53"), "{json}: {refused}");
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(form("[9007199254740991,-9007199254740991]"), "[9007199254740991,-9007199254740991]");
         for json in [r#"{"a":1,"b":2,"a":1}"#, r#"{"x":[{"a":1,"\u0061":2}]}"#] {
             let refused = read_json(json.as_bytes()).unwrap_err().to_string();
-            assert!(refused.contains("\"a\" is there twice"), "{json}: {refused}");
+            assert!(refused.contains("\"a\" appears twice"), "{json}: {refused}");
         }
         for json in ["", "{", "{} {}", "\"\\ud800\"", "{\"a\":1,}", &"[".repeat(10_000)] {
             assert!(read_json(json.as_bytes()).is_err(), "{json:.20} was read");
@@ -223,7 +223,7 @@ mod tests {
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::Bool),
-            (-MOST..=MOST).prop_map(Value::from),
+            (-MAX_EXACT..=MAX_EXACT).prop_map(Value::from),
             any::<String>().prop_map(Value::String),
         ];
         leaf.prop_recursive(4, 40, 6, |inner| {
@@ -237,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_read_back_as_it_was_and_written_the_same(value in values()) {
+        fn a_value_reads_back_and_is_written_the_same_again(value in values()) {
             let text = canonical_json(&value).unwrap();
             prop_assert_eq!(&read_json(text.as_bytes()).unwrap(), &value);
             let pretty = serde_json::to_vec_pretty(&value).unwrap();

@@ -1,5 +1,5 @@
-//! What anybody can check of a receipt, without servers: from the JSON alone, so that fields which a later release adds count
-//! too.
+//! What anybody can check of a receipt without servers. The checks read the JSON itself, so that fields that a later
+//! release adds count too.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::{ALGORITHM, PublicKey, Receipt, ReceiptSignature, RemoteProof, canonical_json};
 use crate::{Digest, Split};
 
-/// What came of a check.
+/// The result of a check, or of all checks of a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ReceiptVerdict {
     /// It is as it must be.
     Holds,
     /// It is not.
@@ -19,28 +19,28 @@ pub enum Verdict {
     Open,
 }
 
-/// One thing that was looked at.
+/// One check of a receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What, in a word.
+    /// What was checked, in a word.
     pub what: &'static str,
     /// Whether it is as it must be.
-    pub verdict: Verdict,
+    pub verdict: ReceiptVerdict,
     /// What was expected and what was found.
     pub said: String,
 }
 
 impl Check {
     fn holds(what: &'static str, said: impl Into<String>) -> Self {
-        Self { what, verdict: Verdict::Holds, said: said.into() }
+        Self { what, verdict: ReceiptVerdict::Holds, said: said.into() }
     }
 
     fn fails(what: &'static str, said: impl Into<String>) -> Self {
-        Self { what, verdict: Verdict::Fails, said: said.into() }
+        Self { what, verdict: ReceiptVerdict::Fails, said: said.into() }
     }
 
     fn open(what: &'static str, said: impl Into<String>) -> Self {
-        Self { what, verdict: Verdict::Open, said: said.into() }
+        Self { what, verdict: ReceiptVerdict::Open, said: said.into() }
     }
 
     fn equal<T: PartialEq + std::fmt::Display>(what: &'static str, name: &str, expected: &T, found: &T) -> Self {
@@ -90,7 +90,7 @@ pub fn check_data(receipt: &Value, size: u64, sha256: Digest) -> Vec<Check> {
 fn unsigned_receipt(trusted: &[PublicKey]) -> Check {
     match trusted {
         [] => Check::open("signature", "none: nobody vouches for what it says"),
-        _ => Check::fails("signature", "expected one by a key that was named, found none"),
+        _ => Check::fails("signature", "expected one by a named key, found none"),
     }
 }
 
@@ -109,7 +109,7 @@ fn check_signature(message: &str, signature: Value, trusted: &[PublicKey]) -> Ve
         Err(error) => return vec![Check::fails(WHAT, error.to_string())],
     };
     let id = public.id();
-    // In no other of the forms of a key: what is not signed has one form only.
+    // These members are not signed, so only one form of the key is accepted.
     if signature.key_id != id || signature.public_key != public.to_string() {
         let ReceiptSignature { key_id, public_key, .. } = &signature;
         let said = format!("expected the key {id} ({public}), found {key_id:?} ({public_key:?})");
@@ -132,7 +132,7 @@ fn check_signature(message: &str, signature: Value, trusted: &[PublicKey]) -> Ve
     vec![made, signer]
 }
 
-/// What must be so in every receipt, whoever signed it.
+/// Whether the figures of a receipt fit each other, whoever signed it.
 fn check_figures(receipt: &Receipt) -> Vec<Check> {
     let mut checks = Vec::new();
     match Split::new(receipt.size, receipt.chunk_size) {
@@ -140,16 +140,16 @@ fn check_figures(receipt: &Receipt) -> Vec<Check> {
         None => checks.push(Check::fails(
             "chunks",
             format!(
-                "expected a size that can be cut, found {} bytes in chunks of {}",
+                "expected a size that can be split, found {} bytes in chunks of {}",
                 receipt.size, receipt.chunk_size
             ),
         )),
     }
     if receipt.size == 0 {
-        checks.push(Check::equal("empty", "the SHA-256 of nothing", &Digest::of_nothing(), &receipt.sha256));
+        checks.push(Check::equal("empty", "the SHA-256 of an empty file", &Digest::of_nothing(), &receipt.sha256));
     }
     if receipt.attempts == 0 {
-        checks.push(Check::fails("attempts", "expected one attempt at least, found 0"));
+        checks.push(Check::fails("attempts", "expected at least one attempt, found 0"));
     }
     if let (Some(proof), Some(found)) = (RemoteProof::from_word(&receipt.remote.proof), &receipt.remote.proves) {
         checks.push(Check::equal("proof", &format!("{proof}:"), &proof.sentence(), &found.as_str()));
@@ -172,7 +172,7 @@ mod tests {
         include_str!("../../tests/golden/receipt_key.pem").parse().unwrap()
     }
 
-    /// As a later release may sign it: whatever is in it.
+    /// Signs whatever is in a receipt, as a later release may.
     fn signed(mut receipt: Value, key: &SigningKey) -> Value {
         receipt.as_object_mut().unwrap().remove("signature");
         let message = canonical_json(&receipt).unwrap();
@@ -187,10 +187,10 @@ mod tests {
 
     fn failing(receipt: &Value, trusted: &[PublicKey]) -> Vec<&'static str> {
         let checks = check_receipt(receipt, trusted).into_iter();
-        checks.filter(|check| check.verdict == Verdict::Fails).map(|check| check.what).collect()
+        checks.filter(|check| check.verdict == ReceiptVerdict::Fails).map(|check| check.what).collect()
     }
 
-    fn verdict(receipt: &Value, trusted: &[PublicKey], what: &str) -> Option<Verdict> {
+    fn verdict(receipt: &Value, trusted: &[PublicKey], what: &str) -> Option<ReceiptVerdict> {
         check_receipt(receipt, trusted).into_iter().find(|check| check.what == what).map(|check| check.verdict)
     }
 
@@ -199,7 +199,7 @@ mod tests {
         let members: Vec<(String, &Value)> = match value {
             Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), value)).collect(),
             Value::Array(values) => {
-                values.iter().enumerate().map(|(place, value)| (place.to_string(), value)).collect()
+                values.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect()
             }
             _ => Vec::new(),
         };
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_changed_in_a_signed_receipt_shows() {
+    fn every_change_to_a_signed_receipt_is_found() {
         let (receipt, trusted) = (golden(), [key().public()]);
         assert_eq!(failing(&receipt, &trusted), [""; 0]);
         let mut all = Vec::new();
@@ -232,17 +232,17 @@ mod tests {
                 Value::Object(members) => drop(members.remove(name)),
                 other => *other = json!([]),
             }
-            assert_ne!(failing(&less, &trusted), [""; 0], "{pointer} was taken out and nothing fails");
+            assert_ne!(failing(&less, &trusted), [""; 0], "{pointer} was removed and nothing fails");
         }
         for pointer in ["", "/remote", "/source", "/failures/0"] {
             let mut more = receipt.clone();
             more.pointer_mut(pointer).unwrap()["more"] = json!(1);
-            assert_eq!(failing(&more, &trusted), ["signature"], "{pointer} has one more");
+            assert_eq!(failing(&more, &trusted), ["signature"], "{pointer} has one member more");
         }
     }
 
     #[test]
-    fn what_a_later_release_adds_is_signed_too() {
+    fn members_that_a_later_release_adds_are_signed_too() {
         let mut later = golden();
         later["weather"] = json!({ "of": ["tomorrow", 7] });
         let mut later = signed(later, &key());
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn only_keys_that_were_named_vouch() {
+    fn only_named_keys_vouch() {
         let (other, receipt) = (SigningKey::from_seed(&[7; 32]), golden());
         let forged = signed(receipt.clone(), &other);
         assert_eq!(failing(&forged, &[key().public()]), ["signer"]);
@@ -260,7 +260,7 @@ mod tests {
         // Nothing to compare with: neither right nor wrong.
         for receipt in [&receipt, &forged] {
             assert_eq!(failing(receipt, &[]), [""; 0]);
-            assert_eq!(verdict(receipt, &[], "signer"), Some(Verdict::Open));
+            assert_eq!(verdict(receipt, &[], "signer"), Some(ReceiptVerdict::Open));
         }
         // The key of one and the signature of the other.
         let mut mixed = forged;
@@ -281,12 +281,12 @@ mod tests {
             );
             assert_eq!(failing(&receipt, &[key().public()]), ["signature"]);
             assert_eq!(failing(&receipt, &[]), [""; 0]);
-            assert_eq!(verdict(&receipt, &[], "signature"), Some(Verdict::Open));
+            assert_eq!(verdict(&receipt, &[], "signature"), Some(ReceiptVerdict::Open));
         }
     }
 
     #[test]
-    fn figures_that_do_not_fit_show_though_they_are_signed() {
+    fn figures_that_do_not_fit_are_found_even_if_signed() {
         let nothing = json!(Digest::of_nothing());
         for (changes, expected) in [
             (vec![("/size", json!(1_048_577))], "chunks"),
@@ -321,11 +321,11 @@ mod tests {
     fn data_is_compared_by_size_and_hash() {
         let of = |size, bytes: &[u8]| {
             let checks = check_data(&golden(), size, Digest::of(bytes));
-            checks.into_iter().map(|check| check.verdict == Verdict::Holds).collect::<Vec<_>>()
+            checks.into_iter().map(|check| check.verdict == ReceiptVerdict::Holds).collect::<Vec<_>>()
         };
         assert_eq!(of(3, b"abc"), [true, true]);
         assert_eq!(of(3, b"abd"), [true, false]);
         assert_eq!(of(4, b"abc"), [false, true]);
-        assert_eq!(check_data(&json!({}), 3, Digest::of(b"abc"))[0].verdict, Verdict::Fails);
+        assert_eq!(check_data(&json!({}), 3, Digest::of(b"abc"))[0].verdict, ReceiptVerdict::Fails);
     }
 }

@@ -11,24 +11,24 @@ use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 
 use crate::Digest;
 
-/// What stands before the seed in PKCS#8, and before the public key in SubjectPublicKeyInfo (RFC 8410).
+/// The bytes before the seed in PKCS#8, and those before the public key in SubjectPublicKeyInfo (RFC 8410).
 const PRIVATE_DER: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 const PUBLIC_DER: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// Characters of base 64 in a line of PEM (RFC 7468).
+/// Base64 characters in a line of PEM (RFC 7468).
 const PEM_LINE: usize = 64;
 
-/// A text that is no key. Says nothing of what the text holds.
+/// A text that is not a key. The error reveals nothing of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// No private key.
+    /// Not a private key.
     #[error(
         "expected an Ed25519 private key (PEM, as `openssl genpkey -algorithm ed25519` writes it, or 32 bytes in base64 or \
          in hexadecimal digits), found {0}"
     )]
     Private(&'static str),
-    /// No public key.
+    /// Not a public key.
     #[error(
         "expected an Ed25519 public key (PEM, as `waybill receipt key` prints it, or 32 bytes in base64 or in hexadecimal \
          digits), found {0}"
@@ -36,17 +36,17 @@ pub enum KeyError {
     Public(&'static str),
 }
 
-/// A key that signs receipts. Never prints.
+/// A key that signs receipts. It is never printed.
 pub struct SigningKey(Ed25519KeyPair);
 
 impl SigningKey {
-    /// The key that grows from these 32 secret bytes.
+    /// The key derived from these 32 secret bytes.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        // ring refuses nothing but another length.
+        // ring refuses only a seed of another length.
         Self(Ed25519KeyPair::from_seed_unchecked(seed).expect("a seed has 32 bytes"))
     }
 
-    /// Whoever has this can check what the key signs, and sign nothing.
+    /// The public key: it checks what this key signs, and signs nothing.
     pub fn public(&self) -> PublicKey {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(self.0.public_key().as_ref());
@@ -76,14 +76,14 @@ impl FromStr for SigningKey {
             return raw(text).map(|seed| Self::from_seed(&seed)).map_err(KeyError::Private);
         }
         let der = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes())
-            .map_err(|_| KeyError::Private("PEM without a whole section PRIVATE KEY"))?;
-        // OpenSSL leaves the public key out, which `from_pkcs8` would ask for.
+            .map_err(|_| KeyError::Private("PEM without a complete PRIVATE KEY section"))?;
+        // OpenSSL leaves out the public key, which `from_pkcs8` requires.
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der());
         pair.map(Self).map_err(|_| KeyError::Private("a private key of another kind"))
     }
 }
 
-/// The PEM (PKCS#8) of the private key that grows from these 32 secret bytes.
+/// The PEM (PKCS#8) of the private key derived from these 32 secret bytes.
 pub fn private_key_pem(seed: &[u8; 32]) -> String {
     pem("PRIVATE KEY", &[&PRIVATE_DER[..], seed].concat())
 }
@@ -93,12 +93,12 @@ pub fn private_key_pem(seed: &[u8; 32]) -> String {
 pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
-    /// What it is called in receipts: the first 16 hexadecimal digits of the SHA-256 of its 32 bytes.
+    /// Its name in receipts: the first 16 hexadecimal digits of the SHA-256 of its 32 bytes.
     pub fn id(&self) -> String {
         Digest::of(&self.0).to_string()[..16].to_owned()
     }
 
-    /// Whether `signature` was made by its private key over `message`.
+    /// Whether its private key made `signature` over `message`.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.0).verify(message, signature).is_ok()
     }
@@ -130,7 +130,7 @@ impl FromStr for PublicKey {
             return raw(text).map(Self).map_err(KeyError::Public);
         }
         let der = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes())
-            .map_err(|_| KeyError::Public("PEM without a whole section PUBLIC KEY"))?;
+            .map_err(|_| KeyError::Public("PEM without a complete PUBLIC KEY section"))?;
         let bytes = der.strip_prefix(&PUBLIC_DER[..]).and_then(|bytes| bytes.try_into().ok());
         bytes.map(Self).ok_or(KeyError::Public("a public key of another kind"))
     }
@@ -142,7 +142,7 @@ fn raw(text: &str) -> Result<[u8; 32], &'static str> {
     if let Ok(digits) = text.parse::<Digest>() {
         return Ok(*digits.as_bytes());
     }
-    let bytes = STANDARD.decode(text).map_err(|_| "a text that is neither")?;
+    let bytes = STANDARD.decode(text).map_err(|_| "a text in none of these forms")?;
     bytes.try_into().map_err(|_| "another number of bytes")
 }
 
@@ -151,7 +151,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     let mut pem = format!("-----BEGIN {label}-----\n");
     let mut rest = text.as_str();
     while !rest.is_empty() {
-        // Base 64 is ASCII: every index is between two characters.
+        // Base64 is ASCII: every index is between two characters.
         let (line, after) = rest.split_at(rest.len().min(PEM_LINE));
         pem.push_str(line);
         pem.push('\n');
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused_and_not_repeated() {
-        // A curve's key, and Ed25519's neighbour X25519: the same length, one byte of the DER differs.
+        // A key of another curve, and one of X25519, whose DER has the same length and differs in one byte.
         let x25519 = pem("PRIVATE KEY", &[&PRIVATE_DER[..11], &[0x6e], &PRIVATE_DER[12..], &SEED].concat());
         for text in [
             "",
@@ -212,7 +212,7 @@ mod tests {
         }
         let x25519 = pem("PUBLIC KEY", &[&PUBLIC_DER[..8], &[0x6e], &PUBLIC_DER[9..], &SEED].concat());
         for text in ["", "hush", PRIVATE, &x25519, &STANDARD.encode(&SEED[1..])] {
-            assert!(text.parse::<PublicKey>().is_err(), "{text:?} was taken");
+            assert!(text.parse::<PublicKey>().is_err(), "{text:?} was accepted");
         }
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Digest, FileId, Generation, ObjectPath, Timestamp};
 
 pub use canonical::{CanonicalError, canonical_json, read_json};
-pub use check::{Check, Verdict, check_data, check_receipt};
+pub use check::{Check, ReceiptVerdict, check_data, check_receipt};
 pub use key::{KeyError, PublicKey, SigningKey, private_key_pem};
 pub use proof::RemoteProof;
 
@@ -30,27 +30,27 @@ pub struct Receipt {
     pub sha256: Digest,
     /// Bytes of the whole.
     pub size: u64,
-    /// Chunks it was stored in.
+    /// The number of chunks it was stored in.
     pub chunks: u32,
     /// Bytes of each chunk but the last.
     pub chunk_size: u32,
     /// Where it is.
     pub remote: ReceiptRemote,
-    /// Bytes that the attempt which ended here sent; 0 where the remote already had the file from an earlier one.
+    /// Bytes that the last attempt sent; 0 if the remote already had the file from an earlier one.
     pub bytes_sent: u64,
     /// Attempts to deliver since the file was accepted or last requeued, this one included.
     pub attempts: u32,
-    /// The attempts that failed before, oldest first; of many the last 20. An attempt without an entry ended with its worker.
-    /// Where the numbers begin again the file was requeued.
+    /// The attempts that failed before, oldest first, at most the last 20. An attempt without an entry ended when its worker
+    /// did. Where the numbers start again, the file was requeued.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub failures: Vec<FailedAttempt>,
-    /// `exactly-once` where the remote can tell what it has, else `at-least-once`.
+    /// `exactly-once` if the remote can tell what it has, else `at-least-once`.
     pub guarantee: String,
     /// When a finaliser first began to deliver.
     pub begun_at: Timestamp,
     /// When the remote had the whole.
     pub delivered_at: Timestamp,
-    /// Who vouches for all of the above; unset where no key is configured.
+    /// Who vouches for all of the above; unset if no key is configured.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub signature: Option<ReceiptSignature>,
 }
@@ -76,9 +76,10 @@ impl Receipt {
 pub struct ReceiptSignature {
     /// `ed25519`.
     pub algorithm: String,
-    /// What the public key is called: the first 16 hexadecimal digits of its SHA-256.
+    /// The name of the public key: the first 16 hexadecimal digits of its SHA-256.
     pub key_id: String,
-    /// Its 32 bytes, in base64. Whoever trusts a receipt because of this key must know it from elsewhere.
+    /// The 32 bytes of the public key, in base64. To trust a receipt because of this key, one must know the key from
+    /// elsewhere.
     pub public_key: String,
     /// The 64 bytes of the signature, in base64.
     pub value: String,
@@ -89,12 +90,12 @@ pub struct ReceiptSignature {
 pub struct FailedAttempt {
     /// Its number.
     pub attempt: u32,
-    /// When it had failed.
+    /// When it failed.
     pub at: Timestamp,
     /// `/problems/...`: what kind of failure it was.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What happened, for people; cut where it was long.
+    /// What happened, for people; shortened if it was long.
     pub detail: String,
 }
 
@@ -120,21 +121,21 @@ pub struct ReceiptRemote {
     pub address: String,
     /// The name of the file there, with its folders.
     pub object: ObjectPath,
-    /// The status of the answer, where the remote speaks HTTP.
+    /// The status of the answer, if the remote speaks HTTP.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub status: Option<u16>,
-    /// The entity tag of the answer, where there was one.
+    /// The entity tag of the answer, if there was one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub etag: Option<String>,
-    /// The version that the remote made of it, where it keeps versions (`x-amz-version-id`).
+    /// The version that the remote gave the file, if it keeps versions (`x-amz-version-id`).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub version: Option<String>,
-    /// The checksum that the remote named of what it has, where it named one.
+    /// The checksum that the remote reported for what it has, if it reported one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub checksum: Option<RemoteChecksum>,
-    /// What the remote itself shows of the content, as the word of a [`RemoteProof`].
+    /// What the remote itself proves about the content, as the word of a [`RemoteProof`].
     pub proof: String,
-    /// The same as a sentence, for whoever has only the receipt.
+    /// The same as a sentence, for readers who have only the receipt.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub proves: Option<String>,
 }
@@ -144,6 +145,6 @@ pub struct ReceiptRemote {
 pub struct RemoteChecksum {
     /// The field of its answer: `x-amz-checksum-sha256`, `repr-digest`.
     pub field: String,
-    /// What it held. Of an object in parts S3 names the SHA-256 of the parts' SHA-256s, with `-` and their number.
+    /// Its value. For an object in parts, S3 reports the SHA-256 of the parts' SHA-256s, then `-` and the number of parts.
     pub value: String,
 }

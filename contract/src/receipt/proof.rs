@@ -1,6 +1,6 @@
 /// What the remote's part of a receipt proves.
 ///
-/// Words and sentences are in receipts that are kept, so they never change: a proof of something else is a new variant.
+/// Receipts keep the words and sentences, so these never change: a proof of something else is a new variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoteProof {
     /// The remote took every byte.
@@ -37,7 +37,7 @@ impl RemoteProof {
         }
     }
 
-    /// The proof of a receipt's word; `None` for a word that this release does not know.
+    /// The proof with this word; `None` for a word that this release does not know.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|proof| proof.as_str() == word)
     }

@@ -1,7 +1,8 @@
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-/// The content of a file. A remote may open it more than once, for example to send it again to another address after a redirect.
+/// The content of a file. A remote may open it more than once, for example to send it again to another address after a
+/// redirect.
 #[derive(Debug)]
 pub struct Source {
     size: u64,
@@ -10,14 +11,15 @@ pub struct Source {
 }
 
 impl Source {
-    /// A source of `size` bytes; up to `room` pieces wait for the remote. Each time the remote opens the source, the receiver gets
-    /// a channel for its pieces, from the first one on.
+    /// A source of `size` bytes; up to `room` pieces wait for the remote. Each time the remote opens the source, the
+    /// receiver gets a channel for its pieces, from the first one on.
     pub fn new(size: u64, room: usize) -> (Self, mpsc::Receiver<mpsc::Sender<Bytes>>) {
         let (opened, receiver) = mpsc::channel(1);
         (Self { size, room, opened }, receiver)
     }
 
-    /// The content from its first byte on. An earlier body must be dropped first: until then the sender may wait for it.
+    /// The content from its first byte on. An earlier body must be dropped first: until then the sender may wait for
+    /// it.
     pub(super) async fn open(&self) -> Body {
         let (to, pieces) = mpsc::channel(self.room.max(1));
         // Without a receiver `to` is dropped here, and the body stops at once.
@@ -28,7 +30,8 @@ impl Source {
 
 /// The bytes of a file, or of a part of it, in order.
 ///
-/// It ends only after exactly as many bytes as were announced: a sender that stops earlier becomes [`BodyStopped`], never an end.
+/// It ends only after exactly as many bytes as were announced: a sender that stops earlier becomes [`BodyStopped`],
+/// never an end.
 #[derive(Debug)]
 pub(super) struct Body {
     pieces: mpsc::Receiver<Bytes>,

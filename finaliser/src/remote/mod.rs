@@ -35,8 +35,9 @@ pub trait Remote: Send + Sync + fmt::Debug {
     /// Sends the whole object, under its precondition. When this returns, the object is durable at the remote.
     fn send<'a>(&'a self, object: &'a Object, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>>;
 
-    /// As [`Remote::send`], but with an upload in parts if the remote takes an object of this size in parts. `log` records the
-    /// upload, so that the next try and the next claim continue it. A kind that takes objects whole ignores `log`.
+    /// As [`Remote::send`], but with an upload in parts if the remote takes an object of this size in parts. `log`
+    /// records the upload, so that the next try and the next claim continue it. A kind that takes objects whole ignores
+    /// `log`.
     fn send_resumable<'a>(
         &'a self,
         object: &'a Object,
@@ -47,8 +48,8 @@ pub trait Remote: Send + Sync + fmt::Debug {
         self.send(object, source)
     }
 
-    /// The uploads in our own folder that are so old that a running delivery would have recorded them. The list is empty if
-    /// the remote was asked shortly before.
+    /// The uploads in our own folder that are so old that a running delivery would have recorded them. The list is
+    /// empty if the remote was asked shortly before.
     fn old_uploads(&self) -> BoxFuture<'_, Result<Vec<MultipartUpload>, RemoteError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
@@ -114,8 +115,8 @@ pub struct Object {
 pub enum Precondition {
     /// Nothing has the path. Anything that has it is a conflict.
     NameIsFree,
-    /// None: the object replaces what has the path. With an entity tag it replaces only content with that tag, if the remote
-    /// can check that.
+    /// None: the object replaces what has the path. With an entity tag it replaces only content with that tag, if the
+    /// remote can check that.
     Replace(Option<String>),
 }
 

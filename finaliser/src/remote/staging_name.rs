@@ -9,8 +9,8 @@ use super::{Object, RemoteError};
 /// The folder for staging files, in the folder of the remote.
 pub(super) const STAGING: &str = ".waybill";
 
-/// The name of a staging file: `FILE_ID.EPOCH.TRY`. No two claims and no two tries of a claim use the same name: a server may still
-/// be working on a try that was given up, and must not find the next try under that name.
+/// The name of a staging file: `FILE_ID.EPOCH.TRY`. No two claims and no two tries of a claim use the same name: a
+/// server may still be working on a try that was given up, and must not find the next try under that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StagingName {
     /// The file.
@@ -27,7 +27,8 @@ impl StagingName {
         Self { file_id: object.file_id, epoch: object.epoch, number: TRIES.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Whether an older claim of the same file, or an earlier try of the same claim, wrote it than the one that writes `next`.
+    /// Whether an older claim of the same file, or an earlier try of the same claim, wrote it than the one that writes
+    /// `next`.
     pub(super) fn is_older_than(self, next: Self) -> bool {
         self.file_id == next.file_id && (self.epoch, self.number) < (next.epoch, next.number)
     }

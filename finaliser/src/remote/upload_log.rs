@@ -18,8 +18,8 @@ struct Now {
 }
 
 impl UploadLog {
-    /// A log in the record of a file, which can be written while the lease holds. `upload` is the upload that the claim found
-    /// there.
+    /// A log in the record of a file, which can be written while the lease holds. `upload` is the upload that the claim
+    /// found there.
     pub fn recorded(ledger: Ledger, lease: Lease, upload: Option<Upload>) -> Self {
         Self { record: Some((ledger, lease)), now: Mutex::new(Now { upload, sent: 0 }) }
     }

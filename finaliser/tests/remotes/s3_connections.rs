@@ -45,8 +45,8 @@ struct Seen {
     wholes: usize,
 }
 
-/// A bucket that says what S3 says and keeps nothing. `manner` gets the number of a part, from 1 on, in the order in which they
-/// come.
+/// A bucket that says what S3 says and keeps nothing. `manner` gets the number of a part, from 1 on, in the order in
+/// which they come.
 struct Bucket {
     url: String,
     seen: Arc<Mutex<Seen>>,

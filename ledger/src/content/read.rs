@@ -105,7 +105,7 @@ impl Range {
 }
 
 impl Ledger {
-    /// Reads `count` chunks from `from` on, in order. Missing ones are left out: the caller notices by their numbers.
+    /// Reads `count` chunks from `from` on, in order. Missing ones are left out; the numbers tell the caller.
     pub async fn read_chunks(
         &self,
         file: FileId,

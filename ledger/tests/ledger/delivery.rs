@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::{EventKind, SigningKey, State, Verdict, check_receipt};
+use contract::{EventKind, ReceiptVerdict, SigningKey, State, check_receipt};
 use ledger::Progress;
 use serde_json::json;
 
@@ -76,7 +76,7 @@ async fn a_receipt_reads_back_as_written() {
     assert_eq!(read_back, json!(written));
     // What was signed is what is read back.
     let checks = check_receipt(&read_back, &[SigningKey::from_seed(&[1; 32]).public()]);
-    assert!(checks.iter().all(|check| check.verdict == Verdict::Holds), "{checks:#?}");
+    assert!(checks.iter().all(|check| check.verdict == ReceiptVerdict::Holds), "{checks:#?}");
     stage.assert_set_to(record.id, "due_at", RETENTION.delivered).await;
     let mut events = stage.record(record.id).await.outbox().events;
     let last = events.pop().unwrap();

@@ -30,6 +30,7 @@ fn mongo_options(folder: &Path) -> MongoOptions {
 }
 
 /// Waits, with a deadline, for something that nobody reports.
+#[expect(clippy::disallowed_methods, reason = "this is the wait with a deadline")]
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !is_so() {

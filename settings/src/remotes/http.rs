@@ -6,9 +6,10 @@ use contract::NameTemplate;
 use serde::Deserialize;
 
 use super::{OnClash, bounded, idle_timeout, idle_timeout_ms, server_folder};
-use crate::{Secret, SettingsError, secret_of};
+use crate::secret::secret_of;
+use crate::{Secret, SettingsError};
 
-/// Fields that say what a request is, or that come from other settings: nobody else sets them.
+/// Header fields that describe the request itself, or that come from other settings: `headers` may not set them.
 const OWN_FIELDS: [&str; 14] = [
     "accept-encoding",
     "authorization",
@@ -36,53 +37,55 @@ pub struct HttpRemote {
     pub username: Option<String>,
     /// The user's password.
     pub password: Option<Secret>,
-    /// A file that holds it, read again for every request.
+    /// A file that holds the password, read again for every request.
     pub password_file: Option<PathBuf>,
     /// A bearer token.
     pub token: Option<Secret>,
-    /// A file that holds it, read again for every request.
+    /// A file that holds the token, read again for every request.
     pub token_file: Option<PathBuf>,
-    /// Further fields of every request. Their values may be secrets, so they never print.
+    /// Further header fields of every request. Their values may be secrets, so they are never printed.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
     /// Certificates (PEM) to trust instead of the public authorities.
     pub ca_file: Option<PathBuf>,
-    /// Which version of HTTP is spoken.
+    /// Which version of HTTP to speak.
     #[serde(default)]
     pub http_version: HttpVersion,
-    /// How often a request may be sent on by 307 or 308 (0 to 5).
+    /// How many redirects (307 or 308) a request may follow (0 to 5).
     #[serde(default)]
     pub redirects: u8,
-    /// The servers, besides the remote's own, to which it may be sent on: `https://host` each. They get no credentials.
+    /// The servers, besides the remote's own, to which a request may be redirected: `https://host` each. They get no
+    /// credentials.
     #[serde(default)]
     pub redirect_origins: Vec<String>,
-    /// How long one read or write of the connection may take, in milliseconds (100 to 600,000). Never a limit for the whole.
+    /// How long one read or write of the connection may take, in milliseconds (100 to 600,000). The whole transfer has
+    /// no limit.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
-    /// What happens where the name is taken.
+    /// What happens if the name is taken.
     #[serde(default)]
     pub on_clash: OnClash,
-    /// How files are named there.
+    /// How files are named at the remote.
     #[serde(default)]
     pub name: NameTemplate,
 }
 
-/// Which version of HTTP is spoken.
+/// Which version of HTTP to speak.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub enum HttpVersion {
-    /// Over TLS what the server chooses of both, else 1.1.
+    /// Over TLS, whichever of the two the server chooses; else 1.1.
     #[serde(rename = "auto")]
     Auto,
     /// 1.1.
     #[default]
     #[serde(rename = "1.1")]
     One,
-    /// 2, also in clear text.
+    /// 2, even in clear text.
     #[serde(rename = "2")]
     Two,
 }
 
-/// Who we are for a server.
+/// How a request is authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpCredentials {
     /// A user and a password.
@@ -92,7 +95,7 @@ pub enum HttpCredentials {
 }
 
 impl HttpRemote {
-    /// A server, with all else as it is by default.
+    /// A server, with all else at its default.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -117,7 +120,7 @@ impl HttpRemote {
         Duration::from_millis(self.idle_timeout_ms)
     }
 
-    /// The credentials as they are now: those in files may have been renewed. `None`: the server asks for none.
+    /// The current credentials: those in files may have been renewed. `None`: the server needs none.
     pub fn credentials(&self) -> Result<Option<HttpCredentials>, SettingsError> {
         if let Some(token) = secret_of("token_file", self.token.as_ref(), self.token_file.as_ref())? {
             return Ok(Some(HttpCredentials::Bearer(token)));
@@ -155,10 +158,10 @@ impl HttpRemote {
         for (name, value) in &self.headers {
             let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
             if name.is_empty() || !name.chars().all(token) {
-                return Err(format!("headers: expected names of fields, found {name:?}"));
+                return Err(format!("headers: expected field names, found {name:?}"));
             }
             if OWN_FIELDS.contains(&&*name.to_ascii_lowercase()) {
-                return Err(format!("headers: expected others than {name:?}, which every request sets itself"));
+                return Err(format!("headers: expected no {name:?}, which every request sets itself"));
             }
             if value.expose().chars().any(char::is_control) {
                 return Err(format!("headers: expected a value on one line for {name:?}"));

@@ -1,13 +1,13 @@
+mod directory;
 mod http;
 mod s3;
 mod sftp;
 mod webdav;
 
-use std::path::PathBuf;
-
 use contract::NameTemplate;
 use serde::Deserialize;
 
+pub use directory::DirectoryRemote;
 pub use http::{HttpCredentials, HttpRemote, HttpVersion};
 pub use s3::{S3Credentials, S3Remote};
 pub use sftp::{SftpCredentials, SftpRemote};
@@ -21,11 +21,11 @@ pub enum RemoteSettings {
     Http(HttpRemote),
     /// A folder on this machine or a mounted share.
     Directory(DirectoryRemote),
-    /// A bucket of S3, or of a server that speaks like it.
+    /// A bucket of S3 or of a compatible server.
     S3(S3Remote),
-    /// A server that is reached by SSH.
+    /// A server reached by SSH.
     Sftp(SftpRemote),
-    /// A collection of a server that speaks WebDAV.
+    /// A collection of a WebDAV server.
     Webdav(WebdavRemote),
 }
 
@@ -40,20 +40,6 @@ pub enum OnClash {
     Skip,
     /// The same bytes count as delivered; anything else is replaced.
     Replace,
-}
-
-/// `kind = "directory"`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DirectoryRemote {
-    /// The folder. It must exist; `.waybill/` in it holds what is being written.
-    pub path: PathBuf,
-    /// What happens where the name is taken.
-    #[serde(default)]
-    pub on_clash: OnClash,
-    /// How files are named there; folders are made as needed.
-    #[serde(default)]
-    pub name: NameTemplate,
 }
 
 /// The default of `idle_timeout_ms`.
@@ -95,26 +81,21 @@ impl RemoteSettings {
         }
     }
 
-    /// What is wrong with the values, if anything; checked at the start.
+    /// Says what is wrong with the values, if anything.
     pub(super) fn check(&self) -> Result<(), String> {
         match self {
-            Self::Http(http) => http.check()?,
-            Self::S3(s3) => s3.check()?,
-            Self::Sftp(sftp) => sftp.check()?,
-            Self::Webdav(webdav) => webdav.check()?,
-            Self::Directory(directory) => {
-                if !directory.path.is_absolute() {
-                    return Err(format!("path: expected an absolute path, found {}", directory.path.display()));
-                }
-            }
+            Self::Http(http) => http.check(),
+            Self::Directory(directory) => directory.check(),
+            Self::S3(s3) => s3.check(),
+            Self::Sftp(sftp) => sftp.check(),
+            Self::Webdav(webdav) => webdav.check(),
         }
-        Ok(())
     }
 }
 
-/// Looks whether `url` is the address of a folder at a server, without secrets in it.
+/// Checks that `url` is the address of a folder at a server and contains no secrets.
 pub(super) fn server_folder(url: &str) -> Result<(), String> {
-    // First, and without a word of it: these are where a secret would be.
+    // Checked first, and not repeated in the error: a secret would be in one of these parts.
     if url.contains(['@', '?', '#']) {
         return Err("url: expected no user, password, query or fragment in it".into());
     }
@@ -133,11 +114,4 @@ pub(super) fn bounded(key: &str, value: u64, bounds: std::ops::RangeInclusive<u6
         return Ok(());
     }
     Err(format!("{key}: expected {} to {}, found {value}", bounds.start(), bounds.end()))
-}
-
-impl DirectoryRemote {
-    /// A folder, with all else as it is by default.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), on_clash: OnClash::default(), name: NameTemplate::default() }
-    }
 }

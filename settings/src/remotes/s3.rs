@@ -5,7 +5,8 @@ use contract::NameTemplate;
 use serde::Deserialize;
 
 use super::{OnClash, bounded, idle_timeout, idle_timeout_ms, server_folder};
-use crate::{Secret, SettingsError, secret_of};
+use crate::secret::secret_of;
+use crate::{Secret, SettingsError};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -13,11 +14,11 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct S3Remote {
-    /// Where files go: `http` or `https`, ending in `/`. The bucket is in the host or the first folder, what follows is the
-    /// beginning of every key.
+    /// Where files go: `http` or `https`, ending in `/`. The bucket is in the host or is the first folder; what follows
+    /// begins every key.
     pub url: String,
-    /// Whether the bucket is in the host, and not the first folder of `url`. Only the search for uploads that were left asks
-    /// the bucket itself.
+    /// Whether the bucket is in the host, and not the first folder of `url`. It matters only to the search for
+    /// abandoned uploads, which asks the bucket itself.
     #[serde(default)]
     pub bucket_in_host: bool,
     /// The region that requests are signed for.
@@ -25,37 +26,37 @@ pub struct S3Remote {
     pub region: String,
     /// The id of the access key.
     pub access_key: Option<String>,
-    /// A file that holds it, read again for every request.
+    /// A file that holds the id, read again for every request.
     pub access_key_file: Option<PathBuf>,
     /// The secret of the access key.
     pub secret_key: Option<Secret>,
-    /// A file that holds it, read again for every request.
+    /// A file that holds the secret, read again for every request.
     pub secret_key_file: Option<PathBuf>,
     /// The token that comes with temporary credentials.
     pub session_token: Option<Secret>,
-    /// A file that holds it, read again for every request.
+    /// A file that holds the token, read again for every request.
     pub session_token_file: Option<PathBuf>,
     /// Certificates (PEM) to trust instead of the public authorities.
     pub ca_file: Option<PathBuf>,
     /// How long one read or write of a connection may take, in milliseconds (100 to 600,000).
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
-    /// Bytes of a part of an upload (8 MiB to 1 GiB); larger where a file would have more than 10,000 of them.
+    /// Bytes of one part of an upload (8 MiB to 1 GiB); larger if a file would otherwise have more than 10,000 parts.
     #[serde(default = "part_size")]
     pub part_size: u64,
-    /// Bytes of parts in memory per file at most (8 MiB to 1 GiB); one part on its way and one behind it at least.
+    /// The most bytes of parts in memory per file (8 MiB to 1 GiB); always enough for one part being sent and the next.
     #[serde(default = "in_flight_bytes")]
     pub in_flight_bytes: u64,
-    /// Whether the server keeps `If-None-Match` and `If-Match`.
+    /// Whether the server obeys `If-None-Match` and `If-Match`.
     #[serde(default = "yes")]
     pub conditional: bool,
-    /// Whether the server takes a SHA-256 for each part, beside that of the signature.
+    /// Whether the server takes a SHA-256 for each part, besides the one in the signature.
     #[serde(default = "yes")]
     pub checksums: bool,
-    /// What happens where the name is taken.
+    /// What happens if the name is taken.
     #[serde(default)]
     pub on_clash: OnClash,
-    /// How files are named there.
+    /// How files are named at the remote.
     #[serde(default)]
     pub name: NameTemplate,
 }
@@ -88,7 +89,7 @@ const fn yes() -> bool {
 }
 
 impl S3Remote {
-    /// A bucket, with all else as it is by default.
+    /// A bucket, with all else at its default.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -116,7 +117,7 @@ impl S3Remote {
         Duration::from_millis(self.idle_timeout_ms)
     }
 
-    /// The credentials as they are now: those in files may have been renewed.
+    /// The current credentials: those in files may have been renewed.
     pub fn credentials(&self) -> Result<S3Credentials, SettingsError> {
         let access_key = self.access_key.clone().map(Secret::new);
         let access_key = secret_of("access_key_file", access_key.as_ref(), self.access_key_file.as_ref())?;

@@ -5,7 +5,8 @@ use contract::NameTemplate;
 use serde::Deserialize;
 
 use super::{OnClash, idle_timeout, idle_timeout_ms};
-use crate::{Secret, SettingsError, secret_of};
+use crate::secret::secret_of;
+use crate::{Secret, SettingsError};
 
 /// `kind = "sftp"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -16,33 +17,35 @@ pub struct SftpRemote {
     /// Its port.
     #[serde(default = "port")]
     pub port: u16,
-    /// The keys by which the server is known, one per line: as in a `.pub` file, or `SHA256:` and the fingerprint. No other is taken.
+    /// The server's public keys, one per line: as in a `.pub` file, or `SHA256:` and the fingerprint. No other key is
+    /// accepted.
     pub host_key: String,
     /// The user who logs in.
     pub username: String,
     /// The user's password.
     pub password: Option<Secret>,
-    /// A file that holds it, read again for every login.
+    /// A file that holds the password, read again for every login.
     pub password_file: Option<PathBuf>,
     /// A file with the private key to log in with, read again for every login. It wins over a password.
     pub private_key_file: Option<PathBuf>,
     /// A file with the passphrase of the private key, read again for every login.
     pub passphrase_file: Option<PathBuf>,
-    /// The folder, absolute or relative to the one where a login begins. It must exist; `.waybill/` in it holds what is being
+    /// The folder, absolute or relative to the login folder. It must exist; `.waybill/` in it holds what is being
     /// written.
     pub path: String,
-    /// How long to wait for one sign of life of the server, in milliseconds (100 to 600,000). Never a limit for the whole.
+    /// How long to wait for one sign of life from the server, in milliseconds (100 to 600,000). The whole transfer has
+    /// no limit.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
-    /// What happens where the name is taken.
+    /// What happens if the name is taken.
     #[serde(default)]
     pub on_clash: OnClash,
-    /// How files are named there; folders are made as needed.
+    /// How files are named at the remote; folders are made as needed.
     #[serde(default)]
     pub name: NameTemplate,
 }
 
-/// What a login is proved with.
+/// How a login is authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SftpCredentials {
     /// A password.
@@ -56,7 +59,7 @@ const fn port() -> u16 {
 }
 
 impl SftpRemote {
-    /// A server, with all else as it is by default.
+    /// A server, with all else at its default.
     pub fn new(host: impl Into<String>, host_key: impl Into<String>, username: impl Into<String>) -> Self {
         Self {
             host: host.into(),
@@ -74,17 +77,17 @@ impl SftpRemote {
         }
     }
 
-    /// How long to wait for one sign of life of the server.
+    /// How long to wait for one sign of life from the server.
     pub const fn idle_timeout(&self) -> Duration {
         Duration::from_millis(self.idle_timeout_ms)
     }
 
-    /// The keys by which the server is known, as they are written.
+    /// The server's public keys, as `host_key` lists them.
     pub fn host_keys(&self) -> impl Iterator<Item = &str> {
         self.host_key.lines().map(str::trim).filter(|line| !line.is_empty())
     }
 
-    /// The credentials as they are now: those in files may have been renewed.
+    /// The current credentials: those in files may have been renewed.
     pub fn credentials(&self) -> Result<SftpCredentials, SettingsError> {
         if let Some(key) = secret_of("private_key_file", None, self.private_key_file.as_ref())? {
             let passphrase = secret_of("passphrase_file", None, self.passphrase_file.as_ref())?;
@@ -107,7 +110,7 @@ impl SftpRemote {
             return Err(format!("username: expected a user's name, found {:?}", self.username));
         }
         if self.path.is_empty() || self.path.chars().any(char::is_control) {
-            return Err(format!("path: expected a folder, or . for that of the login, found {:?}", self.path));
+            return Err(format!("path: expected a folder, or . for the login folder, found {:?}", self.path));
         }
         if self.host_keys().next().is_none() {
             return Err("host_key: expected the server's public key or its SHA256: fingerprint, found nothing".into());

@@ -2,23 +2,23 @@ use serde::Deserialize;
 
 use super::HttpRemote;
 
-/// `kind = "webdav"`: a server as of `kind = "http"`, whose folder is a collection.
+/// `kind = "webdav"`: a server as for `kind = "http"`, whose folder is a collection.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct WebdavRemote {
-    /// The server, and how it is spoken to. `.waybill/` in its folder holds what is being written.
+    /// The server, and how to speak to it. `.waybill/` in its folder holds what is being written.
     pub server: HttpRemote,
 }
 
 impl WebdavRemote {
-    /// A server, with all else as it is by default.
+    /// A server, with all else at its default.
     pub fn new(url: impl Into<String>) -> Self {
         Self { server: HttpRemote::new(url) }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
         self.server.check()?;
-        // A redirect is how servers show that a name is a collection, and a MOVE names two addresses.
+        // Servers redirect to show that a name is a collection, and a MOVE names two addresses.
         if self.server.redirects != 0 {
             return Err(format!("redirects: expected 0 for webdav, found {}", self.server.redirects));
         }

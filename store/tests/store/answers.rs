@@ -1,4 +1,4 @@
-//! What the store answers to one chunk, and what it keeps of it.
+//! What the store answers to one chunk, and what it stores of it.
 
 use contract::{ChunkAnswer, ChunkReply, Digest, FileId};
 
@@ -11,7 +11,7 @@ fn ok() -> ChunkReply {
 }
 
 #[tokio::test]
-async fn a_chunk_is_there_when_ok_arrives() {
+async fn a_chunk_is_stored_when_ok_arrives() {
     let stage = Stage::set().await;
     for (kept, size) in [(Kept::Children, SIZE), (Kept::Embedded, SIZE), (Kept::Embedded, 5), (Kept::Children, 5)] {
         let held = stage.chunking(size, kept).await;
@@ -26,7 +26,7 @@ async fn a_chunk_is_there_when_ok_arrives() {
 }
 
 #[tokio::test]
-async fn a_chunk_that_comes_again_is_a_duplicate() {
+async fn a_chunk_sent_again_is_a_duplicate() {
     let stage = Stage::set().await;
     for (kept, size) in [(Kept::Children, SIZE), (Kept::Embedded, SIZE), (Kept::Embedded, 5)] {
         let held = stage.chunking(size, kept).await;
@@ -61,7 +61,7 @@ async fn other_bytes_for_a_known_number_are_a_conflict() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_its_headers_or_its_file_is_corrupt() {
+async fn a_chunk_that_does_not_fit_its_headers_or_its_file_is_corrupt() {
     let stage = Stage::set().await;
     for kept in BOTH {
         let held = stage.chunking(SIZE, kept).await;
@@ -92,7 +92,7 @@ async fn what_does_not_fit_its_headers_or_its_file_is_corrupt() {
             assert_refused(&refused, ChunkAnswer::Corrupt, &format!("below 3, found {number}"));
         }
         assert_eq!(stage.kept().await, before);
-        // And then the right ones, as if nothing had been.
+        // The right chunks are taken as if nothing had happened.
         assert_eq!(stage.put_at_once(&all).await, [ChunkAnswer::Ok; 3]);
         assert_eq!(stage.stored(&held.file).await.concat(), content);
     }
@@ -122,7 +122,7 @@ async fn a_header_that_is_missing_or_garbled_makes_a_chunk_corrupt() {
         assert_refused(&stage.put_raw(without, &data).await, ChunkAnswer::Corrupt, &format!("header {name}"));
 
         for garbled in ["", "-1", "x", "1.5", "18446744073709551616", "0190F3C2-7B1E-7A10-9F2E-5D1C0C9F6B11"] {
-            // A negative epoch is a number; that of no claim.
+            // A negative epoch can be read, but is that of no claim.
             if (name, garbled) == ("Waybill-Epoch", "-1") {
                 continue;
             }
@@ -154,7 +154,7 @@ async fn a_chunk_of_an_unknown_file_is_refused() {
 }
 
 #[tokio::test]
-async fn a_chunk_whose_files_document_is_gone_is_stale() {
+async fn a_chunk_without_its_content_document_is_stale() {
     let stage = Stage::set().await;
     let file = stage.prepared(SIZE).await;
     // As `claim`, without opening the content.

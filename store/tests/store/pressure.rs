@@ -1,4 +1,4 @@
-//! More chunks than can be taken in, chunks nobody waits for, a database that is away, and the end.
+//! More chunks than can be taken in, chunks nobody waits for, a database that is down, and a store that stops.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::stage::{DEADLINE, KIB_64, Kept, MIB, Stage, assert_refused, bytes, chunks_of, eventually, headers};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_too_much_at_once_is_taken_when_it_comes_again() {
+async fn chunks_beyond_the_limit_are_taken_when_sent_again() {
     // Room for one chunk at a time.
     let stage = Stage::set_with(|settings| settings.store.in_flight_bytes = 4 * MIB).await;
     for kept in [Kept::Children, Kept::Embedded] {
@@ -41,7 +41,7 @@ async fn what_is_too_much_at_once_is_taken_when_it_comes_again() {
 }
 
 #[tokio::test]
-async fn nobody_answers_or_writes_what_nobody_waits_for() {
+async fn a_chunk_nobody_waits_for_is_neither_written_nor_answered() {
     let stage = Stage::set().await;
     let inbox = stage.client.new_inbox();
     let mut answers = stage.client.subscribe(inbox.clone()).await.unwrap();
@@ -52,17 +52,17 @@ async fn nobody_answers_or_writes_what_nobody_waits_for() {
         let subject = stage.service.names.chunk_put();
         stage.client.publish_with_reply_and_headers(subject, inbox.clone(), late, data.into()).await.unwrap();
     }
-    // A store that has stopped has done with all that came before.
+    // A store that has stopped is done with every chunk that came before.
     assert_refused(&stage.put_raw(async_nats::HeaderMap::new(), b"").await, ChunkAnswer::Corrupt, "header");
     stage.service.life.stop();
     stage.service.life.ended().await.unwrap();
-    // What it had sent is on its way through the server by now; nothing tells when that has arrived.
+    // Its answers are on their way through the server by now; nothing tells when they have arrived.
     let answered = tokio::time::timeout(Duration::from_millis(300), answers.next()).await;
     assert!(answered.is_err(), "an answer came: {answered:?}");
     assert!(stage.kept().await.is_empty());
 }
 
-/// As many chunks as a chunker has under way for a file.
+/// As many chunks as a chunker has in flight for a file.
 const WINDOW: usize = 16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,14 +79,14 @@ async fn stores_share_the_chunks() {
         assert_eq!(answers, vec![ChunkAnswer::Ok; window.len()], "each is taken by one of them");
     }
     assert_eq!(stage.stored(&held.file).await.concat(), content);
-    // Counted a moment after the answer is out.
+    // A store counts a chunk a moment after it has answered.
     let answered = eventually("all are counted", async || {
         Some(stage.answered(2).await).filter(|counts| counts.values().sum::<u64>() == 40)
     })
     .await;
     assert!(answered.values().all(|count| *count > 0), "{answered:?}");
 
-    // Either goes on alone.
+    // The other goes on alone.
     other.life.stop();
     other.life.ended().await.unwrap();
     stage.until_all_is_answered().await;
@@ -110,7 +110,7 @@ async fn the_services_api_counts_what_was_answered() {
     assert_eq!(endpoint["queue_group"], "store");
 }
 
-/// Whether a chunk was taken; not if NATS says that nobody is there any more.
+/// Whether a chunk was taken. A status means that NATS found no store any more.
 fn is_ok(message: &async_nats::Message) -> bool {
     message.status.is_none() && contract::ChunkReply::from_json(&message.payload).unwrap().answer == ChunkAnswer::Ok
 }
@@ -134,7 +134,7 @@ async fn a_store_that_stops_answers_what_it_took_in() {
     stage.service.life.stop();
     stage.service.life.ended().await.unwrap();
 
-    // Nothing is written any more, and what was written is answered, and nothing else.
+    // Nothing more is written, and exactly the chunks that were written are answered `ok`.
     let kept = stage.kept().await.len();
     let mut accepted = usize::from(is_ok(&first));
     while accepted < kept {
@@ -150,7 +150,7 @@ async fn a_store_that_stops_answers_what_it_took_in() {
 }
 
 #[tokio::test]
-async fn without_mongodb_chunks_are_put_off() {
+async fn without_mongodb_chunks_are_answered_busy() {
     let folder = TempDir::new().unwrap();
     let mut options = MongoOptions::new(folder.path().join("mongo"), MIN_CACHE_MIB);
     options.die_with_parent = true;

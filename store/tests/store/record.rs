@@ -1,4 +1,4 @@
-//! Only what the record admits is written, and the record is asked before anything is refused.
+//! Only what the record admits is written, and the record is read before anything is refused.
 
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ async fn only_the_present_claim_and_generation_may_send() {
         let held = stage.claim(file, kept, KIB_64).await;
         let (right, data) = chunks_of(&held.file, &bytes(SIZE, 1)).remove(0);
         let before = stage.kept().await;
-        // Once while the store remembers nothing of the file, once while it does.
-        for remembered in [false, true] {
+        // Once while the store has not cached the file, once while it has.
+        for cached in [false, true] {
             for epoch in [-1, 0, 1, 3] {
                 let refused = stage.put(&ChunkHeader { epoch: Epoch(epoch), ..right }, &data).await;
                 assert_refused(&refused, ChunkAnswer::Stale, &format!("claim 2, found one of claim {epoch}"));
@@ -52,15 +52,15 @@ async fn only_the_present_claim_and_generation_may_send() {
                 let refused = stage.put(&ChunkHeader { generation: Generation(generation), ..right }, &data).await;
                 assert_refused(&refused, ChunkAnswer::Stale, &format!("generation 1, found {generation}"));
             }
-            assert_eq!(stage.kept().await.len(), before.len() + usize::from(remembered));
-            let answer = if remembered { ChunkAnswer::Duplicate } else { ChunkAnswer::Ok };
+            assert_eq!(stage.kept().await.len(), before.len() + usize::from(cached));
+            let answer = if cached { ChunkAnswer::Duplicate } else { ChunkAnswer::Ok };
             assert_eq!(stage.put(&right, &data).await.answer, answer);
         }
     }
 }
 
 #[tokio::test]
-async fn a_newer_claim_than_the_one_remembered_is_taken_at_once() {
+async fn a_newer_claim_than_the_cached_one_is_taken_at_once() {
     let stage = Stage::set().await;
     for kept in BOTH {
         let held = stage.chunking(SIZE, kept).await;
@@ -72,7 +72,7 @@ async fn a_newer_claim_than_the_one_remembered_is_taken_at_once() {
 
         let (second, data) = &chunks_of(&held.file, &content)[1];
         assert_eq!(stage.put(second, data).await.answer, ChunkAnswer::Ok);
-        // And from then on the one before is out.
+        // From then on, the earlier claim is refused.
         let refused = stage.put(&ChunkHeader { epoch: first.epoch, ..*second }, data).await;
         assert_refused(&refused, ChunkAnswer::Stale, "claim 2, found one of claim 1");
         assert_eq!(stage.stored(&held.file).await.concat(), content);
@@ -80,13 +80,13 @@ async fn a_newer_claim_than_the_one_remembered_is_taken_at_once() {
 }
 
 #[tokio::test]
-async fn a_newer_generation_than_the_one_remembered_is_taken_at_once() {
+async fn a_newer_generation_than_the_cached_one_is_taken_at_once() {
     let stage = Stage::set().await;
     for kept in BOTH {
         let held = stage.chunking(SIZE, kept).await;
         let (old, data) = &chunks_of(&held.file, &bytes(SIZE, 1))[1];
         assert_eq!(stage.put(old, data).await.answer, ChunkAnswer::Ok);
-        // The source has grown: what was past the end is not any more, and what was full is longer.
+        // The source has grown: numbers that were past its end are valid now.
         let source = Source { size: 3 * SIZE as u64, ..held.file.source.clone() };
         let embed_limit = if matches!(kept, Kept::Embedded) { 1 << 20 } else { 0 };
         let next = NextGeneration { source, options: GenerationOptions { chunk_size: KIB_64, embed_limit } };
@@ -104,7 +104,7 @@ async fn a_newer_generation_than_the_one_remembered_is_taken_at_once() {
 }
 
 #[tokio::test]
-async fn what_was_refused_is_taken_as_soon_as_the_record_admits_it() {
+async fn a_refused_chunk_is_taken_as_soon_as_the_record_admits_it() {
     let stage = Stage::set().await;
     let file = stage.prepared(SIZE).await;
     let mut record = stage.service.ledger.file(file).await.unwrap().unwrap();
@@ -114,7 +114,7 @@ async fn what_was_refused_is_taken_as_soon_as_the_record_admits_it() {
     stage.claim(file, Kept::Children, KIB_64).await;
     assert_eq!(stage.put(&chunk, &data).await.answer, ChunkAnswer::Ok);
 
-    // A claim that the store hears of before it has read the record again.
+    // A claim that the store hears of before the record has it.
     let next = ChunkHeader { epoch: Epoch(2), number: contract::ChunkNumber(1), ..chunk };
     assert_refused(&stage.put(&next, &data).await, ChunkAnswer::Stale, "claim 1, found one of claim 2");
     stage.end_lease(file).await;
@@ -123,7 +123,7 @@ async fn what_was_refused_is_taken_as_soon_as_the_record_admits_it() {
 }
 
 #[tokio::test]
-async fn a_yes_is_remembered_for_a_moment_only() {
+async fn an_admission_is_cached_only_for_a_moment() {
     let stage = Stage::set().await;
     let held = stage.chunking(SIZE, Kept::Children).await;
     let content = bytes(SIZE, 1);
@@ -133,12 +133,12 @@ async fn a_yes_is_remembered_for_a_moment_only() {
     stage.claim(held.file.id, Kept::Children, KIB_64).await;
 
     let asked = std::time::Instant::now();
-    let refused = eventually("the claim of before is out", async || {
+    let refused = eventually("the earlier claim is refused", async || {
         Some(stage.put(chunk, data).await).filter(|reply| reply.answer != ChunkAnswer::Duplicate)
     })
     .await;
     assert_refused(&refused, ChunkAnswer::Stale, "claim 2, found one of claim 1");
-    assert!(asked.elapsed() < Duration::from_secs(10), "a yes was remembered for {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(10), "an admission was cached for {:?}", asked.elapsed());
     assert_eq!(stage.kept().await.len(), 1);
     assert_eq!(header(&held.file, 0, data).epoch, Epoch(1));
 }

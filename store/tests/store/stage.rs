@@ -1,4 +1,4 @@
-//! A store in this process with a database and a prefix of its own, and a sender of chunks that is no chunker.
+//! A store in this process with a database and a prefix of its own, and a sender of chunks that is not a chunker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ pub(crate) const MIB: u32 = 1024 * 1024;
 /// The smallest chunks there are.
 pub(crate) const KIB_64: u32 = 64 * 1024;
 
-/// Generous: passed only by what is broken.
+/// Generous: only something broken takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// So long that no test sees its end.
+/// So long that no test outlasts it.
 pub(crate) const BUDGET_MS: u64 = 30_000;
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ pub(crate) struct Stage {
     _cleanup: Cleanup,
 }
 
-/// How a file is cut and kept.
+/// How the chunks of a file are stored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kept {
     /// In documents of `chunks`.
@@ -68,7 +68,7 @@ impl Stage {
         start((*self.service.settings).clone()).await
     }
 
-    /// What every store says of its endpoint for chunks, by `$SRV.STATS`; by the name of the instance.
+    /// What every store reports about its endpoint for chunks (`$SRV.STATS`), by the name of the instance.
     pub(crate) async fn stats(&self, stores: usize) -> BTreeMap<String, serde_json::Value> {
         let inbox = self.client.new_inbox();
         let mut answers = self.client.subscribe(inbox.clone()).await.unwrap();
@@ -98,7 +98,7 @@ impl Stage {
         eventually("the stores take chunks", async || (self.stats(stores).await.len() == stores).then_some(())).await;
     }
 
-    /// Until NATS knows of a store that has stopped: what it still sends there, nobody answers.
+    /// Waits until NATS knows that a store has stopped: until then nobody answers what NATS sends to it.
     pub(crate) async fn until_all_is_answered(&self) {
         eventually("all is answered", async || {
             for _ in 0..8 {
@@ -127,7 +127,7 @@ impl Stage {
         id
     }
 
-    /// Claims a file as a chunker does that is about to send its chunks.
+    /// Claims a file like a chunker that is about to send its chunks.
     pub(crate) async fn claim(&self, file: FileId, kept: Kept, chunk_size: u32) -> ClaimedFile {
         let request = ClaimRequest { file, worker: "chunker-of-the-test", lease: LEASE };
         let embed_limit = if matches!(kept, Kept::Embedded) { 15 * u64::from(MIB) } else { 0 };
@@ -150,7 +150,7 @@ impl Stage {
         self.claim(file, kept, KIB_64).await
     }
 
-    /// Has the lease on a file run out.
+    /// Makes the lease on a file expire.
     pub(crate) async fn end_lease(&self, file: FileId) {
         let end = vec![doc! { "$set": { "lease.until": "$$NOW" } }];
         let files = self.db.collection::<Document>("files");
@@ -166,8 +166,8 @@ impl Stage {
         put_over(self.client.clone(), self.service.names.chunk_put(), headers, data.to_vec()).await
     }
 
-    /// Sends many chunks at once; the answers in their order. Beyond a few dozen the connection of a store that is short of
-    /// cores drops some, and their sender waits in vain.
+    /// Sends many chunks at once and returns the answers in their order. Beyond a few dozen, the connection of a store
+    /// that is short of cores drops some, and their sender waits in vain.
     pub(crate) async fn put_at_once(&self, chunks: &[(ChunkHeader, Vec<u8>)]) -> Vec<ChunkAnswer> {
         let send = |(header, data): &(ChunkHeader, Vec<u8>)| {
             let subject = self.service.names.chunk_put();
@@ -181,7 +181,7 @@ impl Stage {
         answers
     }
 
-    /// Everything that is kept of all files: each chunk by the key of its document and its number in it, with its length.
+    /// Everything stored of all files: the length of each chunk, by the key of its document and its number in it.
     pub(crate) async fn kept(&self) -> BTreeMap<(Vec<u8>, String), usize> {
         let mut kept = BTreeMap::new();
         let len = |chunk: &Document| match chunk.get("data") {
@@ -211,7 +211,7 @@ impl Stage {
         kept
     }
 
-    /// The bytes that are kept of a file, chunk by chunk.
+    /// The stored bytes of a file, chunk by chunk.
     pub(crate) async fn stored(&self, file: &FileRecord) -> Vec<Vec<u8>> {
         let (layout, count) = (file.layout.unwrap(), file.split().unwrap().count());
         let read =
@@ -266,7 +266,7 @@ pub(crate) fn bytes(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Asserts what was answered, and that the reason names `why`.
+/// Asserts what was answered, and that the reason contains `why`.
 #[track_caller]
 pub(crate) fn assert_refused(reply: &ChunkReply, answer: ChunkAnswer, why: &str) {
     let detail = reply.detail.as_deref().unwrap_or_default();

@@ -59,6 +59,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    #[expect(clippy::disallowed_methods, reason = "a thread of its own samples at a fixed pace")]
     pub(crate) fn start(processes: Vec<(String, u32)>) -> Self {
         let watch = Self { processes, peaks: Arc::default(), ended: Arc::default() };
         let (processes, peaks, ended) = (watch.processes.clone(), watch.peaks.clone(), watch.ended.clone());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use contract::Verdict;
+use contract::ReceiptVerdict;
 use rand::Rng;
 use runtime::Lifecycle;
 use serde_json::Value;
@@ -123,7 +123,7 @@ async fn show(shown: &Value, destination: &Destination, ready: &up::Ready, file:
 fn verify(receipt: &Value, ready: &up::Ready, file: &Path) -> Result<()> {
     let key = ready.receipt_key.context("receipts are not signed")?;
     let checks = receipt::checks(receipt, &[key], Some(file))?;
-    let bad: Vec<_> = checks.iter().filter(|check| check.verdict != Verdict::Holds).collect();
+    let bad: Vec<_> = checks.iter().filter(|check| check.verdict != ReceiptVerdict::Holds).collect();
     ensure!(bad.is_empty(), "the receipt does not hold: {bad:?}");
     eprintln!("The receipt holds, as signed with the key {}, and for the file that was sent.", key.id());
     Ok(())

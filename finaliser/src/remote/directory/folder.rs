@@ -14,8 +14,8 @@ use crate::remote::staging_name::STAGING;
 /// Bytes of a file that one read takes for the hash.
 const READ_BYTES: usize = 1024 * 1024;
 
-/// A folder, held open for one operation: names in it are resolved relative to the open folder, whatever is mounted or renamed
-/// meanwhile.
+/// A folder, held open for one operation: names in it are resolved relative to the open folder, whatever is mounted or
+/// renamed meanwhile.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -201,8 +201,8 @@ fn fault(path: &Path, doing: &str, error: impl Into<io::Error>) -> RemoteError {
     let error = error.into();
     let detail = format!("cannot {doing} {path:?}: {error}");
     match Errno::from_io_error(&error) {
-        // These last until somebody changes a setting or a permission. All others (full, quota, stale handle, not mounted, I/O
-        // error) may pass.
+        // These last until somebody changes a setting or a permission. All others (full, quota, stale handle, not
+        // mounted, I/O error) may pass.
         Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NAMETOOLONG | Errno::INVAL | Errno::FBIG) => {
             RemoteError::Refused(detail)
         }

@@ -25,8 +25,8 @@ impl Folder {
         Ok(names.filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok()).collect())
     }
 
-    /// Removes the staging files of older claims of the same file and of earlier tries of the same claim. Best effort: the next try
-    /// does the same.
+    /// Removes the staging files of older claims of the same file and of earlier tries of the same claim. Best effort:
+    /// the next try does the same.
     pub(super) fn remove_older(&self, next: StagingName) {
         for found in self.staging_files().unwrap_or_default() {
             if found.is_older_than(next) {
@@ -81,8 +81,8 @@ impl StagingFile {
         Ok(written)
     }
 
-    /// Renames the file to its path, makes the folders of that path as needed, and makes the name durable. Anything that has the
-    /// path already is a conflict, unless `replace`.
+    /// Renames the file to its path, makes the folders of that path as needed, and makes the name durable. Anything
+    /// that has the path already is a conflict, unless `replace`.
     pub(super) fn publish(mut self, path: &ObjectPath, replace: bool) -> Result<(), RemoteError> {
         let folder = self.folder.make_within(path.folders())?;
         let name = path.name();
@@ -102,7 +102,8 @@ impl StagingFile {
         self.folder.sync_folder(&self.staging)
     }
 
-    /// A rename without replacing in two steps: a second link never replaces, and the first is removed when this is dropped.
+    /// A rename without replacing in two steps: a second link never replaces, and the first is removed when this is
+    /// dropped.
     fn link(&self, folder: &Folder, target: &ObjectName) -> Result<(), RemoteError> {
         let name = target.as_str();
         match rustix::fs::linkat(&self.staging, self.name.as_str(), &folder.fd, name, AtFlags::empty()) {

@@ -76,7 +76,8 @@ impl Server {
         self.with_credentials(plain_request(method, self.path_of(path), self.host.clone()))
     }
 
-    /// As [`Server::request`], to the target of a redirect. Credentials and configured headers go only to the remote's own origin.
+    /// As [`Server::request`], to the target of a redirect. Credentials and configured headers go only to the remote's
+    /// own origin.
     pub(super) fn request_to(&self, method: &'static str, to: &Target) -> Result<request::Builder, RemoteError> {
         let host =
             to.host().try_into().map_err(|_| RemoteError::Refused(format!("{to}: expected a plain host name")))?;
@@ -114,7 +115,8 @@ impl Server {
         Ok(Some(value))
     }
 
-    /// The target of an answer that redirects, if redirects are allowed. `from` is the address that answered, after `hops` redirects.
+    /// The target of an answer that redirects, if redirects are allowed. `from` is the address that answered, after
+    /// `hops` redirects.
     pub(super) fn follow(
         &self,
         what: &str,
@@ -148,8 +150,8 @@ impl Server {
         })
     }
 
-    /// Sends the bytes of an object, the last of them only if the lease still holds, to the target of a redirect if there is one.
-    /// The caller has set the condition.
+    /// Sends the bytes of an object, the last of them only if the lease still holds, to the target of a redirect if
+    /// there is one. The caller has set the condition.
     pub(in crate::remote) async fn put(
         &self,
         what: &str,

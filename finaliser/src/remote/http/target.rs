@@ -7,7 +7,8 @@ use url::{Origin, Url};
 use crate::remote::RemoteError;
 use crate::remote::wire::answer;
 
-/// The address of a request, or one that a server has redirected it to. Its printed form has no query, which may hold a signature.
+/// The address of a request, or one that a server has redirected it to. Its printed form has no query, which may hold a
+/// signature.
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::remote) struct Target(Url);
 

@@ -1,7 +1,5 @@
 //! What the answers of S3 mean.
 
-use std::time::SystemTime;
-
 use hyper::http::response;
 use roxmltree::Node;
 
@@ -13,7 +11,8 @@ pub(super) fn element(text: &str, name: &str) -> Option<String> {
     element_of(xml::document(text).ok()?.root(), name)
 }
 
-/// The text of the first element of that name beneath a node. Namespaces are ignored: not every server declares that of S3.
+/// The text of the first element of that name beneath a node. Namespaces are ignored: not every server declares that of
+/// S3.
 pub(super) fn element_of(node: Node<'_, '_>, name: &str) -> Option<String> {
     all(node, name).next()?.text().map(str::to_owned)
 }
@@ -42,7 +41,7 @@ pub(super) fn failure(what: &str, head: &response::Parts, text: &str) -> RemoteE
             | "InternalError"
             | "SlowDown"
             | "ServiceUnavailable",
-        ) => RemoteError::Later { detail, after: answer::retry_after(&head.headers, SystemTime::now()) },
+        ) => RemoteError::Later { detail, after: answer::retry_after(&head.headers) },
         Some("NotImplemented") => {
             RemoteError::Refused(format!("{detail}; without `conditional` or `checksums` it may take the file"))
         }

@@ -26,8 +26,8 @@ const PAGES: usize = 10;
 /// Where to list uploads, and when they were last listed.
 #[derive(Debug)]
 pub(super) struct OldUploads {
-    /// The path of the bucket, and the prefix of all our keys. `None` if the remote is a whole bucket: other programs may write
-    /// there too, so their uploads could not be told from ours.
+    /// The path of the bucket, and the prefix of all our keys. `None` if the remote is a whole bucket: other programs
+    /// may write there too, so their uploads could not be told from ours.
     folder: Option<(String, String)>,
     asked: Mutex<Option<Instant>>,
 }

@@ -9,8 +9,8 @@ pub(super) const PARTS: u64 = 10_000;
 
 const MIB: u64 = 1024 * 1024;
 
-/// The size of each part but the last, for an object of `size` bytes: `wanted`, or as many MiB as are needed to stay within
-/// [`PARTS`].
+/// The size of each part but the last, for an object of `size` bytes: `wanted`, or as many MiB as are needed to stay
+/// within [`PARTS`].
 pub(super) const fn part_size(size: u64, wanted: u64) -> u64 {
     let least = size.div_ceil(PARTS).next_multiple_of(MIB);
     if least > wanted { least } else { wanted }

@@ -41,7 +41,8 @@ impl Folder {
         self.session.attributes(Request::lstat(path)).await.map_err(|fault| fault.of("look at", path))
     }
 
-    /// Whether all of these folders exist, each in the one before. Anything known to be no folder is refused, and so is a link.
+    /// Whether all of these folders exist, each in the one before. Anything known to be no folder is refused, and so is
+    /// a link.
     pub(super) async fn has(&mut self, folders: &[ObjectName]) -> Result<bool, RemoteError> {
         self.check_root().await?;
         let mut path = self.root.clone();
@@ -90,8 +91,8 @@ impl Folder {
         Ok(found)
     }
 
-    /// Removes the staging files of older claims of the same file and of earlier tries of the same claim. Best effort: the next try
-    /// does the same.
+    /// Removes the staging files of older claims of the same file and of earlier tries of the same claim. Best effort:
+    /// the next try does the same.
     pub(super) async fn remove_older(&mut self, next: StagingName) {
         for name in self.staging_files().await.unwrap_or_default() {
             if name.is_older_than(next) {
@@ -108,7 +109,8 @@ impl Folder {
         }
     }
 
-    /// Hashes a file of `size` bytes and makes it durable if the server can do that; `None` if the file has another length by now.
+    /// Hashes a file of `size` bytes and makes it durable if the server can do that; `None` if the file has another
+    /// length by now.
     pub(super) async fn read_back(&mut self, path: &str, size: u64) -> Result<Option<Digest>, RemoteError> {
         let read = |fault: Fault| fault.of("read", path);
         let handle = self.session.open(Request::open(path, READ)).await.map_err(read)?;

@@ -37,8 +37,8 @@ impl HostKeys {
         self.0.iter().any(|pin| pin.fingerprint == found)
     }
 
-    /// The algorithms to offer, in order: a server with several keys shows the first kind that it has, so the pinned kinds come
-    /// first. None with SHA-1.
+    /// The algorithms to offer, in order: a server with several keys shows the first kind that it has, so the pinned
+    /// kinds come first. None with SHA-1.
     pub(super) fn prefer(&self, all: &[Algorithm]) -> Vec<Algorithm> {
         let sha1 = Algorithm::Rsa { hash: None };
         let is_pinned = |algorithm: &Algorithm| {

@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// The socket of a session. A write that the server does not accept in time fails, and everything fails once the token is
-/// cancelled: the task that russh runs for a session ends only with its socket.
+/// The socket of a session. A write that the server does not accept in time fails, and everything fails once the token
+/// is cancelled: the task that russh runs for a session ends only with its socket.
 pub(super) struct Line {
     stream: TcpStream,
     idle: Duration,

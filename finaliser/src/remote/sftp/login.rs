@@ -187,7 +187,8 @@ fn config(idle: Duration, known: &HostKeys) -> client::Config {
         // While nothing is sent, a silent server is given up after four of these: one idle timeout.
         keepalive_interval: Some(idle / 4),
         keepalive_max: 3,
-        // Messages that wait unread: enough for all answers that may be outstanding (`session/read.rs`), even in small pieces.
+        // Messages that wait unread: enough for all answers that may be outstanding (`session/read.rs`), even in small
+        // pieces.
         channel_buffer_size: 256,
         ..client::Config::default()
     }

@@ -22,12 +22,12 @@ use super::{Comparison, Evidence, Object, Precondition, Remote, RemoteError, Sou
 use folder::Folder;
 use host_key::HostKeys;
 
-/// The shortest time between two lists of staging files. Each list needs a login, and the next try of a file removes its own
-/// staging files anyway.
+/// The shortest time between two lists of staging files. Each list needs a login, and the next try of a file removes
+/// its own staging files anyway.
 const LIST_PAUSE: Duration = Duration::from_secs(600);
 
-/// A folder at a server. A file is written to `.waybill/` in it, under a temporary name, and renamed when it is complete. Every
-/// comparison and every delivery logs in anew.
+/// A folder at a server. A file is written to `.waybill/` in it, under a temporary name, and renamed when it is
+/// complete. Every comparison and every delivery logs in anew.
 pub(super) struct SftpRemote {
     settings: Settings,
     known: HostKeys,

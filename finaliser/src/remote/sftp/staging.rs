@@ -7,7 +7,8 @@ use contract::RemoteProof;
 
 /// Writes the body to a staging file and renames it to the object's path. Returns what this proves.
 ///
-/// After a failure the staging file is removed. That is best effort, as the connection may be lost: the next try removes it too.
+/// After a failure the staging file is removed. That is best effort, as the connection may be lost: the next try
+/// removes it too.
 pub(super) async fn deliver(folder: &mut Folder, object: &Object, body: Body) -> Result<RemoteProof, RemoteError> {
     // This only saves work. The check before the rename decides.
     if folder.has(object.path.folders()).await? {
@@ -46,8 +47,8 @@ async fn write(folder: &mut Folder, staging: &str, handle: &[u8], mut body: Body
     Ok(if syncs { RemoteProof::Fsync } else { RemoteProof::Put })
 }
 
-/// Renames the staging file to the object's path and makes the folders of that path as needed. Anything that has the path already
-/// is a conflict, unless the object may replace it.
+/// Renames the staging file to the object's path and makes the folders of that path as needed. Anything that has the
+/// path already is a conflict, unless the object may replace it.
 async fn publish(folder: &mut Folder, staging: &str, object: &Object) -> Result<(), RemoteError> {
     fail::fail_point!("aside-before-rename", |_| std::process::abort());
     // No folder is made for a file that does not become visible.

@@ -51,8 +51,8 @@ pub(super) async fn kind(server: &Server, path: &str) -> Result<Kind, RemoteErro
     }
 }
 
-/// As [`kind`], for a server without PROPFIND. It redirects from a collection's path without `/` to the path with it, and for a file
-/// it has nothing at the path with `/`.
+/// As [`kind`], for a server without PROPFIND. It redirects from a collection's path without `/` to the path with it,
+/// and for a file it has nothing at the path with `/`.
 async fn kind_by_head(server: &Server, path: &str) -> Result<Kind, RemoteError> {
     let what = format!("HEAD {}", server.address_of(path));
     let head = server.head(&what, path).await?;

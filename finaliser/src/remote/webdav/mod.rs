@@ -123,8 +123,8 @@ impl WebdavRemote {
         })
     }
 
-    /// Why a move failed. If a collection has the path, or something else has the path of one of its collections, servers answer
-    /// with any status.
+    /// Why a move failed. If a collection has the path, or something else has the path of one of its collections,
+    /// servers answer with any status.
     async fn cause(&self, object: &Object, replace: bool, said: RemoteError) -> RemoteError {
         let folders = object.path.folders();
         if !folders.is_empty()
@@ -138,8 +138,8 @@ impl WebdavRemote {
         }
     }
 
-    /// Whether there is a file to replace. A collection is not replaced: all of its members would be lost. Neither is a file that
-    /// changed since the comparison, as far as its entity tag shows that.
+    /// Whether there is a file to replace. A collection is not replaced: all of its members would be lost. Neither is a
+    /// file that changed since the comparison, as far as its entity tag shows that.
     async fn may_replace(&self, object: &Object, seen: Option<&str>) -> Result<bool, RemoteError> {
         let path = encoded(&object.path);
         let address = self.server.address_of(&path);

@@ -23,9 +23,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub(in crate::remote) fn refusal(what: &str, head: &response::Parts, text: &str) -> RemoteError {
     let detail = describe(what, head, text);
     match head.status.as_u16() {
-        408 | 425 | 429 | 500..=599 => {
-            RemoteError::Later { detail, after: retry_after(&head.headers, SystemTime::now()) }
-        }
+        408 | 425 | 429 | 500..=599 => RemoteError::Later { detail, after: retry_after(&head.headers) },
         _ => RemoteError::Refused(detail),
     }
 }
@@ -99,9 +97,14 @@ pub(in crate::remote) fn one_line(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ").chars().take(TEXT_CHARS).collect()
 }
 
-/// `Retry-After` as a duration. The server gives seconds or a date; a date counts from the answer's own `Date` if it has one, so
-/// that the two clocks need not agree.
-pub(in crate::remote) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+/// `Retry-After` as a duration. The server gives seconds or a date; a date counts from the answer's own `Date` if it
+/// has one, so that the two clocks need not agree.
+#[expect(clippy::disallowed_methods, reason = "a date without the answer's own `Date` is compared with our clock")]
+pub(in crate::remote) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    retry_after_at(headers, SystemTime::now())
+}
+
+fn retry_after_at(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let wanted = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let span = match wanted.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -122,7 +125,7 @@ mod tests {
     fn after(fields: &[(HeaderName, &str)]) -> Option<Duration> {
         let headers = fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
         // Sun, 06 Nov 1994 08:49:00 GMT
-        retry_after(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_740))
+        retry_after_at(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_740))
     }
 
     #[test]

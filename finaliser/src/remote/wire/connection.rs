@@ -38,7 +38,8 @@ pub(in crate::remote) struct Connector {
 }
 
 impl Connector {
-    /// A connector to `server`. It trusts the certificates in `ca_file`, or the public authorities if there is no such file.
+    /// A connector to `server`. It trusts the certificates in `ca_file`, or the public authorities if there is no such
+    /// file.
     pub(in crate::remote) fn open(
         server: &Uri,
         ca_file: Option<&Path>,
@@ -89,7 +90,8 @@ impl Connector {
             Ok(match is_two {
                 false => {
                     let (sender, driver) = http1::handshake(io).await?;
-                    // An error also reaches the one who waits for the answer or its content, so this result is not needed.
+                    // An error also reaches the one who waits for the answer or its content, so this result is not
+                    // needed.
                     (Sender::One(sender), Box::pin(async { drop(driver.await) }) as BoxFuture<'static, ()>)
                 }
                 true => {
@@ -123,8 +125,8 @@ fn authorities(file: &Path) -> Result<RootCertStore, RemoteError> {
     if roots.is_empty() { Err(wrong("expected PEM certificates, found none".into())) } else { Ok(roots) }
 }
 
-/// A connection for one request after another. It makes progress only while one of its methods is awaited, and dropping it closes
-/// it: whoever stops waiting has stopped sending.
+/// A connection for one request after another. It makes progress only while one of its methods is awaited, and dropping
+/// it closes it: whoever stops waiting has stopped sending.
 pub(in crate::remote) struct Connection {
     sender: Sender,
     driver: Option<BoxFuture<'static, ()>>,
@@ -144,7 +146,8 @@ impl Connection {
         self.idle
     }
 
-    /// Whether the connection is ready for another request. The server may be closing it nevertheless; only the request shows that.
+    /// Whether the connection is ready for another request. The server may be closing it nevertheless; only the request
+    /// shows that.
     pub(super) fn is_ready(&mut self) -> bool {
         let ready = match &mut self.sender {
             Sender::One(sender) => Either::Left(sender.ready()),

@@ -7,9 +7,9 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 /// A connection whose failed writes never return.
 ///
-/// hyper ends a connection on the first failed write, and loses an answer that is waiting to be read. Such an answer is the rule,
-/// not the exception: a server that refuses a large body answers and closes, and then our next write fails. While that write is
-/// held back, hyper goes on reading, and finds the answer or the end of the connection.
+/// hyper ends a connection on the first failed write, and loses an answer that is waiting to be read. Such an answer is
+/// the rule, not the exception: a server that refuses a large body answers and closes, and then our next write fails.
+/// While that write is held back, hyper goes on reading, and finds the answer or the end of the connection.
 pub(super) struct HeldWrites<T> {
     io: T,
     broken: Arc<OnceLock<String>>,

@@ -1,5 +1,5 @@
-//! The HTTP client. Each request has a connection of its own, so that the end of a connection is always about that request;
-//! deliveries are few and long. Only the parts of one upload share connections (`pool`).
+//! The HTTP client. Each request has a connection of its own, so that the end of a connection is always about that
+//! request; deliveries are few and long. Only the parts of one upload share connections (`pool`).
 
 pub(super) mod answer;
 mod connection;

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use crate::remote::RemoteError;
 use crate::remote::body::{Body, BodyStopped};
 
-/// How often progress is checked per idle timeout, so a timeout comes at most an eighth late. Checks are counted, not time: a
-/// process that was frozen for a minute has checked once.
+/// How often progress is checked per idle timeout, so a timeout comes at most an eighth late. Checks are counted, not
+/// time: a process that was frozen for a minute has checked once.
 const CHECKS: u32 = 8;
 
 /// How far a body has got on its way into the connection.
@@ -23,7 +23,8 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// The flow of a body of `size` bytes, the channel into which [`Flow::feed`] puts its pieces, and the body for hyper.
+    /// The flow of a body of `size` bytes, the channel into which [`Flow::feed`] puts its pieces, and the body for
+    /// hyper.
     pub(super) fn new(size: u64) -> (Arc<Self>, mpsc::Sender<Bytes>, Outgoing) {
         let flow = Arc::new(Self::default());
         // Room for one piece: hyper has a buffer of its own.
@@ -60,7 +61,8 @@ impl Flow {
         Ok(())
     }
 
-    /// Returns once the remote has not taken a byte for `idle`, although we had some for it. Waiting for the source does not count.
+    /// Returns once the remote has not taken a byte for `idle`, although we had some for it. Waiting for the source
+    /// does not count.
     pub(super) async fn stalled(&self, idle: Duration) {
         let mut taken = self.taken();
         let mut quiet = 0;

@@ -7,8 +7,8 @@ use super::upload::{Unanswered, Uploaded};
 use crate::remote::RemoteError;
 use crate::remote::body::Body;
 
-/// Connections that the parts of one upload share, so that not every part pays for a handshake. An idle connection makes no
-/// progress, and all of them are closed with the pool.
+/// Connections that the parts of one upload share, so that not every part pays for a handshake. An idle connection
+/// makes no progress, and all of them are closed with the pool.
 pub(in crate::remote) struct Pool<'a> {
     connector: &'a Connector,
     idle: Mutex<Vec<Connection>>,
@@ -21,8 +21,9 @@ impl<'a> Pool<'a> {
 
     /// As [`Connector::upload`], on an idle connection if there is one.
     ///
-    /// A server may close an idle connection while the next request is on its way. If one ends without an answer, the request is
-    /// sent again on a new connection, so `request` must make one that is idempotent (RFC 9112, section 9.3.1).
+    /// A server may close an idle connection while the next request is on its way. If one ends without an answer, the
+    /// request is sent again on a new connection, so `request` must make one that is idempotent (RFC 9112, section
+    /// 9.3.1).
     pub(in crate::remote) async fn upload(
         &self,
         what: &str,

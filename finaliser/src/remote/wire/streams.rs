@@ -10,12 +10,12 @@ use futures_util::stream::FuturesUnordered;
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
 
-/// How many unread bytes of an answer the server may send: enough for 100 MiB/s at 20 ms, and the most that is in memory. The
-/// server sets the same limit for what we send.
+/// How many unread bytes of an answer the server may send: enough for 100 MiB/s at 20 ms, and the most that is in
+/// memory. The server sets the same limit for what we send.
 const WINDOW: u32 = 2 * 1024 * 1024;
 
-/// The tasks that hyper runs beside a connection. They make progress only while the connection is driven, and are dropped with
-/// it, so that whoever stops waiting has stopped sending here too.
+/// The tasks that hyper runs beside a connection. They make progress only while the connection is driven, and are
+/// dropped with it, so that whoever stops waiting has stopped sending here too.
 #[derive(Clone, Default)]
 pub(super) struct Streams {
     new: Arc<Mutex<Vec<BoxFuture<'static, ()>>>>,

@@ -32,8 +32,8 @@ impl From<Unanswered> for RemoteError {
 }
 
 impl Connector {
-    /// Sends a request with the bytes of a file on a connection of its own, the last of them only if the lease still holds. The
-    /// caller has set `Content-Length`.
+    /// Sends a request with the bytes of a file on a connection of its own, the last of them only if the lease still
+    /// holds. The caller has set `Content-Length`.
     pub(in crate::remote) async fn upload(
         &self,
         what: &str,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use contract::ProblemKind;
 use ledger::Source;
-use source::{Place, Roots, SourceError};
+use sources::{Roots, SourceError, SourcePath};
 use tokio::sync::Semaphore;
 
 use crate::refusal::Refusal;
@@ -49,7 +49,7 @@ impl Storage {
 
     /// Finds the regular file at `path`, if this service may read it.
     pub(super) async fn find(&self, path: &str) -> Result<Found, Refusal> {
-        let place = self.roots.place(path)?;
+        let place = self.roots.locate(path)?;
         let (roots, inspections) = (self.roots.clone(), self.inspections.clone());
         let inspecting = async move {
             // Nobody closes the semaphore, so there is always a permit.
@@ -73,7 +73,7 @@ impl Storage {
 }
 
 /// Blocking.
-fn inspect(roots: &Roots, place: Place) -> Result<Found, SourceError> {
+fn inspect(roots: &Roots, place: SourcePath) -> Result<Found, SourceError> {
     let (_file, fingerprint) = roots.open_file(&place)?;
     let name = Path::new(&place.path).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (size, mtime_ns) = (fingerprint.size, fingerprint.mtime_ns);

@@ -59,8 +59,8 @@ impl Fault {
         };
         let detail = format!("cannot {doing} {path:?}: {why}");
         match self {
-            // These last until somebody changes a setting or a permission. A failure without a code of its own (full, quota, read
-            // only, I/O error) may pass.
+            // These last until somebody changes a setting or a permission. A failure without a code of its own (full,
+            // quota, read only, I/O error) may pass.
             Self::Status(Status {
                 code: code::PERMISSION_DENIED | code::BAD_MESSAGE | code::OP_UNSUPPORTED | code::WRITE_PROTECT,
                 ..

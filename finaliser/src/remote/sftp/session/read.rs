@@ -66,7 +66,8 @@ impl Session {
 }
 
 impl Reading<'_> {
-    /// Reads the whole file. After a failure or an early end it requests nothing more, but awaits the outstanding answers.
+    /// Reads the whole file. After a failure or an early end it requests nothing more, but awaits the outstanding
+    /// answers.
     async fn run(&mut self, size: u64, most: usize) -> Result<(), Fault> {
         let mut next = 0;
         loop {

@@ -14,13 +14,13 @@ pub(super) const MOST: u32 = 255 * 1024;
 /// The most bytes of unanswered writes. OpenSSH buffers 2 MiB before it reads the first of them.
 const UNANSWERED: u32 = 4 * 1024 * 1024;
 
-/// So many bytes are written between two syncs, if the server can sync. The last sync of a large file must take less than the idle
-/// timeout, because a server that syncs is silent.
+/// So many bytes are written between two syncs, if the server can sync. The last sync of a large file must take less
+/// than the idle timeout, because a server that syncs is silent.
 const SYNC_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Session {
-    /// Writes the whole body, with many writes in flight, and syncs it now and then if the server can. After a failed write it sends
-    /// nothing more, but awaits the outstanding answers, so that the session stays usable.
+    /// Writes the whole body, with many writes in flight, and syncs it now and then if the server can. After a failed
+    /// write it sends nothing more, but awaits the outstanding answers, so that the session stays usable.
     pub(in super::super) async fn write(&mut self, handle: &[u8], body: &mut Body) -> Result<(), Fault> {
         let most = (UNANSWERED / self.write_bytes).clamp(1, REQUESTS);
         let (sent, unanswered) = mpsc::channel(most as usize);

@@ -1,0 +1,39 @@
+use std::path::PathBuf;
+
+use contract::{CHUNK_SIZE_MAX, CHUNK_SIZE_MIN};
+use serde::Deserialize;
+
+use crate::SettingsError;
+use crate::bounds::{within, wrong};
+
+/// The largest `embed_limit`: a document of MongoDB holds 16 MiB, and keys and hashes need room too.
+const EMBED_LIMIT_MAX: u64 = 15 * 1024 * 1024;
+
+/// `[files]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FilesSettings {
+    /// The folders beneath which files may be read; a relative path is beneath the first. Gateway and chunker need the same
+    /// ones, under the same names.
+    pub roots: Vec<PathBuf>,
+    /// Bytes of a chunk (65,536 to 4,194,304). NATS' `max_payload` must be at least 8 KiB larger.
+    pub chunk_size: u32,
+    /// The largest file in bytes whose chunks all go into one document (0 to 15,728,640).
+    pub embed_limit: u64,
+}
+
+impl Default for FilesSettings {
+    fn default() -> Self {
+        Self { roots: Vec::new(), chunk_size: 1024 * 1024, embed_limit: 2 * 1024 * 1024 }
+    }
+}
+
+impl FilesSettings {
+    pub(crate) fn check(&self) -> Result<(), SettingsError> {
+        if let Some(root) = self.roots.iter().find(|root| !root.is_absolute()) {
+            return Err(wrong("files.roots", format!("expected absolute paths, found {}", root.display())));
+        }
+        within("files.chunk_size", self.chunk_size, CHUNK_SIZE_MIN..=CHUNK_SIZE_MAX)?;
+        within("files.embed_limit", self.embed_limit, 0..=EMBED_LIMIT_MAX)
+    }
+}
