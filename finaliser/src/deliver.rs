@@ -30,7 +30,7 @@ pub(crate) struct Delivered {
 /// Why a delivery did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliveryError {
-    /// The remote has something else under that name.
+    /// Something has the path at the remote, and the remote's `on_clash` lets it stay.
     #[error("{0}")]
     Conflict(String),
     /// The remote will not accept it.

@@ -70,7 +70,7 @@ impl FromStr for StagingName {
 pub(super) fn check_not_staging(path: &ObjectPath) -> Result<(), RemoteError> {
     if path.segments().next().is_some_and(|outermost| outermost.as_str() == STAGING) {
         return Err(RemoteError::Refused(format!(
-            "expected another name than {STAGING:?}, which holds what is being written"
+            "expected another name than {STAGING:?}, which is the folder for staging files"
         )));
     }
     Ok(())

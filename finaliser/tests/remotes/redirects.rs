@@ -1,4 +1,4 @@
-//! Servers that send a request on to another address.
+//! Servers that redirect a request to another address.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -43,14 +43,14 @@ struct Seen {
     taken: Vec<Taken>,
 }
 
-/// A server that sends on from some paths, and takes PUT on all others; HEAD and GET show what was put there.
+/// A server that redirects some paths and accepts PUT at all others; HEAD and GET show what was put there.
 struct Router {
     origin: String,
     seen: Arc<Mutex<Seen>>,
     _task: AbortOnDropHandle<()>,
 }
 
-/// Where a path is sent on to, with which status, and whether the body is read before.
+/// The target of a redirect for a path, its status, and whether the body is read first.
 type Route = Arc<dyn Fn(&str) -> Option<(u16, String, bool)> + Send + Sync>;
 
 impl Router {
@@ -86,7 +86,7 @@ impl Router {
         self.seen.lock().unwrap().taken.iter().map(Taken::line).collect()
     }
 
-    /// How many requests of a method came, whether they were sent on or not.
+    /// How many requests of a method came, redirected or not.
     fn asked(&self, method: Method) -> usize {
         self.seen.lock().unwrap().asked.iter().filter(|asked| **asked == method).count()
     }
@@ -143,7 +143,7 @@ fn open(url: &str, redirects: u8, origins: &[&str], ca: Option<&tempfile::NamedT
     .unwrap()
 }
 
-/// `/in/` is sent on to `/kept/` at `to`.
+/// Redirects from `/in/` to `/kept/` at `to`.
 fn moved(status: u16, to: &str, read: bool) -> impl Fn(&str) -> Option<(u16, String, bool)> + Send + Sync + 'static {
     let to = to.to_owned();
     move |path| {
@@ -153,7 +153,7 @@ fn moved(status: u16, to: &str, read: bool) -> impl Fn(&str) -> Option<(u16, Str
 }
 
 #[tokio::test]
-async fn who_sends_on_is_not_followed_by_default() {
+async fn redirects_are_not_followed_by_default() {
     for status in [307, 308] {
         let router = Router::start(moved(status, "", false)).await;
         let remote = open(&router.url(), 0, &[], None);
@@ -167,7 +167,7 @@ async fn who_sends_on_is_not_followed_by_default() {
 }
 
 #[tokio::test]
-async fn the_whole_goes_where_it_is_sent_on_to() {
+async fn the_whole_file_goes_to_the_target_of_a_redirect() {
     let content = bytes(LARGE);
     for (status, read, size) in [(307, false, LARGE), (308, true, LARGE), (307, false, 3), (308, true, 0)] {
         let router = Router::start(moved(status, "", read)).await;
@@ -218,13 +218,13 @@ async fn another_server_must_be_named_and_gets_no_credentials() {
 }
 
 #[tokio::test]
-async fn nobody_is_sent_on_for_ever() {
+async fn redirects_have_a_limit() {
     for most in [1, 2, 5] {
         let router = Router::start(|path| Some((307, format!("{path}x"), false))).await;
         let remote = open(&router.url(), most, &[], None);
         let object = object("x", b"abc");
         let detail = refused(send(&*remote, &object, b"abc").await);
-        assert!(detail.contains(&format!("sent on {most} times at most")), "{detail}");
+        assert!(detail.contains(&format!("at most {most} redirects")), "{detail}");
         assert_eq!(router.asked(Method::PUT), 1 + usize::from(most));
         refused(within(remote.compare(&object)).await);
     }
@@ -250,7 +250,7 @@ async fn addresses_that_cannot_be_are_refused() {
 }
 
 #[tokio::test]
-async fn from_https_to_http_nothing_goes() {
+async fn no_redirect_leads_from_https_to_http() {
     let other = Router::start(|_| None).await;
     let (acceptor, pem) = tls::acceptor(&["127.0.0.1"], &[]);
     let ca = tempfile::NamedTempFile::new().unwrap();

@@ -131,7 +131,7 @@ impl Server {
         let Some(to) = from.follow(what, head)? else { return Ok(None) };
         if hops >= usize::from(most) {
             let said = answer::describe(what, head, "");
-            return Err(RemoteError::Refused(format!("{said}: expected to be sent on {most} times at most")));
+            return Err(RemoteError::Refused(format!("{said}: expected at most {most} redirects")));
         }
         self.connector_of(Some(&to))?;
         Ok(Some(to))
@@ -146,7 +146,7 @@ impl Server {
         let known = self.others.iter().find(|(other, _)| *other == origin);
         known.map(|(_, connector)| connector).ok_or_else(|| {
             let origin = origin.ascii_serialization();
-            RemoteError::Refused(format!("sent on to {origin}, which is not among redirect_origins"))
+            RemoteError::Refused(format!("redirected to {origin}, which is not among redirect_origins"))
         })
     }
 

@@ -46,14 +46,14 @@ impl Target {
         let said = answer::describe(what, head, "");
         let wrong = |why: &str| RemoteError::Refused(format!("{said}: {why}"));
         let to = head.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
-        let to = to.ok_or_else(|| wrong("expected to be told where to go (Location)"))?;
+        let to = to.ok_or_else(|| wrong("expected the header Location"))?;
         let mut to = self.0.join(to).map_err(|error| wrong(&format!("expected an address in Location: {error}")))?;
         to.set_fragment(None);
         if !matches!(to.scheme(), "http" | "https") || !to.username().is_empty() || to.password().is_some() {
             return Err(wrong("expected an address of http or https, without a user, in Location"));
         }
         if self.0.scheme() == "https" && to.scheme() == "http" {
-            return Err(wrong("from https to http no file is sent on"));
+            return Err(wrong("expected no redirect from https to http"));
         }
         Ok(Some(Self(to)))
     }

@@ -130,7 +130,7 @@ pub(super) async fn blocked(server: &Server, folders: &[ObjectName]) -> Result<R
     Ok(match kind(server, &path).await? {
         Kind::File => no_collection(server, folders),
         Kind::Nothing | Kind::Collection | Kind::Unknown => {
-            later(&server.address_of(&path), "the collection was there and takes nothing now")
+            later(&server.address_of(&path), "the collection exists, but nothing can be put into it")
         }
     })
 }

@@ -108,7 +108,7 @@ impl Replies {
                 self.buffer.extend_from_slice(&data);
                 Ok(())
             }
-            Some(ChannelMsg::Data { .. }) => Err(Fault::Broken("the server sends what nobody asked for".into())),
+            Some(ChannelMsg::Data { .. }) => Err(Fault::Broken("the server sent data without a request".into())),
             Some(ChannelMsg::Failure) => Err(Fault::Broken("the server has no SFTP".into())),
             Some(ChannelMsg::Eof | ChannelMsg::Close) => Err(Fault::Broken("the server ended the session".into())),
             // For example room in the window.
@@ -254,13 +254,13 @@ impl Session {
         match tokio::time::timeout(idle, self.writer.data_bytes(packet)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Fault::Broken(format!("cannot send: {error}"))),
-            Err(_) => Err(Fault::Broken(format!("the server took nothing for {} ms", idle.as_millis()))),
+            Err(_) => Err(Fault::Broken(format!("the server accepted no data for {} ms", idle.as_millis()))),
         }
     }
 
     fn unexpected(&mut self) -> Fault {
         self.is_broken = true;
-        Fault::Broken("the server answered something else than was asked".into())
+        Fault::Broken("the server's answer does not fit the request".into())
     }
 }
 

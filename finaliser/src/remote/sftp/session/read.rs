@@ -99,7 +99,7 @@ impl Reading<'_> {
 
     fn take(&mut self, id: u32, reply: Reply) -> Result<(), Fault> {
         let requested = self.parts.iter_mut().find(|part| part.id == id && part.data.is_none());
-        let part = requested.ok_or_else(|| Fault::Broken("the server answered what was not asked".into()))?;
+        let part = requested.ok_or_else(|| Fault::Broken("the server answered a request that was not sent".into()))?;
         match reply {
             Reply::Data(data) if data.len() <= part.len as usize => part.data = Some(data),
             Reply::Status(status) if !status.is_ok() => {
