@@ -129,8 +129,9 @@ async fn send(
 ) -> Result<(), PassError> {
     let pass = PassId { file: file.id, generation: file.generation, epoch: file.epoch };
     let may_send = || {
+        let holds = fence.check().is_ok();
         fail::fail_point!("chunker-before-chunk", |_| std::process::abort());
-        fence.check().is_ok()
+        holds
     };
     let stored = |chunk| {
         fail::fail_point!("chunker-after-chunk", |_| std::process::abort());

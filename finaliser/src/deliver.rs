@@ -198,10 +198,13 @@ impl<'a> Delivery<'a> {
             Ok::<_, DeliveryError>(())
         };
         let sending = self.remote().send_resumable(&self.object, source, &self.log);
-        // If one of the two stops, the other notices by the channel. The reason of the one that feeds comes first.
-        let (fed, sent) = tokio::join!(feeding, sending);
-        fed?;
-        let evidence = sent?;
+        // If one of the two stops, the other notices by the channel. The reason of the one that feeds comes first, but what the
+        // remote took counts as sent: an empty file needs no piece, so a cancel while it is fed stops nothing.
+        let evidence = match tokio::join!(feeding, sending) {
+            (_, Ok(evidence)) => evidence,
+            (Err(error), Err(_)) => return Err(error),
+            (Ok(()), Err(error)) => return Err(error.into()),
+        };
         self.fence.note_progress(|progress| progress.bytes_delivered = self.object.size);
         Ok(evidence)
     }

@@ -8,7 +8,7 @@ use crate::remote::wire::{answer, xml};
 
 /// The text of the first element of that name in an answer, at any depth; `None` if the answer is not XML.
 pub(super) fn element(text: &str, name: &str) -> Option<String> {
-    element_of(xml::document(text).ok()?.root(), name)
+    element_of(xml::document(&xml::legal(text)).ok()?.root(), name)
 }
 
 /// The text of the first element of that name beneath a node. Namespaces are ignored: not every server declares that of
@@ -24,7 +24,7 @@ pub(super) fn all<'a, 'input>(node: Node<'a, 'input>, name: &str) -> impl Iterat
 
 /// Whether an answer reports an error, whatever its status.
 pub(super) fn is_error(text: &str) -> bool {
-    xml::document(text).is_ok_and(|document| all(document.root(), "Error").next().is_some())
+    xml::document(&xml::legal(text)).is_ok_and(|document| all(document.root(), "Error").next().is_some())
 }
 
 /// The error for an answer that is neither a success nor a conflict. Its code says more than its status.

@@ -92,6 +92,7 @@ impl S3Remote {
             if !head.status.is_success() {
                 return Err(failure(&what, &head, &text));
             }
+            let text = xml::legal(&text);
             let list = xml::document(&text).map_err(|why| later(&what, &why))?;
             // The server's clock gave the uploads their times.
             let now = answer::answered_at(&head.headers).map_or_else(now, timestamp);
@@ -107,7 +108,8 @@ impl S3Remote {
 
     /// An upload by its key, if the key is ours: a server that ignores the prefix lists other uploads too.
     fn beneath(&self, prefix: &str, key: &str, id: String) -> Option<MultipartUpload> {
-        let name = key.strip_prefix(prefix)?;
+        // A key that had to be changed to be readable names another object.
+        let name = key.strip_prefix(prefix).filter(|name| !name.contains('\u{FFFD}'))?;
         Some(MultipartUpload { id, address: format!("{}{}", self.settings.url, encode_path(name)) })
     }
 }

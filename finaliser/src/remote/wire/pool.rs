@@ -1,4 +1,5 @@
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hyper::http::request;
 
@@ -7,11 +8,15 @@ use super::upload::{Unanswered, Uploaded};
 use crate::remote::RemoteError;
 use crate::remote::body::Body;
 
+/// How long a connection may be idle and still be used. Routers and servers forget idle connections, the quickest after about
+/// a minute, and not all of them say so.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
 /// Connections that the parts of one upload share, so that not every part pays for a handshake. An idle connection
 /// makes no progress, and all of them are closed with the pool.
 pub(in crate::remote) struct Pool<'a> {
     connector: &'a Connector,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<(Instant, Connection)>>,
 }
 
 impl<'a> Pool<'a> {
@@ -46,13 +51,15 @@ impl<'a> Pool<'a> {
 
     fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        std::iter::from_fn(|| idle.pop()).find_map(|mut connection| connection.is_ready().then_some(connection))
+        std::iter::from_fn(|| idle.pop()).find_map(|(since, mut connection)| {
+            (since.elapsed() < IDLE_MAX && connection.is_ready()).then_some(connection)
+        })
     }
 
     /// Keeps the connection after a success; [`Pool::take`] checks whether it can be used again.
     fn after(&self, connection: Connection, uploaded: Uploaded) -> Uploaded {
         if uploaded.head.status.is_success() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), connection));
         }
         uploaded
     }
