@@ -1,4 +1,4 @@
-//! Reads a source once, in order, hashing each chunk and the whole.
+//! Reads a source once, in order, hashing each chunk and the whole file.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};

@@ -1,4 +1,4 @@
-//! How a process ends: when asked to stop, it finishes or hands back its work; after its grace period it is cut.
+//! How a process ends: when asked to stop, it finishes or hands back its work; after its grace period it is cut off.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -29,7 +29,7 @@ pub enum EndedBadly {
 }
 
 impl Lifecycle {
-    /// A lifecycle whose end may take `grace`.
+    /// A lifecycle that takes at most `grace` to end.
     pub fn new(grace: Duration) -> Self {
         Self {
             stopping: CancellationToken::new(),
