@@ -43,8 +43,8 @@ impl LedgerError {
 
 /// The documents after `after` in order of `_id`, at most `limit`.
 ///
-/// The bounds of the index select them, not a filter: a comparison in a filter sees values of one type only, and an audit has
-/// to find an `_id` of a wrong type too.
+/// The bounds of the index select them, not a filter: a comparison in a filter sees values of one type only, and an
+/// audit must also find an `_id` of a wrong type.
 async fn after_position<T: serde::de::DeserializeOwned + Send + Sync>(
     collection: &Collection<T>,
     after: Option<&Position>,
