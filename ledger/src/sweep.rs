@@ -113,7 +113,10 @@ impl Ledger {
 
 fn overdue_of(document: &Document) -> Result<Overdue, LedgerError> {
     let unreadable = |detail: String| LedgerError::Unreadable { collection: "files", detail };
-    let file = document.get("_id").and_then(file_id_in).ok_or_else(|| unreadable("an _id is no UUID".into()))?;
+    let file = document
+        .get("_id")
+        .and_then(file_id_in)
+        .ok_or_else(|| unreadable("expected an _id that is a UUID, found something else".into()))?;
     let due_at = *document.get_datetime("due_at").map_err(|e| unreadable(e.to_string()))?;
     let action = state_in(document)?.next_step().map_or(DueAction::RemoveContent, DueAction::Hint);
     Ok(Overdue { file, action, due_at })

@@ -86,15 +86,17 @@ impl Range {
         match self.layout {
             Layout::Children => {
                 let number = number_in(key_of(document)?);
-                let number = number.ok_or_else(|| Error::custom("a chunk's _id has not 26 bytes"))?;
+                let number =
+                    number.ok_or_else(|| Error::custom("expected a chunk's _id of 26 bytes, found another length"))?;
                 take(number, document)
             }
             Layout::Embedded => {
                 let chunks = document.get_document("c").map_err(Error::custom)?;
                 for number in &self.numbers {
                     if let Some(chunk) = chunks.get(number.to_string()).map_err(Error::custom)? {
-                        let chunk =
-                            chunk.as_document().ok_or_else(|| Error::custom("an embedded chunk is no document"))?;
+                        let chunk = chunk.as_document().ok_or_else(|| {
+                            Error::custom("expected an embedded chunk to be a document, found something else")
+                        })?;
                         take(*number, chunk)?;
                     }
                 }
@@ -133,7 +135,8 @@ impl Ledger {
                 let reply = Bytes::from_owner(Reply(Arc::clone(&batch)));
                 for document in batch.doc_slices()? {
                     let document = document?.as_document();
-                    let document = document.ok_or_else(|| Error::custom("a result is no document"))?;
+                    let document = document
+                        .ok_or_else(|| Error::custom("expected a result to be a document, found something else"))?;
                     range.visit(document, |number, chunk| {
                         let (_, sha256) = proof_in(chunk)?;
                         let data = chunk.get_binary("data").map_err(Error::custom)?;
