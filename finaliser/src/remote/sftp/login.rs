@@ -76,9 +76,8 @@ impl Login {
         let idle = settings.idle_timeout();
         let connecting = TcpStream::connect((settings.host.as_str(), settings.port));
         let stream = in_time(idle, &at, "connecting", connecting).await?;
-        // Each request is a packet of its own, and its answer is awaited. If this option cannot be set, requests are
-        // only
-    // slower.
+        // Each request is a packet of its own, and its answer is awaited. If this option cannot be set, requests
+        // are only slower.
         let _only_slower = stream.set_nodelay(true);
         let end = CancellationToken::new();
         // russh reads a packet in two pieces, and answers are short.
