@@ -47,7 +47,7 @@ impl Announcer {
         Self { queue, at_once }
     }
 
-    /// Announces a transition of a file: its events, and the hint for the next step where there is one.
+    /// Announces a transition of a file: its events, and the hint for the next step if there is one.
     pub fn announce(&self, record: &FileRecord, hint: Option<Step>) {
         self.send(Announcement { outbox: record.outbox(), hint });
     }
@@ -58,7 +58,7 @@ impl Announcer {
         }
     }
 
-    /// Waits until no announcement is queued or under way.
+    /// Waits until no announcement is queued or in flight.
     pub async fn drain(&self) {
         while self.queue.capacity() < QUEUE {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -28,7 +28,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr
     Ok((listener, bound))
 }
 
-/// Accepts connections until the process stops, then lets the requests under way finish.
+/// Accepts connections until the process stops, then lets the requests in progress finish.
 pub(crate) async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     let router = routes::router(gateway.clone());
     let connections = GracefulShutdown::new();

@@ -33,7 +33,7 @@ pub(crate) fn now_plus(span: std::time::Duration) -> Bson {
     Bson::Document(doc! { "$add": ["$$NOW", millis(span)] })
 }
 
-/// A counter of the record (`$field`) and one more; a missing one is 0.
+/// A counter of the record (`$field`) plus one; a missing counter is 0.
 pub(crate) fn incremented(field: &str) -> Document {
     doc! { "$add": [{ "$ifNull": [field, 0] }, 1] }
 }

@@ -147,7 +147,7 @@ pub struct Delivery {
     pub begun_at: Timestamp,
     /// Whether `begun_at` was set before the last claim. If so, the remote must be asked before anything is sent.
     pub resumed: bool,
-    /// The upload in parts that is under way, if the remote takes parts.
+    /// The upload in parts that is in progress, if the remote takes parts.
     #[serde(default)]
     pub upload: Option<Upload>,
 }

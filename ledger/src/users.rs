@@ -48,7 +48,7 @@ pub(crate) struct UserDocument {
     pub(crate) disabled: Option<bool>,
 }
 
-/// The hash that a password is compared with if there is no user at all: argon2id with the default costs.
+/// The hash that a password is compared with if the user table is empty: argon2id with the default costs.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$d2F5YmlsbC1ub2JvZHk$pTeK54QTS4w6u6XE12QiWxoyq3bGwxRTJISNc6LOZDk";
 
 impl Ledger {

@@ -136,7 +136,7 @@ impl<'a> Attempt<'a> {
 }
 
 /// Frees a file for the next holder, due now, and gives the attempt back: nobody is to blame. Waits until MongoDB
-/// answers: without MongoDB there is no other work that needs the slot.
+/// answers: without MongoDB no other file could use the slot.
 pub async fn hand_back(service: &Service, lease: &Lease) -> Outcome {
     loop {
         let error = match service.ledger.hand_back(lease).await {
