@@ -18,7 +18,10 @@ pub async fn make_streams(nats: &Nats, ledger: &Ledger) -> Result<(), BusError> 
         // All hints are gone, so every file in work needs a new one.
         let due = ledger.make_all_due().await?;
         if due > 0 {
-            tracing::warn!(files = due, "the stream of hints was made anew; all files in work are due now");
+            tracing::warn!(
+                files = due,
+                "the stream of hints was missing and was created again; all files in work are due now"
+            );
         }
     }
     Ok(())

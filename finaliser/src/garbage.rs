@@ -27,10 +27,12 @@ pub(crate) async fn run(finaliser: std::sync::Arc<Finaliser>) {
             match collected {
                 Ok(()) => {}
                 Err(error @ RemoteError::Refused(_)) => {
-                    tracing::warn!("what is left at the remote {name} was not all removed: {error}");
+                    tracing::warn!("not everything that deliveries left at the remote {name} was removed: {error}");
                 }
                 // The remote is down, and every delivery reports that.
-                Err(error) => tracing::debug!("what is left at the remote {name} was not all removed: {error}"),
+                Err(error) => {
+                    tracing::debug!("not everything that deliveries left at the remote {name} was removed: {error}")
+                }
             }
         }
     }

@@ -24,7 +24,7 @@ pub enum EndedBadly {
     #[error("{0}")]
     Task(String),
     /// Something did not end within the grace period.
-    #[error("tasks were still running after the grace period of {0:?}; they were cut")]
+    #[error("tasks were still running after the grace period of {0:?} and were aborted")]
     Cut(Duration),
 }
 

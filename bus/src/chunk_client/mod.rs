@@ -194,6 +194,6 @@ impl Run<'_> {
             return Err(SendError::Outage(format!("a chunk reached the store damaged {corrupt} times in a row")));
         }
         let reconnected = self.client.nats.client().force_reconnect().await;
-        reconnected.map_err(|e| SendError::Outage(format!("the connection for chunks cannot be made anew: {e}")))
+        reconnected.map_err(|e| SendError::Outage(format!("the connection for chunks cannot be replaced: {e}")))
     }
 }

@@ -61,7 +61,7 @@ impl<'a> Attempt<'a> {
     pub fn exhausted(&self, doing: &str) -> Option<Failure> {
         let attempts = self.held.file.attempts();
         (attempts > self.service.settings.retry.attempts).then(|| {
-            let detail = format!("{} attempts to {doing} were begun and none came to an end", attempts - 1);
+            let detail = format!("{} attempts to {doing} were begun and none finished", attempts - 1);
             Failure::Final(Problem::new(ProblemKind::TooManyAttempts, detail))
         })
     }
