@@ -31,7 +31,7 @@ pub(crate) async fn run(finaliser: std::sync::Arc<Finaliser>) {
                 }
                 // The remote is down, and every delivery reports that.
                 Err(error) => {
-                    tracing::debug!("not everything that deliveries left at the remote {name} was removed: {error}")
+                    tracing::debug!("not everything that deliveries left at the remote {name} was removed: {error}");
                 }
             }
         }
