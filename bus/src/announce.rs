@@ -1,4 +1,4 @@
-//! Publishes what MongoDB holds: hints and events. Nothing waits for it, and a sweep does whatever it leaves undone.
+//! Publishes what MongoDB holds: hints and events. Nobody waits for an announcement, and a sweep makes those that fail.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::{BusError, Hinted, Nats};
 
-/// At most so many announcements wait; the sweep makes further ones.
+/// The most announcements that wait; the sweep makes any beyond these.
 const QUEUE: usize = 4096;
 
-/// At most so many announcements are under way. Each is a round trip or two.
+/// The most announcements in flight. Each is a round trip or two.
 const AT_ONCE: usize = 64;
 
 /// Takes announcements. Cheap to clone.
@@ -28,12 +28,12 @@ struct Announcement {
 }
 
 impl Announcer {
-    /// An announcer that works as long as a clone of it exists. `cause`: why its hints are published.
+    /// An announcer that works as long as a clone of it exists. `cause` says why its hints are published.
     pub fn start(nats: Nats, ledger: Ledger, cause: Cause) -> Self {
         let (queue, mut announcements) = mpsc::channel::<Announcement>(QUEUE);
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
         let permits = at_once.clone();
-        // No task of the lifecycle: it must outlive the workers, whose last announcements it makes.
+        // This is not a task of the lifecycle: it makes the workers' last announcements, so it must outlive them.
         tokio::spawn(async move {
             while let Some(announcement) = announcements.recv().await {
                 let Ok(permit) = permits.clone().acquire_owned().await else { return };
@@ -47,7 +47,7 @@ impl Announcer {
         Self { queue, at_once }
     }
 
-    /// Announces a transition of a file: its events, and the hint for the next step where there is one.
+    /// Announces a transition of a file: its events, and the hint for the next step if there is one.
     pub fn announce(&self, record: &FileRecord, hint: Option<Step>) {
         self.send(Announcement { outbox: record.outbox(), hint });
     }
@@ -58,7 +58,7 @@ impl Announcer {
         }
     }
 
-    /// Waits until no announcement is queued or under way.
+    /// Waits until no announcement is queued or in flight.
     pub async fn drain(&self) {
         while self.queue.capacity() < QUEUE {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -81,7 +81,7 @@ async fn announce(nats: &Nats, ledger: &Ledger, announcement: Announcement, caus
     }
 }
 
-/// Publishes a hint. Where the stream has one for the file already, pushes `due_at` on.
+/// Publishes a hint. If the stream has one for the file already, pushes `due_at` on instead.
 pub async fn hint_once(nats: &Nats, ledger: &Ledger, step: Step, file: FileId, cause: Cause) -> Result<(), BusError> {
     fail::fail_point!("break-hints", |_| Ok(()));
     fail::fail_point!("hint-before-publish", |_| std::process::abort());
@@ -91,7 +91,8 @@ pub async fn hint_once(nats: &Nats, ledger: &Ledger, step: Step, file: FileId, c
     Ok(())
 }
 
-/// Publishes events one by one, each after JetStream acknowledged the one before, then removes them from the record.
+/// Publishes events one by one, each after JetStream has acknowledged the one before, then removes them from the
+/// record.
 pub async fn publish(nats: &Nats, ledger: &Ledger, outbox: &Outbox) -> Result<(), BusError> {
     for event in &outbox.events {
         fail::fail_point!("event-before-publish", |_| std::process::abort());

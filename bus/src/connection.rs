@@ -18,14 +18,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the client pings a silent connection. With the library's default it notices a partition after minutes.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// At most so many commands wait for the socket of a control connection; they are small.
+/// The most commands that wait for the socket of a control connection; they are small.
 const CONTROL_CAPACITY: usize = 1024;
 
-/// At most so many commands wait for the socket of a chunk connection; each carries up to 4 MiB.
+/// The most commands that wait for the socket of a chunk connection; each carries up to 4 MiB.
 const DATA_CAPACITY: usize = 16;
 
-/// At most so many messages of one subscription wait for their reader. The store's reader never blocks, so they are only those
-/// that arrive between two of its turns.
+/// The most messages of one subscription that wait for their reader. The store's reader never blocks, so only messages
+/// that arrive between two of its turns wait.
 const DATA_SUBSCRIPTION_CAPACITY: usize = 128;
 
 /// A connection to NATS. Cheap to clone.
@@ -47,7 +47,7 @@ pub enum Use {
 }
 
 impl Nats {
-    /// Opens a connection that reconnects by itself for ever. It returns before the server is reached.
+    /// Opens a connection that reconnects by itself for ever. This returns before the server is reached.
     ///
     /// Once `stopping` is cancelled, connection events are logged at debug only.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
@@ -103,7 +103,8 @@ impl Nats {
         Ok(Self { client, jetstream, names: names.clone(), connects })
     }
 
-    /// Opens a connection for small messages and waits at most `within` for the server: for commands, which would rather fail.
+    /// Opens a connection for small messages and waits at most `within` for the server. Commands use it: they would
+    /// rather fail than wait.
     pub async fn reach(
         settings: &NatsSettings,
         names: &Names,
@@ -134,7 +135,7 @@ impl Nats {
         &self.names
     }
 
-    /// How often the connection has been made. Each time, a pull that was under way is dead.
+    /// How often the connection has been made. Each new connection ends the pull that was in flight.
     pub fn connects(&self) -> watch::Receiver<u64> {
         self.connects.clone()
     }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Counters, Nats, NatsError, streams};
 
-/// How long a pull waits for messages. A pull dies with its server, so a long one would be a long silence.
+/// How long a pull waits for messages. A pull dies with its server, and nobody notices before this time is over.
 const PULL: Duration = Duration::from_secs(3);
 
 /// How long to leave NATS alone after a pull failed.
@@ -63,15 +63,15 @@ pub enum Outcome {
 /// The hints of one step, and what the loop needs to take them.
 #[derive(Debug, Clone)]
 pub struct Hints {
-    /// Which step's.
+    /// The step that the hints ask for.
     pub step: Step,
-    /// How many are worked on at once.
+    /// How many hints are worked on at once.
     pub concurrency: usize,
-    /// Whose dead letters unreadable hints become.
+    /// The service that dead letters name as the one that could not read the hint.
     pub role: Role,
     /// The control connection.
     pub nats: Nats,
-    /// The truth: a stream that was made anew makes everything in work due.
+    /// The truth. When the stream of hints is created again, everything in work becomes due there.
     pub ledger: Ledger,
     /// How long a lease lasts; JetStream waits a little longer for an acknowledgement.
     pub lease: Duration,
@@ -79,12 +79,12 @@ pub struct Hints {
     pub chunk_size: u32,
     /// Counts what the loop does.
     pub counters: Counters,
-    /// Cancelled when the process shall take nothing new.
+    /// Cancelled when the process must take nothing new.
     pub stopping: CancellationToken,
 }
 
 impl Hints {
-    /// Takes hints until the process stops; then waits for the handlers under way.
+    /// Takes hints until the process stops; then waits for the running handlers.
     pub async fn consume<F, Fut>(self, handle: F)
     where
         F: Fn(Job) -> Fut + Clone + Send + 'static,
@@ -125,7 +125,7 @@ impl Hints {
             loop {
                 let next = tokio::select! {
                     next = batch.next() => next,
-                    // A pull that was under way died with the connection.
+                    // The pull died with the connection.
                     _ = connects.changed() => None,
                     () = self.stopping.cancelled() => {
                         give_back(batch).await;
@@ -166,7 +166,7 @@ impl Hints {
             match self.read(&message) {
                 Ok(file) => {
                     let running = self.counters.job();
-                    // A panic in a handler must not take the hint with it: it is answered like an outage.
+                    // If a handler panics, the hint must still be answered: it is answered as after an outage.
                     let handled = tokio::spawn(handle(Job { file, message: acker.clone() })).await;
                     drop(running);
                     let outcome =
@@ -179,7 +179,7 @@ impl Hints {
         });
     }
 
-    /// Reads the file of a hint. Its subject and its body must name the same one.
+    /// Reads which file a hint is about. The subject and the body must name the same file.
     fn read(&self, message: &async_nats::Message) -> Result<FileId, String> {
         let hint = Hint::from_json(&message.payload).map_err(|e| e.to_string())?;
         let subject = self.nats.names().hint(self.step, hint.file_id);
@@ -216,7 +216,7 @@ impl Hints {
         }
         match kept {
             Ok(()) => answer(acker, AckKind::Term).await,
-            // Not kept, so not ended: it comes again.
+            // The message is not ended, because it was not kept: it comes again.
             Err(error) => tracing::warn!("an unreadable message was not kept; it comes again: {error}"),
         }
     }

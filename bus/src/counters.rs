@@ -29,7 +29,7 @@ impl Counters {
         self.0.unreadable.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Jobs under way.
+    /// Jobs that are running.
     pub fn jobs_running(&self) -> u64 {
         self.0.running.load(Ordering::Relaxed)
     }

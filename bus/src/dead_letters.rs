@@ -22,16 +22,16 @@ pub struct StoredMessage {
     pub sequence: u64,
     /// When it was published.
     pub at: Timestamp,
-    /// The dead letter; or what another program published there.
+    /// The dead letter, or what another program published there.
     pub letter: Result<DeadLetter, NotADeadLetter>,
 }
 
-/// A message of the stream that is no dead letter.
+/// A message of the stream that is not a dead letter.
 #[derive(Debug)]
 pub struct NotADeadLetter {
     /// The subject it was published on.
     pub subject: String,
-    /// Why it is no dead letter.
+    /// Why it is not a dead letter.
     pub why: String,
     /// Its payload; bytes that are not UTF-8 are replaced.
     pub payload: String,

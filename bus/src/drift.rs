@@ -14,9 +14,9 @@ use crate::{Nats, NatsError};
 /// A stream or consumer that is missing or differs from what this release sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
-    /// Which.
+    /// The stream or consumer.
     pub of: Of,
-    /// How it differs; empty where it is missing.
+    /// How it differs; empty if it is missing.
     pub differences: Vec<Difference>,
 }
 
@@ -64,8 +64,8 @@ pub async fn report(nats: &Nats, lease: Duration) -> Result<Vec<Drift>, NatsErro
     Ok(drifts)
 }
 
-/// Makes the streams and consumers that are missing and mends those that differ. `true`: the stream of hints was made, so that
-/// everything in work must be made due.
+/// Makes the streams and consumers that are missing and mends those that differ. `true`: the stream of hints was made,
+/// so everything in work must be made due.
 pub async fn mend(nats: &Nats, lease: Duration) -> Result<bool, NatsError> {
     let made = streams::ensure(nats).await?;
     for step in [Step::Prepare, Step::Finalise] {

@@ -7,7 +7,7 @@ use async_nats::jetstream::consumer::{self, AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use contract::{ConsumerSpec, StreamRetention, StreamSpec};
 
-/// How long JetStream notices that an event's id repeats.
+/// For how long JetStream recognises the id of an event that it already has.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
 /// A setting that differs.
@@ -55,7 +55,8 @@ pub(crate) fn stream_config(spec: &StreamSpec) -> Config {
     }
 }
 
-/// The stream as it is, with what this release sets. The operator decides the number of replicas and the storage.
+/// The server's configuration, changed to what this release sets. The number of replicas and the storage stay as the
+/// operator chose them.
 pub(crate) fn mended(found: Config, wanted: Config) -> Config {
     Config {
         description: wanted.description,
@@ -99,7 +100,7 @@ pub(crate) fn consumer_config(spec: &ConsumerSpec) -> pull::Config {
         ack_policy: AckPolicy::Explicit,
         ack_wait: spec.ack_wait,
         max_ack_pending: spec.max_ack_pending,
-        // MongoDB counts the attempts; a limit here would leave messages in the stream that no worker gets.
+        // MongoDB counts the attempts; with a limit here, messages would stay in the stream that no worker gets.
         max_deliver: -1,
         ..pull::Config::default()
     }

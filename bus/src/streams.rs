@@ -1,4 +1,4 @@
-//! Streams and consumers: made where they are missing, mended where they differ.
+//! Makes the streams and consumers that are missing, and mends those that differ.
 
 use std::time::Duration;
 
@@ -12,13 +12,16 @@ use ledger::Ledger;
 use crate::stream_config::{consumer_config, mended, same_stream, stream_config};
 use crate::{BusError, Nats, NatsError};
 
-/// Makes the streams that are missing. Where the stream of hints was among them, every file in work becomes due.
+/// Makes the streams that are missing. If the stream of hints was among them, every file in work becomes due.
 pub async fn make_streams(nats: &Nats, ledger: &Ledger) -> Result<(), BusError> {
     if ensure(nats).await? {
-        // Its hints are gone, so every file in work needs a new one.
+        // All hints are gone, so every file in work needs a new one.
         let due = ledger.make_all_due().await?;
         if due > 0 {
-            tracing::warn!(files = due, "the stream of hints was made anew; all files in work are due now");
+            tracing::warn!(
+                files = due,
+                "the stream of hints was missing and was created again; all files in work are due now"
+            );
         }
     }
     Ok(())
@@ -47,7 +50,7 @@ async fn ensure_stream(nats: &Nats, spec: &StreamSpec) -> Result<bool, NatsError
         }
         Err(error) if !is_missing(&error) => Err(failed(error.to_string())),
         Err(_) => {
-            // Another service may make it at the same moment; then that one is used.
+            // If another service makes the stream at the same moment, that one is used.
             nats.jetstream().get_or_create_stream(wanted).await.map_err(|e| failed(e.to_string()))?;
             tracing::info!(stream = spec.name, "made the stream");
             Ok(true)
@@ -69,7 +72,7 @@ pub(crate) async fn consumer(nats: &Nats, step: Step, lease: Duration) -> Result
     })
 }
 
-/// The stream of this name; `None` where there is none.
+/// The stream of this name; `None` if there is none.
 pub(crate) async fn find_stream(nats: &Nats, name: &str) -> Result<Option<Stream>, NatsError> {
     match nats.jetstream().get_stream(name).await {
         Ok(stream) => Ok(Some(stream)),

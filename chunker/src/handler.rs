@@ -16,7 +16,8 @@ use crate::pass::{self, PassError};
 /// How many readings of a source may be found changed before the file is given up.
 const GENERATIONS: u32 = 3;
 
-/// Attempts at a source that is missing. Few: mostly it stays away; some: a share may be mounted late.
+/// Attempts at a source that is missing. More than one, because a share may be mounted late; few, because most such
+/// sources never return.
 const MISSING_ATTEMPTS: u32 = 3;
 
 /// Claims the file and has it stored.
@@ -49,8 +50,8 @@ fn opening(chunker: &Chunker) -> GenerationOptions {
     GenerationOptions { chunk_size: files.chunk_size, embed_limit: files.embed_limit }
 }
 
-/// [`store`], unless a caller asks to cancel. A file that a remote may have from a generation before goes on: only a finaliser
-/// can ask there.
+/// [`store`], unless a caller asks to cancel. If a remote may have the file from an earlier generation, the work goes
+/// on: only a finaliser can ask the remote.
 async fn store_or_cancel(
     chunker: &Arc<Chunker>,
     held: &mut ClaimedFile,
@@ -110,7 +111,8 @@ fn failure(held: &ClaimedFile, error: PassError) -> Failure {
         PassError::Lost(_) => Failure::Lost,
         PassError::Cancelled => Failure::Cancelled,
         PassError::Stale(why) => {
-            // If the record is no longer ours, its holder answers for it. If it still is, the store looked before it was.
+            // If another worker holds the file now, that worker answers for it. If we still hold it, the store saw the
+            // record as it was before our claim.
             tracing::warn!(file = %held.file.id, "{why}");
             Failure::HandBack
         }

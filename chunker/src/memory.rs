@@ -6,15 +6,15 @@ use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// KiB of chunks that all files together may have read but not yet stored. With the copies on the connection this stays well
-/// below 128 MiB, however many files are read at once.
+/// The most KiB of chunks, of all files together, that are read but not yet stored. With the copies on the connection
+/// this stays well below 128 MiB, however many files are read at once.
 const KIB: usize = 48 * 1024;
 
 /// A bounded amount of memory, and a pool of the buffers in it.
 #[derive(Debug)]
 pub(crate) struct Memory {
     kib: Arc<Semaphore>,
-    /// A buffer is allocated only where the pool is empty, so the pool never holds more than were in use together.
+    /// A buffer is allocated only if the pool is empty, so the pool never holds more buffers than were in use at once.
     idle: Mutex<Vec<BytesMut>>,
 }
 

@@ -79,8 +79,8 @@ pub(crate) async fn open(chunker: &Arc<Chunker>, file: &FileRecord) -> Result<(s
     Ok(opened.map_err(|e| PassError::Outage(e.to_string()))??)
 }
 
-/// Reads the source once and has every chunk stored. Returns the SHA-256 of the whole; every chunk is then known to be stored
-/// with the hash of this reading.
+/// Reads the source once and has every chunk stored. Returns the SHA-256 of the file; every chunk is then known to be
+/// stored with the hash of this reading.
 ///
 /// `resuming`: chunks of this generation may be stored already.
 pub(crate) async fn run(
@@ -113,7 +113,7 @@ pub(crate) async fn run(
     } else {
         send(chunker, file, split, read, fence).await
     };
-    // The reader ends by itself when the sender takes no more chunks; then the sender knows why.
+    // The reader ends by itself when the sender takes no more chunks; in that case the sender returns the reason.
     let whole = reading.await.map_err(|e| PassError::Outage(format!("the reader broke down: {e}")))?;
     sent?;
     Ok(whole?)

@@ -1,4 +1,4 @@
-//! Reads a source once, in order, hashing each chunk and the whole.
+//! Reads a source once, in order, hashing each chunk and the whole file.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -52,9 +52,7 @@ pub(crate) fn read(
 
 fn read_exactly(file: &File, buffer: &mut [u8], at: u64) -> Result<(), ReadError> {
     file.read_exact_at(buffer, at).map_err(|source| match source.kind() {
-        ErrorKind::UnexpectedEof => {
-            ReadError::Changed(format!("it ends before byte {}, where it had more", at + buffer.len() as u64))
-        }
+        ErrorKind::UnexpectedEof => ReadError::Changed(format!("it now ends before byte {}", at + buffer.len() as u64)),
         _ => ReadError::Io { at, source },
     })
 }

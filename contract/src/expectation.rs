@@ -24,7 +24,7 @@ pub struct Expectation {
 /// What is known of a file whose chunks are all stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proven {
-    /// SHA-256 of the whole.
+    /// SHA-256 of the whole file.
     pub sha256: Digest,
     /// How it is split.
     pub split: Split,

@@ -97,7 +97,7 @@ problem_kinds! {
     ChunkCountMismatch, "chunk-count-mismatch", Some(422), "The file has another number of chunks than expected";
     /// Waybill itself is at fault.
     Internal, "internal", Some(500), "The service has a fault";
-    /// Too many requests of this kind are under way.
+    /// Too many requests of this kind are in progress.
     Busy, "busy", Some(503), "Too many requests of this kind are under way";
     /// MongoDB has too little space for new files.
     InsufficientStorage, "insufficient-storage", Some(507), "There is no space for new files";
@@ -126,7 +126,7 @@ problem_kinds! {
 }
 
 impl ProblemKind {
-    /// The name in a type that any release has written; the whole text where it is no type of ours.
+    /// The name in a type that any release has written; the whole text if it is not one of our types.
     pub fn name_of(uri: &str) -> &str {
         uri.strip_prefix("/problems/").unwrap_or(uri)
     }

@@ -13,14 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a delivery is deferred at first; each further time in a row doubles it.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 
-/// The longest that a delivery is deferred. A remote that works again may wait so long for it.
+/// The longest that a delivery is deferred: a remote that works again may have to wait this long.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// The concurrency limit of one remote.
 #[derive(Debug)]
 pub(crate) struct ConcurrencyLimit {
     free: Semaphore,
-    /// The last delivery failed, or none has ended for long.
+    /// The last delivery failed, or no delivery has ended for a while.
     is_struggling: AtomicBool,
 }
 
@@ -30,12 +30,12 @@ impl ConcurrencyLimit {
         Self { free: Semaphore::const_new(most), is_struggling: AtomicBool::new(false) }
     }
 
-    /// Whether as many deliveries run as may.
+    /// Whether as many deliveries are running as the limit allows.
     pub(crate) fn is_reached(&self) -> bool {
         self.free.available_permits() == 0
     }
 
-    /// Whether another delivery must be deferred, because the limit is reached and no running delivery ends soon.
+    /// Whether another delivery must be deferred, because the limit is reached and no running delivery is about to end.
     pub(crate) async fn must_defer(&self) -> bool {
         if !self.is_reached() {
             return false;
@@ -54,7 +54,7 @@ impl ConcurrencyLimit {
         self.free.acquire().await.ok()
     }
 
-    /// Notes whether the remote did what a delivery asked of it.
+    /// Notes whether the remote did what a delivery asked it to do.
     pub(crate) fn note(&self, works: bool) {
         self.is_struggling.store(!works, Ordering::Relaxed);
     }

@@ -30,7 +30,7 @@ pub(crate) struct Delivered {
 /// Why a delivery did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliveryError {
-    /// Something has the path at the remote, and the remote's `on_clash` lets it stay.
+    /// Something has the path at the remote, and `on_clash` does not let the file replace it.
     #[error("{0}")]
     Conflict(String),
     /// The remote will not accept it.
@@ -67,18 +67,18 @@ impl From<RemoteError> for DeliveryError {
 pub(crate) struct Delivery<'a> {
     plan: &'a Plan<'a>,
     object: Object,
-    /// How far an upload in parts is, if the remote takes the file in parts.
+    /// The progress of an upload in parts, if the remote takes the file in parts.
     log: UploadLog,
     fence: Fence,
     /// Whether this claim or an earlier one may have sent the file. Then an equal object at the remote is ours.
     may_be_there: bool,
-    /// Whether a cancel request still counts. It is ignored once the remote may have the file and cannot tell: a file
-    /// that is visible at the remote must end as delivered.
+    /// Whether a cancel request still counts. It is ignored once the remote may have the file and cannot tell whether
+    /// it does: a file that is visible at the remote must end as delivered.
     is_cancellable: bool,
 }
 
 impl<'a> Delivery<'a> {
-    /// A delivery by the plan, under the lease of `fence`.
+    /// A delivery according to the plan, under the lease of `fence`.
     pub(crate) fn new(plan: &'a Plan<'a>, ledger: &Ledger, fence: &Fence) -> Self {
         let (file, proven, still_ours) = (&plan.claimed.file, plan.content.proven(), fence.clone());
         let upload = file.delivery.as_ref().and_then(|delivery| delivery.upload.clone());
@@ -105,7 +105,7 @@ impl<'a> Delivery<'a> {
         let ended = self.try_quickly().await;
         let is_over = match &ended {
             Ok(_) | Err(DeliveryError::Conflict(_) | DeliveryError::Refused(_) | DeliveryError::Cancelled) => true,
-            // The remote may have parts that were sent before the whole was known to be wrong.
+            // The remote may have parts that were sent before the content was known to be wrong.
             Err(DeliveryError::Proof(error)) => matches!(error, ProofError::Wrong(_)),
             Err(DeliveryError::Later { .. } | DeliveryError::Lost(_)) => false,
         };
@@ -160,7 +160,7 @@ impl<'a> Delivery<'a> {
             }
             // An object that existed before our first attempt is not ours, even if it is equal.
             Comparison::Equal(_) => return Err(self.conflict("the same bytes, which were there before")),
-            // Only this one is replaced. One that appears after the comparison is compared first.
+            // Only this object is replaced. If another appears after the comparison, it is compared first.
             Comparison::Different(found) if on_clash == OnClash::Replace => Precondition::Replace(found.etag),
             Comparison::Different(found) => return Err(self.conflict(&found.what)),
             Comparison::Unknown(why) => {
@@ -180,7 +180,7 @@ impl<'a> Delivery<'a> {
         Ok(Delivered { evidence, at_least_once })
     }
 
-    /// Sends the whole file: a small one, which is proved, or a large one, which is proved at the same time.
+    /// Sends the whole file. A small file has been proved already; a large file is proved while it is sent.
     async fn send(&self, small: Option<&[Bytes]>) -> Result<Evidence, DeliveryError> {
         if small.is_some() {
             self.check_small()?;
@@ -198,8 +198,8 @@ impl<'a> Delivery<'a> {
             Ok::<_, DeliveryError>(())
         };
         let sending = self.remote().send_resumable(&self.object, source, &self.log);
-        // If one of the two stops, the other notices by the channel. The reason of the one that feeds comes first, but what the
-        // remote took counts as sent: an empty file needs no piece, so a cancel while it is fed stops nothing.
+        // If either side stops, the other notices by the channel. The reason of the feeding side takes precedence. But a file
+        // that the remote took is delivered: an empty one needs no piece, so a cancel while it is fed stops nothing.
         let evidence = match tokio::join!(feeding, sending) {
             (_, Ok(evidence)) => evidence,
             (Err(error), Err(_)) => return Err(error),

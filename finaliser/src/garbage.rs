@@ -27,16 +27,18 @@ pub(crate) async fn run(finaliser: std::sync::Arc<Finaliser>) {
             match collected {
                 Ok(()) => {}
                 Err(error @ RemoteError::Refused(_)) => {
-                    tracing::warn!("what is left at the remote {name} was not all removed: {error}");
+                    tracing::warn!("not everything that deliveries left at the remote {name} was removed: {error}");
                 }
                 // The remote is down, and every delivery reports that.
-                Err(error) => tracing::debug!("what is left at the remote {name} was not all removed: {error}"),
+                Err(error) => {
+                    tracing::debug!("not everything that deliveries left at the remote {name} was removed: {error}");
+                }
             }
         }
     }
 }
 
-/// Collects as much as it can: what cannot be removed stops nothing else. Returns the first failure.
+/// Collects as much as it can: a failure to remove one thing does not stop the others. Returns the first failure.
 async fn collect(service: &Service, name: &str, remote: &dyn Remote) -> Result<(), RemoteError> {
     let mut collected = abort_abandoned(service, name, remote).await;
     let mut removed = 0;
@@ -65,7 +67,8 @@ async fn collect(service: &Service, name: &str, remote: &dyn Remote) -> Result<(
     collected
 }
 
-/// Aborts the uploads of files that have ended, and then forgets them: a crash in between only repeats the first.
+/// Aborts the uploads of files that have ended, and then forgets them: after a crash in between, they are only aborted
+/// again.
 async fn abort_abandoned(service: &Service, name: &str, remote: &dyn Remote) -> Result<(), RemoteError> {
     let mut aborted = Ok(());
     for abandoned in service.ledger.abandoned_uploads(name, AT_MOST).await? {
@@ -80,8 +83,8 @@ async fn abort_abandoned(service: &Service, name: &str, remote: &dyn Remote) -> 
     aborted
 }
 
-/// Whether nobody writes the staging file any more: its file has a later claim, or has ended. The record is read after
-/// the staging file was seen, so it shows the claim that wrote the staging file, or a later one. A file without a
+/// Whether nobody writes the staging file any more: its file has been claimed again, or has ended. The record is read
+/// after the staging file was seen, so it shows the claim that wrote the staging file, or a later one. A file without a
 /// record here belongs to another system that uses the same remote.
 async fn is_garbage(service: &Service, name: StagingName) -> bool {
     match service.ledger.file(name.file_id).await {

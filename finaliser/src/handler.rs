@@ -50,8 +50,8 @@ pub(crate) async fn handle(finaliser: Arc<Finaliser>, job: Job) -> Outcome {
     }
 }
 
-/// Defers the delivery before it is claimed, if its remote is at its concurrency limit: the slot is free for others
-/// then.
+/// Defers the delivery before it is claimed, if its remote is at its concurrency limit. Then the slot is free for other
+/// files.
 async fn defer(finaliser: &Finaliser, job: &Job) -> Result<bool, LedgerError> {
     // Only then is it worth reading the record to see which remote the file goes to.
     if !finaliser.remotes.values().any(|destination| destination.limit.is_reached()) {
@@ -69,7 +69,7 @@ async fn defer(finaliser: &Finaliser, job: &Job) -> Result<bool, LedgerError> {
     Ok(true)
 }
 
-/// Notes whether the remote works. An end that is not the remote's doing says nothing about it.
+/// Notes whether the remote works. An end that the remote did not cause says nothing about the remote.
 fn note(limit: &ConcurrencyLimit, ended: &Ended<Result<Delivered, DeliveryError>>) {
     match ended {
         Ended::Finished(Ok(_) | Err(DeliveryError::Conflict(_) | DeliveryError::Refused(_))) => limit.note(true),

@@ -1,8 +1,8 @@
-//! Proves stored files whole and streams them to a remote.
+//! Proves that stored files are whole and streams them to a remote.
 //!
 //! `handler` says what is done with one hint: `plan` judges the record, `deliver` compares and sends, `prove` reads the
-//! chunks in order and hashes the whole, `receipt` writes down what was done. `remote` has a folder per kind of remote.
-//! `concurrency` limits the deliveries to one remote, and `garbage` removes what deliveries have left there.
+//! chunks in order and hashes the whole file, `receipt` writes down what was done. `remote` has a folder per kind of
+//! remote. `concurrency` limits the deliveries to one remote, and `garbage` removes what deliveries have left there.
 
 mod concurrency;
 mod deliver;

@@ -23,7 +23,7 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Judges the record and its expectation. A failure says what becomes of the file without a delivery.
+    /// Judges the record and its expectation. If nothing can be delivered, the failure says what becomes of the file.
     pub(crate) fn of(finaliser: &'a Finaliser, claimed: &'a ClaimedFile) -> Result<Self, Box<Failure>> {
         let (service, file) = (&finaliser.service, &claimed.file);
         let failed = |problem| Box::new(Failure::Final(problem));
@@ -42,7 +42,7 @@ impl<'a> Plan<'a> {
             name: &expectation.name,
             file_id: file.id,
             sha256: content.proven().sha256,
-            // Not the time of this attempt: every attempt must give the same path.
+            // The time of this attempt would be wrong: every attempt must give the same path.
             at: file.delivery.as_ref().map_or(file.created_at, |delivery| delivery.begun_at),
             metadata: &file.metadata,
         };

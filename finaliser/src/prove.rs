@@ -1,4 +1,4 @@
-//! Reads the chunks of a stored file in order, hashes the whole, and releases the last range only when the hash is
+//! Reads the chunks of a stored file in order, hashes the whole file, and releases the last range only when the hash is
 //! right.
 
 use std::sync::Arc;
@@ -21,8 +21,8 @@ const READS: usize = 2;
 /// remote.
 const RANGES: u32 = 4;
 
-/// So many large files may be read ahead by twice `finaliser.prefetch` at once. Longer ranges make a file faster that
-/// has the finaliser to itself. With many files they would take too much memory and make none faster.
+/// How many large files at once may be read ahead by twice `finaliser.prefetch`. Longer ranges speed up a file that has
+/// the finaliser to itself. With many files they would take too much memory and speed up none.
 pub(crate) const WIDE: usize = 2;
 
 /// Why a file was not proved.
@@ -91,7 +91,7 @@ impl Content {
         self.range as usize
     }
 
-    /// Whether the whole file fits into what is read ahead anyway.
+    /// Whether the whole file is no larger than what is read ahead anyway.
     pub(crate) fn is_small(&self) -> bool {
         self.proven.split.count() <= self.range * RANGES
     }
@@ -110,11 +110,12 @@ impl Content {
         Ok(all)
     }
 
-    /// Reads all chunks in order into `pieces`. The last range is released only when the hash of the whole is right and
+    /// Reads all chunks in order into `pieces`. The last range is released only when the hash of the file is right and
     /// the lease holds.
     ///
     /// Reading, hashing and sending run at the same time. If `is_cancellable`, a cancel request ends the reading before
-    /// the last range. It ends early and without an error when the receiver is dropped: the receiver's side knows why.
+    /// the last range. If the receiver is dropped, the reading ends early and without an error: the receiving side
+    /// knows why.
     pub(crate) async fn stream(
         &self,
         fence: &Fence,
@@ -180,7 +181,7 @@ impl Content {
         Ok(())
     }
 
-    /// Compares the hash of the whole. If it is wrong, reads all chunks again to name the bad ones.
+    /// Compares the hash of the whole file. If it is wrong, reads all chunks again to name the bad ones.
     async fn check_whole(&self, found: Digest) -> Result<(), ProofError> {
         let expected = self.proven.sha256;
         if found == expected {
@@ -200,7 +201,7 @@ impl Content {
     }
 }
 
-/// The bytes. In the test build they can be damaged on demand, after they were proved.
+/// The bytes. In test builds, a test can have them damaged after they were proved.
 fn altered(data: Bytes) -> Bytes {
     if !sabotage::is_broken("break-proof") {
         return data;

@@ -1,4 +1,4 @@
-//! Deliberate faults for the tests. In other builds `fail` compiles to nothing, and nothing is ever broken.
+//! Deliberate faults for tests. In other builds `fail` compiles to nothing, and nothing is ever broken.
 
 /// Whether the environment (`FAILPOINTS=POINT=return`) asks to break what the point guards, to prove that a check can
 /// fail.

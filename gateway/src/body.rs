@@ -1,4 +1,4 @@
-//! What a body is, by its `Content-Type`, and how JSON is parsed.
+//! The media type of a request's body, and the parsing of JSON.
 
 use axum::Json;
 use axum::http::HeaderMap;

@@ -13,7 +13,8 @@ use tokio::sync::Mutex;
 
 use crate::Gateway;
 
-/// How long one answer serves all: nobody needs a token to ask, and each check costs MongoDB a round trip.
+/// How long the result of one check answers every request: anybody may ask without a token, and each check costs a
+/// round trip to MongoDB.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What kept the service from working at the last check.
@@ -27,7 +28,7 @@ struct Check {
 }
 
 impl Readiness {
-    /// At most one check runs at any time; all who ask meanwhile get its result.
+    /// At most one check runs at a time; requests that come meanwhile get its result.
     async fn problems(&self, service: &Service) -> Vec<String> {
         let (last, service) = (self.0.clone(), service.clone());
         // A task of its own: a caller who goes away must not let the next check begin early.

@@ -1,10 +1,11 @@
 //! The gateway: takes requests over HTTP, records them in MongoDB, announces them on NATS.
 //!
-//! Nothing is answered before it is durable, and nothing waits for NATS: a hint that is not published now is published by
-//! a sweep.
+//! The gateway answers a request only when its effect is durable, and it never waits for NATS: a hint that cannot be
+//! published now is published by a sweep.
 //!
-//! `serve` accepts connections; `layers` is what a request passes on its way; `routes` lists the addresses; `auth`, `upload`,
-//! `files` and `health` answer at them.
+//! `serve` accepts connections; `layers` is what a request passes on its way; `routes` lists the addresses; `auth`,
+//! `upload`, `files` and `health` answer at them; `body` and `query` parse; `refusal` is every answer that is not a
+//! success; `register` puts the gateway into the NATS services API.
 
 mod auth;
 mod body;

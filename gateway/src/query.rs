@@ -4,7 +4,7 @@ use contract::ProblemKind;
 
 use crate::refusal::Refusal;
 
-/// The values of the parameters in `known`, in that order. A query may hold each of them once, and no others.
+/// The values of the parameters in `known`, in that order. A query may hold each of them at most once, and no others.
 pub(crate) fn parameters<'a, const N: usize>(
     query: &'a str,
     known: [&str; N],

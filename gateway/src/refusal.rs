@@ -49,7 +49,7 @@ impl Refusal {
         self
     }
 
-    /// Adds the error behind it, for the log.
+    /// Adds the cause, for the log.
     pub(crate) fn because(mut self, cause: impl ToString) -> Self {
         self.cause = Some(InternalCause(cause.to_string()));
         self
@@ -82,7 +82,7 @@ impl From<LedgerError> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Self { kind, detail, compared, cause } = self;
-        // Kinds without a status occur only in records; one that came here would be our own fault.
+        // Kinds without a status occur only in records; one that came here would be a bug of ours.
         let status = kind.status().and_then(|status| StatusCode::from_u16(status).ok());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = Body {

@@ -1,4 +1,5 @@
-//! All addresses, in an open and a protected router. What the open one does not know goes to the protected one.
+//! All addresses, in an open and a protected router. A request that the open router does not know goes to the protected
+//! one.
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     open.fallback_service(protected).layer(from_fn(log)).with_state(gateway)
 }
 
-/// Each address with and without a trailing slash, as the original service's callers use both.
+/// Adds each address with and without a trailing slash, because callers of the original service use both.
 fn routes<const N: usize>(table: [(&str, MethodRouter<Arc<Gateway>>); N]) -> Router<Arc<Gateway>> {
     let router = table.into_iter().fold(Router::new(), |router, (path, methods)| {
         router.route(&format!("{path}/"), methods.clone()).route(path, methods)

@@ -1,5 +1,5 @@
-//! Connections: accepted up to a limit, each with a time limit for the head of a request, closed in good order at the
-//! end.
+//! Connections: the gateway accepts them up to a limit, gives each a time limit for the head of a request, and closes
+//! them gracefully at the end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::{Gateway, routes};
 /// would only burn a core until one is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens at `address`. Returns the address that it got, as port 0 picks one.
+/// Listens at `address`. Returns the actual address, because port 0 lets the system choose a port.
 pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
     let failed = |error: std::io::Error| format!("gateway.listen: cannot listen at {address}: {error}");
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -28,7 +28,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr
     Ok((listener, bound))
 }
 
-/// Accepts connections until the process stops, then lets the requests under way finish.
+/// Accepts connections until the process stops, then lets the requests in progress finish.
 pub(crate) async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     let router = routes::router(gateway.clone());
     let connections = GracefulShutdown::new();
@@ -51,7 +51,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>, listener: TcpListener) {
     connections.shutdown().await;
 }
 
-/// The next connection, as soon as the limit allows one. Safe to drop half-way.
+/// The next connection, as soon as the limit allows one. Cancel-safe.
 async fn accept(listener: &TcpListener, limits: &Limits) -> (TcpStream, Option<OwnedSemaphorePermit>) {
     let permit = limits.connection().await;
     loop {
@@ -66,7 +66,7 @@ async fn accept(listener: &TcpListener, limits: &Limits) -> (TcpStream, Option<O
 }
 
 async fn connection(router: Router, read_timeout: Duration, watcher: Watcher, stream: TcpStream) {
-    // Answers are small. Without this the second of two on one connection waits until the first is acknowledged.
+    // Answers are small. Without this, the second answer on a connection waits until the first is acknowledged.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("TCP_NODELAY was not set: {error}");
     }

@@ -38,8 +38,9 @@ impl Ledger {
         transition.commit(self, "giving up a file", lease.filter()).await
     }
 
-    /// Frees the lease for the next holder, due now, and gives the attempt back: nobody is to blame. `None`: another has
-    /// claimed the file. The lease may have expired: a holder that could not reach MongoDB in time gives back late.
+    /// Frees the lease for the next holder, due now, and gives the attempt back: nobody is to blame. `None`: another
+    /// worker has claimed the file. The lease may have expired: a holder that could not reach MongoDB in time gives
+    /// back late.
     pub async fn hand_back(&self, lease: &Lease) -> Result<Option<FileRecord>, LedgerError> {
         let less = |field: &str| doc! { "$max": [0, { "$subtract": [{ "$ifNull": [field, 0] }, 1] }] };
         let of_state = |state: State, field: &str| {
@@ -55,7 +56,7 @@ impl Ledger {
 
     /// Puts off the delivery of a file that nobody holds, because its remote is at its concurrency limit. No attempt is counted.
     ///
-    /// Written with `w: 1`: losing it in a failover only means that somebody looks earlier.
+    /// Written with `w: 1`: losing it in a failover only means that somebody looks at the file earlier.
     pub async fn defer(&self, file: FileId, delay: Duration) -> Result<(), LedgerError> {
         let files = self.relaxed_files();
         let mut filter = by_id(file);

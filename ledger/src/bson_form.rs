@@ -11,7 +11,7 @@ pub(crate) fn id(id: FileId) -> Bson {
     Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: id.as_bytes().to_vec() })
 }
 
-/// The file id in an `_id`; `None` where it is no UUID.
+/// The file id in an `_id`; `None` if it is not a UUID.
 pub(crate) fn file_id_in(id: &Bson) -> Option<FileId> {
     match id {
         Bson::Binary(binary) => <[u8; 16]>::try_from(binary.bytes.as_slice()).ok().map(FileId::from_bytes),
@@ -33,7 +33,7 @@ pub(crate) fn now_plus(span: std::time::Duration) -> Bson {
     Bson::Document(doc! { "$add": ["$$NOW", millis(span)] })
 }
 
-/// A counter of the record (`$field`) and one more; a missing one is 0.
+/// A counter of the record (`$field`) plus one; a missing counter is 0.
 pub(crate) fn incremented(field: &str) -> Document {
     doc! { "$add": [{ "$ifNull": [field, 0] }, 1] }
 }
@@ -44,7 +44,7 @@ pub(crate) fn to_bson(value: &impl serde::Serialize) -> Result<Bson, LedgerError
         .map_err(|e| LedgerError::Unreadable { collection: "files", detail: format!("a value cannot be kept: {e}") })
 }
 
-/// A value that MongoDB must take as it is, even if it begins with `$`: for everything that a caller wrote.
+/// A value that MongoDB must take literally, even if it begins with `$`: for everything that a caller wrote.
 pub(crate) fn literal(value: impl Into<Bson>) -> Bson {
     Bson::Document(doc! { "$literal": value.into() })
 }

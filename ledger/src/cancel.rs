@@ -12,7 +12,7 @@ use crate::{FileRecord, Lease, Ledger, LedgerError};
 pub enum CancelOutcome {
     /// Cancelled now: nobody held it, and no delivery had begun.
     Cancelled(Box<FileRecord>),
-    /// Requested: whoever holds it, or claims it next, cancels it, unless the remote has it already.
+    /// Requested: the worker that holds it, or claims it next, cancels it, unless the remote has it already.
     Requested(Box<FileRecord>),
     /// The file had ended before; nothing changed.
     Ended(Box<FileRecord>),
@@ -21,7 +21,7 @@ pub enum CancelOutcome {
 }
 
 impl Ledger {
-    /// Cancels a file, or has it cancelled by whoever holds it.
+    /// Cancels a file, or asks the worker that holds it to do so.
     ///
     /// Once a delivery has begun, only a finaliser can tell, by asking the remote: a file that is visible there ends as
     /// `delivered`.
@@ -63,8 +63,8 @@ impl Ledger {
 }
 
 impl FileRecord {
-    /// Whether a remote may have it: a delivery has begun, and the record names the remote. Then it is never cancelled before
-    /// the remote was asked.
+    /// Whether a remote may have it: a delivery has begun, and the record names the remote. Such a file is never
+    /// cancelled before the remote has been asked.
     pub const fn may_be_at_remote(&self) -> bool {
         self.delivery.is_some() && self.expectation.is_some()
     }

@@ -12,7 +12,7 @@ use crate::lease::free_to_claim;
 use crate::transition::Transition;
 use crate::{FileRecord, GenerationOptions, Layout, Lease, Ledger, LedgerError};
 
-/// Who wants to claim which file, and for how long.
+/// Which worker wants to claim which file, and for how long.
 #[derive(Debug, Clone)]
 pub struct ClaimRequest<'a> {
     /// The file.
@@ -28,7 +28,7 @@ pub struct ClaimRequest<'a> {
 pub enum Claim {
     /// The caller holds the file for the length of the lease.
     Taken(Box<ClaimedFile>),
-    /// Another holds it.
+    /// Another worker holds it.
     HeldByAnother {
         /// For how long at most.
         remaining: Duration,
@@ -157,7 +157,7 @@ impl ClaimedFile {
 
 /// Why the write of a claim found no record that it may change.
 enum Refusal {
-    /// The claim had been made; only its reply was lost.
+    /// The claim was made earlier; only its reply was lost.
     Ours(Box<FileRecord>),
     Held(Duration),
     NothingToDo,

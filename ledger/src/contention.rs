@@ -1,6 +1,7 @@
 use crate::LedgerError;
 
-/// How often one operation reads, decides and writes before it gives up: each time somebody else changed the record in between.
+/// How many times one operation reads, decides and writes before it gives up. A try fails if somebody else changes the
+/// record in between.
 const TRIES: u32 = 8;
 
 /// The tries of an operation that reads a record, decides, and writes only if nobody changed the record in between.
@@ -14,7 +15,7 @@ impl Tries {
         Self { operation, begun: 0 }
     }
 
-    /// Begins a try. Fails if it would be one too many.
+    /// Begins a try. Fails if there have been [`TRIES`] already.
     pub(crate) fn begin(&mut self) -> Result<(), LedgerError> {
         if self.begun == TRIES {
             return Err(LedgerError::Contended { operation: self.operation, tries: TRIES });

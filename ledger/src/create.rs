@@ -47,8 +47,8 @@ impl Ledger {
     pub async fn create(&self, new: NewFile) -> Result<Created, LedgerError> {
         let operation = "recording a file";
         let document = new_document(&new, self.hint_push)?;
-        // Not an insert: only an update knows MongoDB's time. An existing record stays as it is, so the driver may send this
-        // twice.
+        // An upsert, not an insert: only an update can use MongoDB's time. An existing record stays as it is, so the
+        // driver may send this twice.
         let pipeline = vec![doc! { "$replaceWith": {
             "$cond": [{ "$eq": [{ "$type": "$version" }, "missing"] }, document, "$$ROOT"],
         } }];
@@ -76,7 +76,7 @@ impl Ledger {
         }
     }
 
-    /// The file that was recorded under the caller's key; `None` if there is none.
+    /// The file that was recorded under the caller's key; `None` if the key is new.
     pub async fn find_created(&self, user: &str, idempotency: &Idempotency) -> Result<Option<Created>, LedgerError> {
         let files = self.files.clone();
         let filter = doc! { "user": user, "idempotency.key": &idempotency.key };

@@ -6,7 +6,8 @@ use crate::transition::Transition;
 use crate::{FileRecord, Lease, Ledger, LedgerError};
 
 impl Ledger {
-    /// Records that the remote has the whole, with the receipt. `None`: the lease was lost; the next holder asks the remote.
+    /// Records that the remote has the whole file, with the receipt. `None`: the lease was lost; the next holder asks
+    /// the remote.
     pub async fn record_delivered(&self, lease: &Lease, receipt: &Receipt) -> Result<Option<FileRecord>, LedgerError> {
         let mut filter = lease.filter();
         filter.insert("state", State::Delivering.as_str());

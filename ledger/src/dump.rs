@@ -13,7 +13,7 @@ const DOCUMENT_MAX: usize = 16 * 1024 * 1024;
 pub struct Imported {
     /// Users that were not in the table.
     pub added: u64,
-    /// Users that were in the table and now are as in the dump.
+    /// Users that were in the table already and are now as in the dump.
     pub replaced: u64,
 }
 
@@ -31,7 +31,7 @@ pub enum DumpError {
     /// The file is not as mongodump writes it.
     #[error("expected a .bson file as mongodump writes it (not gzipped), found at byte {at}: {found}")]
     Form {
-        /// At which byte.
+        /// The offset in bytes.
         at: usize,
         /// What was found there.
         found: String,

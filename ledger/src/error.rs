@@ -45,7 +45,7 @@ pub enum LedgerError {
     Contended {
         /// What was tried.
         operation: &'static str,
-        /// How many times.
+        /// How many times it was tried.
         tries: u32,
     },
     /// The batch that an operation was part of failed.

@@ -17,7 +17,7 @@ pub enum ExpectationOutcome {
     Accepted(Box<FileRecord>),
     /// The same request was recorded before; nothing changed.
     Already(Box<FileRecord>),
-    /// Not what is stored; nothing changed.
+    /// The stored file is not what the request expects; nothing changed.
     Refused(Mismatch),
     /// Another request was accepted before; nothing changed.
     Another(Box<FileRecord>),
@@ -30,8 +30,8 @@ pub enum ExpectationOutcome {
 impl Ledger {
     /// Records the expectation of a finalise request: it waits until the file is stored, or is judged now if it is.
     ///
-    /// `complete` makes the expectation from the request and the record: a request that names no remote or no file name takes
-    /// them from the record. It may refuse, and then nothing changes.
+    /// `complete` makes the expectation from the request and the record, which supplies a remote or a file name that
+    /// the request does not give. If it refuses, nothing changes.
     pub async fn record_expectation<E>(
         &self,
         file: FileId,
@@ -73,7 +73,8 @@ fn decide(record: FileRecord, expectation: &Expectation, hint_push: Duration) ->
         State::Failed | State::Cancelled => answer(ExpectationOutcome::Ended, record),
         State::Stored | State::Delivering | State::Delivered if another => answer(ExpectationOutcome::Another, record),
         State::Prepared | State::Chunking => {
-            // The same remote, name and hash may come with another size or number of chunks, which are judged later.
+            // A request with the same remote, name and hash may give another size or number of chunks; those are judged
+            // later.
             if same && record.expectation.as_ref() == Some(expectation) {
                 return answer(ExpectationOutcome::Already, record);
             }

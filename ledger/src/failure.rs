@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::Problem;
 use crate::bson_form::{literal, moment};
 
-/// How many failed attempts a record keeps, the last ones. All of them go into the receipt, and the receipt into an event.
+/// How many of the last failed attempts a record keeps. All of them go into the receipt, and the receipt into an event.
 const KEPT: i32 = 20;
 
-/// How many bytes of each detail a record keeps, counted as JSON. The record's error has the whole last detail.
+/// How many bytes of each detail a record keeps, counted as JSON. The record's `error` has the last detail in full.
 const DETAIL_BYTES: usize = 512;
 
 /// A failed attempt at a phase.
@@ -16,7 +16,7 @@ const DETAIL_BYTES: usize = 512;
 pub struct Failure {
     /// `chunking` or `delivering`.
     pub phase: State,
-    /// Its number in the phase. A requeue begins the numbers again.
+    /// Its number in the phase. After a requeue the numbers begin again.
     pub attempt: u32,
     /// When it failed.
     #[serde(deserialize_with = "moment::deserialize")]
@@ -28,7 +28,7 @@ pub struct Failure {
     pub detail: String,
 }
 
-/// The failures of a record and this one after them, as an expression on the record before the change.
+/// The failures of a record followed by this one, as an expression on the record before the change.
 pub(crate) fn appended(problem: &Problem) -> Document {
     let of_phase = doc! { "$cond": [{ "$eq": ["$state", State::Delivering.as_str()] }, "$attempts.delivering", "$attempts.chunking"] };
     let failure = doc! {

@@ -14,12 +14,12 @@ pub(crate) fn at_version(file: FileId, version: i64) -> Document {
     doc! { "_id": id(file), "version": version }
 }
 
-/// For the field `state`: those from which `step` takes a file on.
+/// For the field `state`: the states in which `step` takes up a file.
 pub(crate) fn states_before(step: Step) -> Document {
     states(|state| state.next_step() == Some(step))
 }
 
-/// For the field `state`: those that end a file.
+/// For the field `state`: the terminal states.
 pub(crate) fn terminal_states() -> Document {
     states(State::is_terminal)
 }

@@ -5,8 +5,8 @@ use tokio::sync::Mutex;
 
 use crate::{Ledger, LedgerError};
 
-/// How long a figure is good for. At 500 MiB/s, written to the journal, the oplog and the collection, at most 300 MiB go
-/// meanwhile.
+/// How long a figure is used. At 500 MiB/s, written to the journal, the oplog and the collection, at most 300 MiB are
+/// written meanwhile.
 const FRESH: Duration = Duration::from_millis(200);
 
 /// The free space of MongoDB, asked for now and then and compared with a floor.
@@ -23,7 +23,8 @@ impl FreeSpace {
         Self { ledger: ledger.clone(), floor, last: Mutex::default() }
     }
 
-    /// The free bytes, if they are fewer than the floor. `None` also where MongoDB gives no figure: other errors tell more.
+    /// The free bytes, if they are fewer than the floor. Also `None` if MongoDB gives no figure: the operation that
+    /// follows then reports a more useful error.
     pub async fn shortage(&self) -> Option<u64> {
         if self.floor == 0 {
             return None;
@@ -50,8 +51,8 @@ impl FreeSpace {
 }
 
 impl Ledger {
-    /// Bytes that MongoDB has for new content: free space on its file system, and space of removed content, which MongoDB keeps
-    /// for itself. `None` if it does not say.
+    /// Bytes that MongoDB has for new content: free space on its file system, and the space of removed content, which
+    /// MongoDB reuses. `None` if it does not say.
     pub async fn free_space(&self) -> Result<Option<u64>, LedgerError> {
         let db = self.db.clone();
         let operation = "asking MongoDB how much space is left";

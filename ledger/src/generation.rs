@@ -5,12 +5,12 @@ use crate::bson_form::{incremented, to_bson};
 use crate::transition::Transition;
 use crate::{FileRecord, Layout, Lease, Ledger, LedgerError, Source};
 
-/// How a generation is cut and kept. One that has begun keeps what it began with.
+/// How a generation is split and stored. A generation keeps the options that it began with.
 #[derive(Debug, Clone, Copy)]
 pub struct GenerationOptions {
     /// Bytes of a chunk.
     pub chunk_size: u32,
-    /// Up to how many bytes all chunks go into one document.
+    /// The largest file, in bytes, whose chunks all go into one document.
     pub embed_limit: u64,
 }
 
@@ -19,7 +19,7 @@ pub struct GenerationOptions {
 pub struct NextGeneration {
     /// The source as it looks now.
     pub source: Source,
-    /// How to cut and keep the new generation.
+    /// How to split and store the new generation.
     pub options: GenerationOptions,
 }
 

@@ -4,7 +4,7 @@ use mongodb::options::IndexOptions;
 
 use crate::{Ledger, LedgerError};
 
-/// The name of the index that answers which chunks are stored without reading their bytes.
+/// The name of the index that tells which chunks are stored, without a read of their bytes.
 pub(crate) const PROOF_INDEX: &str = "proof";
 
 /// MongoDB's error code for a collection that exists already.

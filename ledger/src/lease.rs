@@ -13,7 +13,7 @@ use crate::{FileRecord, Ledger, LedgerError, Progress};
 pub struct Lease {
     /// The file.
     pub file: FileId,
-    /// Which claim of it.
+    /// The claim that the lease comes from.
     pub epoch: Epoch,
     /// When it was claimed, by MongoDB's clock.
     pub claimed_at: Timestamp,
@@ -31,7 +31,7 @@ pub enum Renewal {
     Kept,
     /// As [`Renewal::Kept`], and somebody wants the file cancelled.
     CancelRequested,
-    /// The lease has expired, or the file left the phase: stop at once.
+    /// The lease has expired, or the file has left the phase: stop at once.
     Lost,
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn free_to_claim() -> Document {
 }
 
 impl FileRecord {
-    /// Who holds it, for people; `None` where nobody does. The lease may have expired.
+    /// Who holds it, for people; `None` if nobody does. The lease may have expired.
     pub fn holder(&self) -> Option<&str> {
         self.lease.as_ref().map(|lease| lease.worker.as_str())
     }

@@ -91,7 +91,7 @@ pub struct LedgerOptions {
 }
 
 impl LedgerOptions {
-    /// How to reach MongoDB, as the settings say; `app_name` is what shows in its log.
+    /// How to reach MongoDB, as the settings say. MongoDB shows `app_name` in its log.
     ///
     /// # Errors
     ///

@@ -42,7 +42,7 @@ impl FileRecord {
 }
 
 impl Ledger {
-    /// Takes the events up to `version` out of a file's outbox: NATS has acknowledged all of them.
+    /// Removes the events up to `version` from a file's outbox: NATS has acknowledged all of them.
     ///
     /// Written with `w: 1`: losing this in a failover only repeats events.
     pub async fn pop_outbox(&self, file: FileId, version: i64) -> Result<(), LedgerError> {

@@ -17,7 +17,7 @@ pub struct FileRecord {
     /// Its id.
     #[serde(rename = "_id", deserialize_with = "id_field::deserialize")]
     pub id: FileId,
-    /// Grows with every transition.
+    /// Rises with every transition.
     pub version: i64,
     /// How often it was claimed.
     pub epoch: Epoch,
@@ -45,7 +45,7 @@ pub struct FileRecord {
     /// How often the source changed while it was read.
     #[serde(default)]
     pub source_changes: u32,
-    /// SHA-256 of the whole, once stored.
+    /// SHA-256 of the whole file, once it is stored.
     pub sha256: Option<Digest>,
     /// What a finalise request expects: it waits until the file is `stored`, and is accepted from then on.
     pub expectation: Option<Expectation>,
@@ -71,7 +71,7 @@ pub struct FileRecord {
     /// When it may be claimed again after a failed attempt.
     #[serde(default, deserialize_with = "moment_option::deserialize")]
     pub not_before: Option<Timestamp>,
-    /// Whether somebody asked to cancel it. Its holder, or the next one, does so.
+    /// Whether somebody asked to cancel it. Its holder, or the next holder, cancels it.
     #[serde(default)]
     pub cancel_requested: bool,
     /// The generation whose content was removed, or is being removed, because its retention was over.
@@ -145,9 +145,9 @@ pub struct Delivery {
     /// When a finaliser first claimed the file. Set once: from then on the remote may have it.
     #[serde(deserialize_with = "moment::deserialize")]
     pub begun_at: Timestamp,
-    /// Whether `begun_at` was set before the last claim: then the remote must be asked before anything is sent.
+    /// Whether `begun_at` was set before the last claim. If so, the remote must be asked before anything is sent.
     pub resumed: bool,
-    /// The upload in parts that is under way, if the remote takes parts.
+    /// The upload in parts that is in progress, if the remote takes parts.
     #[serde(default)]
     pub upload: Option<Upload>,
 }
@@ -166,17 +166,17 @@ pub struct Attempts {
 /// What went wrong, for people and programs (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
-    /// The stable type: `/problems/...`. It is a text, since a later release may have written the record.
+    /// The stable type: `/problems/...`. It is text, because a later release may have written the record.
     #[serde(rename = "type")]
     pub uri: String,
     /// The same for every problem of the type.
     pub title: String,
     /// What was expected, what was found, what to do.
     pub detail: String,
-    /// The expected value, where there is one.
+    /// The expected value, if there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expected: Option<serde_json::Value>,
-    /// The found value, where there is one.
+    /// The found value, if there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub found: Option<serde_json::Value>,
 }
@@ -246,7 +246,7 @@ impl FileRecord {
             .map_err(|e| LedgerError::Unreadable { collection: "files", detail: e.to_string() })
     }
 
-    /// How this generation is cut; `None` until a chunker first claims it.
+    /// How this generation is split; `None` until a chunker first claims it.
     pub fn split(&self) -> Option<Split> {
         Split::new(self.source.size, self.chunk_size?)
     }

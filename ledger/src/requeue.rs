@@ -21,7 +21,7 @@ pub enum Requeued {
 }
 
 impl Ledger {
-    /// Requeues a failed file in the phase that failed. It is due now, and has all attempts again.
+    /// Requeues a failed file in the phase that failed. It is due now, and its attempts are counted from zero again.
     pub async fn requeue(&self, file: FileId) -> Result<Requeued, LedgerError> {
         let operation = "requeueing a file";
         let mut tries = Tries::of(operation);
@@ -40,8 +40,8 @@ impl Ledger {
         }
     }
 
-    /// Has a stored file read again from its source, in a new generation, because its content is incomplete or wrong.
-    /// `None`: the file is not stored, somebody holds it, or it changed since `version`.
+    /// Makes a chunker read a stored file again from its source, in a new generation, because the content is incomplete
+    /// or wrong. `None`: the file is not stored, somebody holds it, or it changed since `version`.
     pub async fn rechunk(&self, file: FileId, version: i64) -> Result<Option<FileRecord>, LedgerError> {
         let mut filter = at_version(file, version);
         filter.extend(doc! { "state": states_before(Step::Finalise), "$expr": lease_is_free() });
@@ -69,7 +69,7 @@ fn rechunking() -> Transition {
         .unset(&["layout", "chunk_size", "sha256", "content_removed", "progress", "lease"])
 }
 
-/// As if the file had never failed, but for the failed attempts that the record keeps.
+/// As if the file had never failed, except for the failed attempts that the record keeps.
 fn fresh(state: State) -> Transition {
     Transition::to(state)
         .set("due_at", "$$NOW")

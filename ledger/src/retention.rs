@@ -12,7 +12,7 @@ use crate::{Ledger, LedgerError};
 pub struct RetentionPeriods {
     /// After the delivery.
     pub delivered: Duration,
-    /// After the file was given up; until then it can be requeued without being read again.
+    /// After the file failed. Until its content is removed, it can be requeued without being read again.
     pub failed: Duration,
     /// After it was cancelled.
     pub cancelled: Duration,
@@ -31,7 +31,8 @@ impl RetentionPeriods {
 }
 
 impl Ledger {
-    /// Removes the content of a file whose retention is over. `false`: the file was requeued meanwhile, and keeps its content.
+    /// Removes the content of a file whose retention is over. `false`: the file was requeued meanwhile and keeps its
+    /// content.
     ///
     /// The record is marked first, then the content is removed: a requeue in between finds the mark and has the source read
     /// again. If the process dies half-way, `due_at` stays set, and the next sweep goes on.

@@ -11,9 +11,9 @@ use crate::{ClaimedFile, FileRecord, Ledger, LedgerError, Problem, Progress};
 /// What became of a file whose chunks are all stored.
 #[derive(Debug)]
 pub enum StoredOutcome {
-    /// It rests until a finalise request comes. One that was waiting did not match, and is gone.
+    /// It rests until a finalise request comes. If an expectation was waiting, it did not match and was dropped.
     Resting(Box<FileRecord>),
-    /// The waiting expectation is met: due now. Publish the hint to finalise.
+    /// The waiting expectation is met, and the file is due now. Publish the hint to finalise.
     Accepted(Box<FileRecord>),
     /// The lease was lost.
     Lost,
@@ -33,7 +33,7 @@ impl Ledger {
                 return Ok(outcome(Box::new(file)));
             }
             match self.file(claimed.lease.file).await? {
-                // At the same version it was the lease that had expired.
+                // If the version is unchanged, the write failed because the lease had expired.
                 Some(file) if file.is_claimed_by(&claimed.lease) && file.version != claimed.file.version => {
                     claimed.file = file;
                 }

@@ -10,7 +10,7 @@ use crate::lease::free_to_claim;
 use crate::record::state_in;
 use crate::{FileRecord, Ledger, LedgerError, Outbox};
 
-/// The furthest that a refused hint pushes `due_at` on.
+/// The furthest that a refused hint pushes on `due_at`.
 const PUSH_MAX: Duration = Duration::from_secs(300);
 
 /// What is to be done about a file that is due.
@@ -39,8 +39,8 @@ impl Ledger {
         found.iter().map(overdue_of).collect()
     }
 
-    /// Pushes a file's `due_at` on, unless somebody else did, or claimed the file, since it was read. `true`: the caller takes
-    /// the action.
+    /// Pushes on a file's `due_at`, unless somebody else has done so or has claimed the file since it was read. `true`:
+    /// the caller takes the action.
     pub async fn push_due(&self, overdue: &Overdue) -> Result<bool, LedgerError> {
         let files = self.relaxed_files();
         let filter = doc! { "_id": id(overdue.file), "due_at": overdue.due_at };
@@ -49,8 +49,8 @@ impl Ledger {
         Ok(pushed.matched_count == 1)
     }
 
-    /// Records that NATS refused a hint because it has one for the file: pushes `due_at` on twice as far each time, up to 5
-    /// minutes, or up to the usual push if that is longer.
+    /// Records that NATS refused a hint because it has one for the file. Each time, `due_at` is pushed on twice as far,
+    /// up to 5 minutes, or up to the usual push if that is longer.
     pub async fn record_refused_hint(&self, file: FileId) -> Result<(), LedgerError> {
         let files = self.relaxed_files();
         let filter = doc! {
@@ -70,7 +70,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Sets `due_at` to now for every file that waits for a hint: the stream was made anew, and all hints are lost.
+    /// Sets `due_at` to now for every file that waits for a hint, because all hints were lost when the stream was
+    /// created again.
     pub async fn make_all_due(&self) -> Result<u64, LedgerError> {
         let files = self.files.clone();
         let filter = doc! {
@@ -112,7 +113,10 @@ impl Ledger {
 
 fn overdue_of(document: &Document) -> Result<Overdue, LedgerError> {
     let unreadable = |detail: String| LedgerError::Unreadable { collection: "files", detail };
-    let file = document.get("_id").and_then(file_id_in).ok_or_else(|| unreadable("an _id is no UUID".into()))?;
+    let file = document
+        .get("_id")
+        .and_then(file_id_in)
+        .ok_or_else(|| unreadable("expected an _id that is a UUID, found something else".into()))?;
     let due_at = *document.get_datetime("due_at").map_err(|e| unreadable(e.to_string()))?;
     let action = state_in(document)?.next_step().map_or(DueAction::RemoveContent, DueAction::Hint);
     Ok(Overdue { file, action, due_at })

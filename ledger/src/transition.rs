@@ -5,14 +5,14 @@ use mongodb::options::ReturnDocument;
 use crate::bson_form::{literal, now_plus};
 use crate::{FileRecord, Ledger, LedgerError, RetentionPeriods};
 
-/// One change of a record, as the pipeline of an update. It always counts `version` up and appends its events to the outbox
-/// on the server, so a concurrent pop of an older event is never undone.
+/// One change of a record, as the pipeline of an update. It always increments `version` and appends its events to the
+/// outbox on the server, so a concurrent pop of an older event is never undone.
 #[derive(Clone, Default)]
 pub(crate) struct Transition {
     set: Document,
     unset: Vec<&'static str>,
     events: Vec<Bson>,
-    /// The condition under which the events happen; always if `None`.
+    /// The condition under which the events are appended; `None`: always.
     events_if: Option<Bson>,
 }
 
@@ -36,7 +36,7 @@ impl Transition {
         self
     }
 
-    /// To a terminal state: all that is still due is the removal of the content, after its retention period.
+    /// To a terminal state: the only thing still due is the removal of the content, after its retention period.
     pub(crate) fn end(state: State, retention: RetentionPeriods) -> Self {
         Self::to(state).set("due_at", now_plus(retention.of(state))).unset(&[
             "lease",
@@ -62,13 +62,14 @@ impl Transition {
         self
     }
 
-    /// The events so far happen only if `condition` holds for the record before the change.
+    /// The events so far are appended only if `condition` holds for the record before the change.
     pub(crate) fn events_if(mut self, condition: impl Into<Bson>) -> Self {
         self.events_if = Some(condition.into());
         self
     }
 
-    /// Makes this change to the record that passes `filter`, and returns the record after it; `None` where none passes.
+    /// Makes this change to the record that passes `filter`, and returns the changed record; `None` if no record
+    /// passes.
     pub(crate) async fn commit(
         self,
         ledger: &Ledger,

@@ -7,12 +7,12 @@ use crate::bson_form::{literal, to_bson};
 use crate::filter::{by_id, terminal_states};
 use crate::{FileRecord, Lease, Ledger, LedgerError};
 
-/// An upload in parts that a remote keeps, so that the next holder of the file goes on where the last one stopped.
+/// An upload in parts that a remote keeps, so that the next holder of the file continues where the last one stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upload {
     /// What the remote calls it.
     pub id: String,
-    /// The address of the file there, without secrets. The upload is of use at this address only.
+    /// The address of the file there, without secrets. The upload can be continued only at this address.
     pub address: String,
     /// Bytes of each part but the last.
     pub part_size: u64,
@@ -21,7 +21,7 @@ pub struct Upload {
     pub parts: Vec<UploadedPart>,
 }
 
-/// An upload that nobody will go on with: its file has ended, and the remote does not know that.
+/// An upload that nobody will continue: its file has ended, and the remote does not know that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AbandonedUpload {
     /// The file.
@@ -37,7 +37,7 @@ pub struct AbandonedUpload {
 pub struct UploadedPart {
     /// Its number, from 1 on.
     pub number: u32,
-    /// The remote's ETag of it; the remote wants it back when the upload is completed.
+    /// The remote's ETag of it; the request that completes the upload must repeat it.
     pub etag: String,
     /// SHA-256 of the bytes that were sent. The part counts only while MongoDB still gives back these bytes.
     pub sha256: Digest,
@@ -86,8 +86,8 @@ impl Ledger {
         Ok(left)
     }
 
-    /// Forgets an upload of a file that has ended, once the remote no longer has it. Changes nothing if the file was requeued
-    /// meanwhile: whoever goes on with the upload learns from the remote that it is gone.
+    /// Forgets an upload of a file that has ended, once the remote no longer has it. Changes nothing if the file was
+    /// requeued meanwhile: the worker that continues the upload learns from the remote that it is gone.
     pub async fn forget_abandoned_upload(&self, left: &AbandonedUpload) -> Result<(), LedgerError> {
         let mut filter = by_id(left.file);
         filter.extend(doc! { "state": terminal_states(), "delivery.upload.id": &left.id });
@@ -95,7 +95,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether any file's record has this upload, to whichever remote: two remotes may share a folder.
+    /// Whether any file's record has this upload, whichever remote it names: two remotes may share a folder.
     pub async fn has_upload(&self, upload: &str) -> Result<bool, LedgerError> {
         let filter = doc! { "delivery.upload.id": upload };
         let files = self.files.clone();
@@ -115,7 +115,7 @@ impl Ledger {
     }
 }
 
-/// The record while the lease holds and it has that upload: a part of an older one is of no use.
+/// Selects the record while the lease holds and the record has that upload: a part of an older upload is useless.
 fn with_upload(lease: &Lease, upload: &str) -> Document {
     let mut filter = lease.filter();
     filter.insert("delivery.upload.id", upload);

@@ -16,7 +16,7 @@ pub struct NewUser<'a> {
     pub password: &'a str,
 }
 
-/// Somebody who may call.
+/// A user who may call the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The name.
@@ -48,7 +48,7 @@ pub(crate) struct UserDocument {
     pub(crate) disabled: Option<bool>,
 }
 
-/// The hash that a password is compared with if there is no user at all: argon2id with the default costs.
+/// The hash that a password is compared with if the user table is empty: argon2id with the default costs.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$d2F5YmlsbC1ub2JvZHk$pTeK54QTS4w6u6XE12QiWxoyq3bGwxRTJISNc6LOZDk";
 
 impl Ledger {
@@ -71,9 +71,9 @@ impl Ledger {
         Ok(self.run("looking for users", async move { users.find_one(doc! {}).await }).await?.is_some())
     }
 
-    /// Compares name and password with the table. An unknown name costs as much time as a wrong password: the password is then
-    /// compared with the hash of another user, and the result is ignored. One call costs tens of milliseconds of a core, so
-    /// bound how many run at once.
+    /// Compares name and password with the table. An unknown name costs as much time as a wrong password: the password
+    /// is then compared with the hash of another user, and the result is ignored. One call costs tens of milliseconds
+    /// of a core, so the caller must bound how many run at once.
     pub async fn authenticate(&self, username: &str, password: &str) -> Result<Authentication, LedgerError> {
         let found = self.find_user(doc! { "username": username }).await?;
         let known = found.is_some();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_matches_nothing() {
+    fn text_that_is_not_a_hash_matches_nothing() {
         for hash in ["", "correct horse", "$2b$12$short", "$1$abc"] {
             assert!(!matches("correct horse", hash) && !is_known_form(hash), "{hash:?}");
         }

@@ -18,7 +18,7 @@ use crate::Service;
 /// How long a probe may take.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// At most so many health checks are under way; only machines ask at this address.
+/// The most health checks at once: only monitoring asks at this address.
 const AT_ONCE: usize = 16;
 
 /// Answers health checks until the process stops.
@@ -71,7 +71,8 @@ async fn respond(service: &Service, request: Request<Incoming>) -> Result<Respon
     Ok(response)
 }
 
-/// Asks `/readyz` at `address` (an unspecified one means this machine) and returns the status line and body it answers.
+/// Asks `/readyz` at `address` (an unspecified one means this machine) and returns whether it is ready, and the whole
+/// answer.
 pub(crate) async fn probe(address: SocketAddr) -> std::io::Result<(bool, String)> {
     let ip = match address.ip() {
         ip if ip.is_unspecified() && ip.is_ipv4() => std::net::Ipv4Addr::LOCALHOST.into(),

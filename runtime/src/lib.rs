@@ -1,6 +1,6 @@
-//! The life of a service: how it starts, is looked into, sweeps, works under leases and stops.
+//! The life of a service: how it starts, answers questions about itself, sweeps, works under leases and stops.
 //!
-//! `service` is what a service has at hand; `run` starts its tasks; `lifecycle` ends them; `health` and `status` answer
+//! `service` is what its tasks share; `run` starts its tasks; `lifecycle` ends them; `health` and `status` answer
 //! questions about it; `sweep` finds what was left; `work` is one attempt at a file under a lease.
 
 mod health;

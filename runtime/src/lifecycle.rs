@@ -1,4 +1,4 @@
-//! How a process ends: when asked to stop, it finishes or hands back its work; after its grace period it is cut.
+//! How a process ends: when asked to stop, it finishes or hands back its work; after its grace period it is cut off.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -24,12 +24,12 @@ pub enum EndedBadly {
     #[error("{0}")]
     Task(String),
     /// Something did not end within the grace period.
-    #[error("tasks were still running after the grace period of {0:?}; they were cut")]
+    #[error("tasks were still running after the grace period of {0:?} and were aborted")]
     Cut(Duration),
 }
 
 impl Lifecycle {
-    /// A lifecycle whose end may take `grace`.
+    /// A lifecycle that takes at most `grace` to end.
     pub fn new(grace: Duration) -> Self {
         Self {
             stopping: CancellationToken::new(),

@@ -13,7 +13,7 @@ use settings::{ServiceArgs, Settings, SettingsError, telemetry};
 
 use crate::{Lifecycle, Service, health, sweep};
 
-/// How long to wait at most before the next try to reach MongoDB at the start.
+/// The longest pause between two tries to reach MongoDB at the start.
 const CONNECT_RETRY: Duration = Duration::from_secs(3);
 
 /// Why a service could not start.
@@ -96,7 +96,7 @@ where
     F: FnOnce(Service) -> Fut,
     Fut: Future<Output = Result<(), StartError>> + Send + 'static,
 {
-    // Does something only in the build of the tests: the crash points that the environment names.
+    // Only in test builds: arms the crash points that the environment names.
     let _points = fail::FailScenario::setup();
     let settings = match Settings::load(args.config.as_deref()) {
         Ok(settings) => Arc::new(settings),

@@ -11,7 +11,7 @@ use crate::Lifecycle;
 /// A running service: its settings, its connections, its lifecycle. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Service {
-    /// Which of the four.
+    /// Which of the four services it is.
     pub role: Role,
     /// The name of this instance, unlike any other.
     pub worker: String,
@@ -43,7 +43,7 @@ impl Service {
             Ok(()) => {}
             Err(error @ LedgerError::NotPrimary) => problems.push(error.to_string()),
             Err(error) => {
-                // The error names hosts, and nobody needs a token to ask.
+                // The error names hosts, and anybody may ask without a token.
                 tracing::warn!("MongoDB is not ready: {error}");
                 problems.push("MongoDB does not answer; the log of the service says why".to_owned());
             }

@@ -47,7 +47,7 @@ pub async fn register_on(
         .start(&name, env!("CARGO_PKG_VERSION"))
         .await
         .map_err(failed)?;
-    // A queue group of its own: a request reaches every instance, not one of them.
+    // Each instance has a queue group of its own, so that a request reaches all instances and not only one.
     let status = micro.endpoint_builder().name("status").queue_group(&service.worker);
     let mut requests = status.add(service.names.status(service.role)).await.map_err(failed)?;
     let answering = service.clone();

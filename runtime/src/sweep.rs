@@ -10,10 +10,10 @@ use ledger::{DueAction, Overdue};
 
 use crate::Service;
 
-/// At most so many files are taken up by one sweep, so that a backlog does not become a flood.
+/// The most files that one sweep takes up, so that a backlog does not become a flood.
 const AT_MOST: u16 = 256;
 
-/// At most so many hints, and then outboxes, are published at once by one sweep.
+/// The most hints, and then the most outboxes, that one sweep publishes at once.
 const AT_ONCE: usize = 16;
 
 /// Sweeps until the process stops.
@@ -37,7 +37,7 @@ pub(crate) async fn run(service: Service) {
             Err(BusError::Nats(NatsError::NoStream { .. })) => streams_are_there = false,
             Err(error) => tracing::warn!("a sweep broke off; the next one goes on: {error}"),
         }
-        // From half the interval to one and a half, so that many services do not sweep in step.
+        // From half the interval to one and a half intervals, so that the services do not sweep in step.
         let pause =
             if streams_are_there { interval.mul_f64(0.5 + rand::random::<f64>()) } else { Duration::from_millis(200) };
         tokio::select! {
@@ -55,7 +55,7 @@ async fn sweep(service: &Service) -> Result<(), BusError> {
         .collect()
         .await;
     hinted.into_iter().collect::<Result<(), _>>()?;
-    // Not by the announcer: it does not report that a stream is missing.
+    // The announcer is not used here, because it does not report that a stream is missing.
     let stale = service.ledger.stale_outboxes(AT_MOST).await?;
     let published: Vec<Result<(), BusError>> = stream::iter(stale)
         .map(|outbox| async move { publish(&service.nats, &service.ledger, &outbox).await })

@@ -15,7 +15,7 @@ pub(crate) fn within<T: PartialOrd + Display>(
     Err(wrong(key, format!("expected {} to {}, found {value}", bounds.start(), bounds.end())))
 }
 
-/// The error of a wrong value.
+/// The error for a wrong value.
 pub(crate) fn wrong(key: &str, why: impl Display) -> SettingsError {
     SettingsError::Value { key: key.to_owned(), why: why.to_string() }
 }

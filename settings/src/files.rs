@@ -13,8 +13,8 @@ const EMBED_LIMIT_MAX: u64 = 15 * 1024 * 1024;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FilesSettings {
-    /// The folders beneath which files may be read; a relative path is beneath the first. Gateway and chunker need the same
-    /// ones, under the same names.
+    /// The folders beneath which files may be read; a relative path is beneath the first. Gateway and chunker need the
+    /// same folders, under the same paths.
     pub roots: Vec<PathBuf>,
     /// Bytes of a chunk (65,536 to 4,194,304). NATS' `max_payload` must be at least 8 KiB larger.
     pub chunk_size: u32,

@@ -1,5 +1,5 @@
 //! The settings of all services: one file in sections. Defaults come first, then the file, then the environment
-//! (`WAYBILL__SECTION__KEY`); the later wins. An unknown key is an error, so that a misspelt one is noticed.
+//! (`WAYBILL__SECTION__KEY`); the later wins. An unknown key is an error, so that misspelt keys are noticed.
 //!
 //! Each section is declared with its defaults and its bounds in one place.
 

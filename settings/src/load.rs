@@ -4,8 +4,7 @@ use std::path::Path;
 
 use crate::{Settings, SettingsError};
 
-/// Variables that stay text whatever they look like. The others are parsed: `007` would become 7, which is no longer the
-/// password.
+/// Variables that stay text whatever they look like. All others are parsed: a password `007` would become the number 7.
 const TEXT: [&str; 8] = [
     "WAYBILL__NATS__PREFIX",
     "WAYBILL__NATS__USERNAME",
@@ -17,7 +16,7 @@ const TEXT: [&str; 8] = [
     "WAYBILL__DEFAULT_REMOTE",
 ];
 
-/// The same for remotes, whatever their names: the last part of the variable.
+/// The same for remotes of any name: the last part of the variable's name.
 const REMOTE_TEXT: [&str; 12] = [
     "NAME",
     "USERNAME",
@@ -62,7 +61,7 @@ fn is_text(variable: &str) -> bool {
     TEXT.contains(&variable) || variable.strip_prefix("WAYBILL__REMOTES__").is_some_and(of_remote)
 }
 
-/// A variable in Unicode. If one of ours is not, building the settings refuses it.
+/// A variable as Unicode. If one of ours is not Unicode, building the settings fails.
 fn unicode((name, value): (OsString, OsString)) -> Option<(String, String)> {
     Some((name.into_string().ok()?, value.into_string().ok()?))
 }

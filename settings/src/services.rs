@@ -1,4 +1,4 @@
-//! What concerns one service alone, and where workers answer health checks.
+//! The settings of one service each, and where workers answer health checks.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::SettingsError;
 use crate::bounds::within;
 
-/// The highest floor of free space in bytes, 1 PiB: a higher figure is a typing error.
+/// The highest floor of free space in bytes, 1 PiB: a higher figure must be a mistake.
 const SPACE_MAX: u64 = 1 << 50;
 
 /// `[gateway]`

@@ -96,7 +96,7 @@ pub struct RetentionSettings {
 
 impl Default for RetentionSettings {
     fn default() -> Self {
-        // A day to look into what was delivered, thirty to requeue what failed, an hour for what nobody wants.
+        // A day to look into a delivered file, thirty days to requeue a failed one, an hour for a cancelled one.
         Self { delivered_seconds: 86_400, failed_seconds: 2_592_000, cancelled_seconds: 3_600 }
     }
 }

@@ -69,7 +69,7 @@ impl SourceError {
             // LOOP: too many links, or a magic link of /proc.
             Errno::XDEV | Errno::LOOP => Self::Outside { path },
             Errno::ACCESS | Errno::PERM => Self::Unreadable { path },
-            // The answer to opening a socket.
+            // Opening a socket gives this error.
             Errno::NXIO => Self::NotRegular { path, found: "a socket" },
             _ => Self::Failing { path, source },
         }

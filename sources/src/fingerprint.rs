@@ -11,7 +11,7 @@ pub struct Fingerprint {
     pub mtime_ns: i64,
     /// When its inode last changed. Comparable only while the file stays open: another host may report another time.
     pub ctime_ns: i64,
-    /// Its inode, likewise.
+    /// Its inode; comparable under the same condition.
     pub inode: u64,
 }
 

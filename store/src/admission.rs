@@ -77,7 +77,8 @@ fn chunking_file(record: &FileRecord) -> Result<ChunkingFile, String> {
     Ok(ChunkingFile { generation: record.generation, epoch: record.epoch, layout, split })
 }
 
-/// Whether the file takes the chunk. A cached file that does not is read again, as its claim may be newer by now.
+/// Whether the file takes the chunk. If a cached file does not, its record is read again, because its claim may be
+/// newer.
 fn judge(header: &ChunkHeader, file: &ChunkingFile) -> Result<(), ChunkReply> {
     let stale = |detail| Err(ChunkReply::because(ChunkAnswer::Stale, detail));
     if header.generation != file.generation {

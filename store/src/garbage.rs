@@ -4,7 +4,8 @@ use contract::FileId;
 use ledger::{Layout, LedgerError};
 use runtime::Service;
 
-/// Files checked between two pauses: two small reads each, so that nobody feels the load. A million files take two days.
+/// Files checked between two pauses: two small reads each, so that the load is negligible. A million files take two
+/// days.
 const BATCH: usize = 16;
 
 /// How far garbage collection has come in each collection. Every store starts from the beginning; two that meet do no harm.

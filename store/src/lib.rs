@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 /// The queue group in which all stores share the chunks.
 const QUEUE_GROUP: &str = "store";
 
-/// The most chunks taken in at once, however small they are.
+/// The most chunks that are taken in at once, however small they are.
 const CHUNKS_AT_ONCE: usize = 1024;
 
 /// Starts the store's tasks.

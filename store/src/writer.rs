@@ -1,4 +1,4 @@
-//! Writes chunks: those that wait at the same moment go to MongoDB together.
+//! Writes chunks: those that are waiting at the same moment go to MongoDB together.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ impl Writers {
     pub(crate) fn start(service: &Service) -> Self {
         let max_batch = (BATCH_BYTES / service.settings.files.chunk_size).max(1) as usize;
         let open = |placement| {
-            // Never fills: no more chunks are taken in at once.
+            // It never fills: no more chunks than this are taken in at once.
             let (sender, receiver) = mpsc::channel(CHUNKS_AT_ONCE);
             let receiver = Arc::new(Mutex::new(receiver));
             for _ in 0..service.settings.store.writers {

@@ -1,4 +1,4 @@
-//! The gateway's HTTP interface, call by call, with nothing hidden.
+//! A client for each call of the gateway's HTTP API. It hides nothing.
 
 use std::time::Duration;
 
@@ -35,9 +35,9 @@ pub struct Answer {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body as JSON; null if it is none.
+    /// The body as JSON; null if it is not JSON.
     pub body: Value,
-    /// The body as it came.
+    /// The body as it was received.
     pub bytes: Bytes,
 }
 
@@ -47,19 +47,19 @@ impl Answer {
         self.body["type"].as_str().and_then(|kind| kind.strip_prefix("/problems/")).unwrap_or_default()
     }
 
-    /// Panics unless the status is this one.
+    /// Panics unless the answer has this status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 
-    /// A header that is there once.
+    /// The value of a header that must occur exactly once.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// A text in the body.
+    /// A member of the body that must be text.
     #[track_caller]
     pub fn text(&self, member: &str) -> &str {
         self.body[member].as_str().unwrap_or_else(|| panic!("no text {member} in {self:?}"))
@@ -71,7 +71,7 @@ impl Answer {
         self.text("file_id").to_owned()
     }
 
-    /// Asserts that it is a problem of that status and type, and as complete as every problem must be.
+    /// Asserts that the answer is a problem of this status and type, with all the members that every problem must have.
     #[track_caller]
     pub fn assert_problem(&self, status: u16, slug: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
@@ -94,7 +94,7 @@ impl Api {
         Self { http, gateway: gateway.to_owned(), token: None }
     }
 
-    /// Where the gateway is.
+    /// The address of the gateway.
     pub fn gateway(&self) -> &str {
         &self.gateway
     }
@@ -104,19 +104,19 @@ impl Api {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
-    /// The same caller with a token of this user, who must be known.
+    /// The same caller with a token of this user, who must exist.
     pub async fn logged_in(&self, username: &str, password: &str) -> Self {
         let answer = self.log_in(username, password).await.expect(200);
         self.with_token(answer.text("access_token"))
     }
 
-    /// Any call. Panics where there is no answer.
+    /// Any call. Panics if there is no answer.
     pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
         let answer = self.answer(DEADLINE, (method, path), headers, body.into()).await;
         answer.unwrap_or_else(|e| panic!("{path}: {e}"))
     }
 
-    /// Any call; an error where it broke off or took longer than 30 s: then nobody knows whether it was done.
+    /// Any call. An error means that it broke off or took longer than 30 s: it may or may not have taken effect.
     pub async fn attempt(
         &self,
         method: &str,
@@ -182,7 +182,7 @@ impl Api {
         self.post("/upload/prepare", body).await
     }
 
-    /// Prepares a path, with itself as the idempotency key, until the gateway takes it. Returns the file id.
+    /// Prepares a path, with the path itself as the idempotency key, until the gateway accepts it. Returns the file id.
     pub async fn until_prepared(&self, path: &str) -> String {
         let (body, headers) = (json!({ "file_path": path }).to_string(), [JSON, ("idempotency-key", path)]);
         until(&format!("{path} is taken"), async || {
@@ -216,7 +216,7 @@ impl Api {
         .await
     }
 
-    /// Waits until the file is in `state`; panics when it ends in another.
+    /// Waits until the file is in `state`; panics if it ends in another state.
     pub async fn until_state(&self, file: &str, state: &str) -> Value {
         until(&format!("{file} is {state}"), async || {
             let found = self.file(file).await;

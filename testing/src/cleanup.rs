@@ -9,14 +9,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Removes a database, and the streams of a prefix, when it is dropped.
 #[derive(Debug)]
 pub struct Cleanup {
-    /// URI and name.
+    /// The URI of MongoDB, and the name of the database.
     database: Option<(String, String)>,
     /// The URL of NATS, and the prefix.
     streams: Option<(String, String)>,
 }
 
 impl Cleanup {
-    /// Of what these settings name, on those servers that were given: others end with this process.
+    /// Cleans up what these settings name, but only on servers that were given: all others end with this process.
     pub fn of_given_servers(settings: &Settings) -> Self {
         let given = |variable| std::env::var_os(variable).is_some();
         let database = || (settings.mongodb.uri().unwrap().expose().to_owned(), settings.mongodb.database.clone());
@@ -24,7 +24,7 @@ impl Cleanup {
         Self { database: given(servers::MONGODB_URI).then(database), streams: given(servers::NATS_URL).then(streams) }
     }
 
-    /// Of a database, whoever's server has it.
+    /// Cleans up a database, whichever server has it.
     pub fn of_database(uri: &str, name: &str) -> Self {
         Self { database: Some((uri.to_owned(), name.to_owned())), streams: None }
     }
@@ -36,12 +36,12 @@ impl Drop for Cleanup {
         if database.is_none() && streams.is_none() {
             return;
         }
-        // A runtime of its own: the test's may be ending.
+        // A runtime of its own, because the runtime of the test may be ending.
         let removing = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { tokio::time::timeout(LIMIT, remove(database, streams)).await })
         });
-        // A test that has failed already says more than what is left behind.
+        // If the test has failed already, that says more than what it leaves behind.
         let _ = removing.join();
     }
 }
@@ -53,7 +53,7 @@ async fn remove(database: Option<(String, String)>, streams: Option<(String, Str
     if let Some((url, prefix)) = streams {
         let jetstream = async_nats::jetstream::new(async_nats::connect(url).await?);
         for stream in StreamSpec::all(&Names::new(&prefix)?) {
-            // It may never have been made.
+            // The stream may never have been made.
             let _ = jetstream.delete_stream(stream.name).await;
         }
     }

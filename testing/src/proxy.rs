@@ -1,4 +1,5 @@
-//! A TCP proxy that can be made to fail: it stands between two that talk, and does to their bytes what a network does.
+//! A TCP proxy with faults on demand: it stands between a client and a server, and does to their bytes what a network
+//! may do.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,51 +14,51 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-/// Bytes that are read at once. A read that fills it is payload for the most part: control messages are far smaller.
+/// How many bytes one read takes at most. A read of this size is mostly payload: control messages are far smaller.
 const PIECE: usize = 64 * 1024;
 
-/// What a read must have for a byte in it to be flipped.
+/// The fewest bytes of a read in which a byte is flipped.
 const PAYLOAD: usize = 16 * 1024;
 
-/// How far a flipped byte lies from anything that looks like a header or a field's name.
+/// How far a flipped byte is from anything that looks like a header or a field's name, in bytes.
 const MARGIN: usize = 256;
 
-/// What headers of chunk requests and the fields of a stored chunk are recognised by.
+/// The texts that mark the headers of chunk requests and the fields of a stored chunk.
 const FRAMING: [&[u8]; 6] = [b"Waybill-", b"HPUB ", b"HMSG ", b"sha256", b"_id", b"data\0"];
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// From the one that connected to the one that listens.
+    /// From the client to the server.
     There,
-    /// The answers.
+    /// From the server to the client.
     Back,
 }
 
 /// What the proxy does to connections until it is healed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum NetFault {
-    /// All connections are cut, new ones refused: there is nobody at the port.
+    /// All connections are cut and new ones refused, as if nobody listened at the port.
     Refuse,
-    /// Bytes are held both ways; connections stay.
+    /// Bytes are held back in both directions; connections stay open.
     Freeze,
-    /// Every piece waits so long.
+    /// Every piece is delayed by this long.
     Delay(Duration),
-    /// So many bytes a second, each way of each connection.
+    /// Each direction of each connection carries this many bytes a second.
     Throttle(u64),
-    /// Each connection is cut after so many further bytes of one way.
+    /// Each connection is cut after this many further bytes in one direction.
     Truncate(u64),
-    /// Each connection stalls after so many further bytes of one way.
+    /// Each connection stalls after this many further bytes in one direction.
     StallAfter(u64),
-    /// One byte of a payload that goes this way is flipped, once. Only in the midst of a large read and away from all framing:
-    /// see docs/reliability.md.
+    /// One bit of a payload that goes in this direction is flipped, once: only in the middle of a large read, and away
+    /// from all framing (see docs/reliability.md).
     Flip(Way),
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Mode {
     fault: Option<NetFault>,
-    /// What a healthy connection carries, in bytes a second each way; unset: all it can.
+    /// How many bytes a second a healthy connection carries in each direction; unset: no limit.
     pace: Option<u64>,
     /// Counts the times that all connections were cut.
     cuts: u64,
@@ -72,7 +73,7 @@ pub struct Proxy {
     serving: AbortHandle,
 }
 
-/// What connections have in common.
+/// What all connections share.
 #[derive(Debug, Default)]
 struct Seen {
     armed: AtomicBool,
@@ -83,7 +84,7 @@ struct Seen {
 impl Proxy {
     /// Starts a proxy on a port of its own that leads to `target`, whether or not anybody listens there yet.
     pub fn start(target: SocketAddr) -> Self {
-        // The port is kept while nobody listens on it: a second socket is bound to it for good.
+        // A second socket stays bound to the port, so that the port is kept while nobody listens on it.
         let keeper = bind(SocketAddr::from(([127, 0, 0, 1], 0)));
         let address = keeper.local_addr().unwrap();
         let listener = bind(address).listen(128).unwrap();
@@ -102,7 +103,7 @@ impl Proxy {
         self.address
     }
 
-    /// Begins a fault, in place of one that is on.
+    /// Begins a fault, which replaces the current one.
     pub fn begin(&self, fault: NetFault) {
         self.seen.armed.store(matches!(fault, NetFault::Flip(_)), Ordering::SeqCst);
         self.mode.send_modify(|mode| {
@@ -111,28 +112,29 @@ impl Proxy {
         });
     }
 
-    /// Closes all connections; new ones are taken.
+    /// Closes all connections; new ones are accepted.
     pub fn cut(&self) {
         self.mode.send_modify(|mode| mode.cuts += 1);
     }
 
-    /// Puts everything back.
+    /// Ends the fault.
     pub fn heal(&self) {
         self.seen.armed.store(false, Ordering::SeqCst);
         self.mode.send_modify(|mode| mode.fault = None);
     }
 
-    /// Makes connections carry only so many bytes a second each way, faults or not: so that work takes time.
+    /// Makes connections carry only this many bytes a second in each direction, with or without a fault, so that work
+    /// takes time.
     pub fn pace(&self, bytes_a_second: Option<u64>) {
         self.mode.send_modify(|mode| mode.pace = bytes_a_second);
     }
 
-    /// How many bytes were carried to the one that listens so far.
+    /// How many bytes have been carried to the server so far.
     pub fn carried(&self) -> u64 {
         self.seen.there.load(Ordering::SeqCst)
     }
 
-    /// How many bytes were flipped so far.
+    /// How many bytes have been damaged so far.
     pub fn flipped(&self) -> u64 {
         self.seen.flipped.load(Ordering::SeqCst)
     }
@@ -144,7 +146,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Two sockets may be bound to one address if both say so and none listens yet.
+/// Two sockets may be bound to one address if both allow it and neither listens yet.
 fn bind(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
@@ -164,7 +166,7 @@ async fn serve(listener: TcpListener, target: SocketAddr, mut modes: watch::Rece
         let listener = listening.take().unwrap_or_else(|| bind(address).listen(128).unwrap());
         let accepting = accept(&listener, target, &seen, modes.clone(), &mut connections);
         let refusing = modes.wait_for(refuses);
-        // Dropping the listener is what refuses.
+        // Dropping the listener refuses new connections.
         tokio::select! {
             refusing = refusing => if refusing.is_err() { return },
             () = accepting => return,
@@ -186,7 +188,7 @@ async fn accept(
         connections.spawn(async move {
             let Ok(far) = TcpStream::connect(target).await else { return };
             let pumping = pump_both(near, far, modes.clone(), &seen);
-            // Dropping both sockets is what cuts.
+            // Dropping both sockets cuts the connection.
             tokio::select! {
                 _broken = pumping => {}
                 _gone = modes.wait_for(|mode| mode.cuts != born) => {}
@@ -209,7 +211,7 @@ async fn pump_both(
     tokio::try_join!(there, back).map(drop)
 }
 
-/// Carries bytes one way until their end, which it passes on.
+/// Carries bytes in one direction until they end, and passes on the end.
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
@@ -218,7 +220,7 @@ async fn pump(
     seen: &Seen,
 ) -> io::Result<()> {
     let mut piece = vec![0_u8; PIECE];
-    // What passed since this fault began.
+    // Bytes that have passed since this fault began.
     let mut passed = 0_u64;
     loop {
         let count = from.read(&mut piece).await?;
@@ -260,13 +262,13 @@ async fn pump(
     }
 }
 
-/// Waits as long as so many bytes take.
+/// Waits as long as `count` bytes take.
 async fn carry(count: usize, bytes_a_second: u64) {
     let millis = (count as u64).saturating_mul(1000) / bytes_a_second.max(1);
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
-/// Flips a byte if one is still to be flipped and this is the place for it.
+/// Damages a byte if that is still to be done and there is a suitable place.
 fn flip_once(bytes: &mut [u8], seen: &Seen) {
     if !seen.armed.load(Ordering::SeqCst) {
         return;
@@ -277,7 +279,7 @@ fn flip_once(bytes: &mut [u8], seen: &Seen) {
     }
 }
 
-/// A place in the midst of a payload: the middle of the longest stretch without anything that looks like framing.
+/// A place inside a payload: the middle of the longest stretch without anything that looks like framing.
 fn payload(bytes: &[u8]) -> Option<usize> {
     if bytes.len() < PAYLOAD {
         return None;

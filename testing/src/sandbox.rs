@@ -7,10 +7,10 @@ use settings::{Secret, Settings};
 
 use crate::{Cleanup, Stored};
 
-/// A prefix and a database of its own on the servers that all tests of this process share.
+/// A prefix and a database for one test, on the servers that all tests of this process share.
 #[derive(Debug)]
 pub struct Sandbox {
-    /// Name the servers, the prefix and the database.
+    /// These settings name the servers, the prefix and the database.
     pub settings: Settings,
     stored: Stored,
     _cleanup: Cleanup,
@@ -25,12 +25,12 @@ impl Deref for Sandbox {
 }
 
 impl Sandbox {
-    /// With nothing in it.
+    /// An empty sandbox.
     pub async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    /// With other settings, perhaps on other servers.
+    /// A sandbox with other settings, perhaps on other servers.
     pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let shared = servers::shared().await.unwrap_or_else(|error| panic!("{error}"));
         let mut settings = Settings::default();
@@ -52,7 +52,7 @@ impl Sandbox {
         Self { settings, stored: Stored { db }, _cleanup: cleanup }
     }
 
-    /// Starts a service with these settings, all but what makes it this service.
+    /// Starts what every service has, with these settings, but not what makes it this service.
     pub async fn start(&self, role: Role) -> Result<Service, StartError> {
         let life = Lifecycle::new(self.settings.work.grace());
         runtime::start(role, Arc::new(self.settings.clone()), life).await

@@ -6,7 +6,8 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
 use mongodb::{Collection, Database};
 
-/// What MongoDB has, to be looked at and changed behind everybody's back. A file is named by its id, or by the text of it.
+/// The content of MongoDB, for a test to inspect and to change behind everybody's back. A file is named by its id, or
+/// by the id as text.
 #[derive(Debug, Clone)]
 pub struct Stored {
     /// The database.
@@ -24,7 +25,7 @@ impl Stored {
         self.collection("files")
     }
 
-    /// A record as MongoDB has it, to see that nothing at all changed.
+    /// A record as MongoDB has it, to check that nothing at all has changed.
     pub async fn document(&self, file: impl Display) -> Document {
         self.files().find_one(by_id(file)).await.unwrap().expect("the file is recorded")
     }
@@ -34,7 +35,7 @@ impl Stored {
         self.collection(collection).count_documents(doc! {}).await.unwrap()
     }
 
-    /// How many milliseconds a date of a record is away by MongoDB's clock; `None` where it has no such date.
+    /// How many milliseconds away a date of a record is, by MongoDB's clock; `None` if the record has no such date.
     pub async fn ms_until(&self, file: impl Display, field: &str) -> Option<i64> {
         let away = doc! { "$subtract": [format!("${field}"), "$$NOW"] };
         let look = vec![doc! { "$match": by_id(&file) }, doc! { "$project": { "ms": away } }];
@@ -43,19 +44,19 @@ impl Stored {
         cursor.deserialize_current().unwrap().get_i64("ms").ok()
     }
 
-    /// Asserts that a date of a record was set to `span` from then, up to some seconds ago.
+    /// Asserts that a date of a record was set to `span` from the moment of the write, within the last few seconds.
     pub async fn assert_set_to(&self, file: impl Display, field: &str, span: Duration) {
         let found = self.ms_until(file, field).await;
         let span = i64::try_from(span.as_millis()).unwrap();
         assert!(found.is_some_and(|ms| ms <= span && ms > span - 7_000), "{field}: expected {span}, found {found:?}");
     }
 
-    /// Changes a record by an update's pipeline.
+    /// Changes a record by an update pipeline.
     pub async fn change(&self, file: impl Display, pipeline: Vec<Document>) {
         assert_eq!(self.files().update_one(by_id(file), pipeline).await.unwrap().matched_count, 1);
     }
 
-    /// Sets a date of a record to so many milliseconds ago by MongoDB's clock: what waiting does, without the waiting.
+    /// Sets a date of a record to this many milliseconds ago by MongoDB's clock, so that the test need not wait.
     pub async fn set_ago(&self, file: impl Display, field: &str, ms: i64) {
         self.change(file, vec![doc! { "$set": { field: { "$subtract": ["$$NOW", ms] } } }]).await;
     }
@@ -99,7 +100,7 @@ pub fn by_id(file: impl Display) -> Document {
     doc! { "_id": Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes }) }
 }
 
-/// The `_id` of a file's content document, and with a number that of a chunk.
+/// The `_id` of a file's content document; with a number, the `_id` of that chunk.
 pub fn content_id(file: impl Display, generation: u32, number: Option<u32>) -> Bson {
     let mut bytes = id(file).as_bytes().to_vec();
     bytes.extend(generation.to_be_bytes());
@@ -114,7 +115,7 @@ fn id(file: impl Display) -> FileId {
     file.to_string().parse().expect("a file id")
 }
 
-/// Bytes as MongoDB keeps those of chunks and keys.
+/// Bytes in the form in which MongoDB keeps chunks and keys.
 pub fn binary(bytes: Vec<u8>) -> Bson {
     Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes })
 }

@@ -15,17 +15,17 @@ use self::request::{Answer, ask};
 use self::window::Window;
 use crate::Nats;
 
-/// How long no store may take any chunk of a file before sending fails.
+/// How long sending goes on while no store takes any chunk of the file.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// `corrupt` answers to one chunk in a row before the connection is made anew.
+/// How many `corrupt` answers in a row one chunk may get before the connection is replaced.
 const CORRUPT_IN_A_ROW: u32 = 3;
 
-/// Sends chunks over a connection of their own: an acknowledgement must not queue behind payloads.
+/// Sends chunks over a connection of their own, because an acknowledgement must not queue behind payloads.
 #[derive(Debug)]
 pub struct ChunkClient {
     nats: Nats,
-    /// Chunks of one file under way at most.
+    /// The most chunks of one file in flight.
     window: usize,
     /// How long one request waits for its answer.
     timeout: Duration,
@@ -51,7 +51,7 @@ pub struct Chunk {
     pub sha256: Digest,
     /// Its bytes.
     pub data: Bytes,
-    /// The sender's right to hold so many bytes in memory.
+    /// The permit to hold these bytes in memory.
     pub memory: OwnedSemaphorePermit,
 }
 
@@ -72,7 +72,7 @@ pub enum SendError {
     Fenced,
 }
 
-/// A chunk under way, with what went wrong so far.
+/// A chunk in flight, with what went wrong so far.
 struct Sending {
     chunk: Chunk,
     corrupt: u32,
@@ -89,15 +89,15 @@ struct Run<'a> {
 }
 
 impl ChunkClient {
-    /// A client that keeps up to `window` chunks of each file under way and waits up to `timeout` for each answer.
+    /// A client that keeps up to `window` chunks of each file in flight and waits up to `timeout` for each answer.
     pub const fn new(nats: Nats, window: usize, timeout: Duration) -> Self {
         Self { nats, window, timeout }
     }
 
     /// Sends all chunks that come through the channel. Every one of them is stored when this returns `Ok`.
     ///
-    /// `may_send` is asked before every request, `stored` gets each chunk back when it is stored. `chunk_size` bounds the
-    /// chunks of the pass in bytes.
+    /// It calls `may_send` before every request, and gives each chunk to `stored` once it is stored. `chunk_size` is
+    /// the most bytes of a chunk of the pass.
     pub async fn send_all(
         &self,
         pass: PassId,
@@ -188,12 +188,12 @@ impl Run<'_> {
         Ok(Judged::Again(sending, pause))
     }
 
-    /// Reconnects because bytes are damaged on their way: another connection may take another way.
+    /// Reconnects because bytes are damaged in transit: another connection may take another route.
     async fn reconnect(&self, corrupt: u32) -> Result<(), SendError> {
         if corrupt > CORRUPT_IN_A_ROW {
             return Err(SendError::Outage(format!("a chunk reached the store damaged {corrupt} times in a row")));
         }
         let reconnected = self.client.nats.client().force_reconnect().await;
-        reconnected.map_err(|e| SendError::Outage(format!("the connection for chunks cannot be made anew: {e}")))
+        reconnected.map_err(|e| SendError::Outage(format!("the connection for chunks cannot be replaced: {e}")))
     }
 }

@@ -9,13 +9,13 @@ use crate::Nats;
 
 /// The store's answer to one request, or its silence.
 pub(super) enum Answer {
-    /// The chunk is stored, by this request or one before.
+    /// The chunk is stored, by this request or an earlier one.
     Stored,
     /// The store has no room now.
     Busy,
     /// No answer came.
     Silent,
-    /// The chunk or the answer was damaged on its way.
+    /// The chunk or the answer was damaged in transit.
     Corrupt(String),
     /// Other bytes are stored under the number.
     Conflict(String),
@@ -42,9 +42,9 @@ pub(super) async fn ask(nats: &Nats, pass: PassId, chunk: &Chunk, timeout: Durat
     connects.mark_unchanged();
     let sent = nats.client().send_request(nats.names().chunk_put(), request);
     let replied = tokio::select! {
-        // Around all of it: while NATS is away, even handing the request over waits.
+        // The timeout covers all of it: while NATS is away, even handing over the request waits.
         replied = tokio::time::timeout(timeout, sent) => replied,
-        // An answer that was under way on the connection before never comes.
+        // An answer that was in flight on the previous connection never arrives.
         _ = connects.changed() => return Answer::Silent,
     };
     let replied = match replied {

@@ -1,9 +1,9 @@
-//! How many chunks of a file are under way at once.
+//! How many chunks of a file are in flight at once.
 
-/// At least so many chunks are under way, however often the store is busy: below two, reading and writing would take turns.
+/// The fewest chunks in flight, however often the store is busy: with only one, reading and writing would take turns.
 const LEAST: usize = 2;
 
-/// At most so many bytes of a file are under way, so that large chunks do not take too much memory.
+/// The most bytes of a file in flight, so that large chunks do not take too much memory.
 const BYTES: usize = 16 * 1024 * 1024;
 
 /// A window that shrinks when the store is busy and grows while it is not.
@@ -20,17 +20,17 @@ impl Window {
         Self { now: (most / 2).max(LEAST), most }
     }
 
-    /// How many chunks may be under way now.
+    /// How many chunks may be in flight now.
     pub(super) const fn size(&self) -> usize {
         self.now
     }
 
-    /// Call when the store took a chunk.
+    /// Call this when the store has taken a chunk.
     pub(super) fn grow(&mut self) {
         self.now = (self.now + 1).min(self.most);
     }
 
-    /// Call when the store was busy or silent.
+    /// Call this when the store was busy or silent.
     pub(super) fn shrink(&mut self) {
         self.now = (self.now / 2).max(LEAST);
     }

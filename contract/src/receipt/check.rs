@@ -132,7 +132,7 @@ fn check_signature(message: &str, signature: Value, trusted: &[PublicKey]) -> Ve
     vec![made, signer]
 }
 
-/// Whether the figures of a receipt fit each other, whoever signed it.
+/// Whether the figures of a receipt agree with each other, whoever signed it.
 fn check_figures(receipt: &Receipt) -> Vec<Check> {
     let mut checks = Vec::new();
     match Split::new(receipt.size, receipt.chunk_size) {

@@ -26,9 +26,9 @@ pub struct Receipt {
     pub file_id: FileId,
     /// What was read.
     pub source: ReceiptSource,
-    /// SHA-256 of the whole: read from the source, stored, read back from MongoDB and sent, each equal.
+    /// SHA-256 of the whole file: read from the source, stored, read back from MongoDB and sent, each equal.
     pub sha256: Digest,
-    /// Bytes of the whole.
+    /// Size of the whole file in bytes.
     pub size: u64,
     /// The number of chunks it was stored in.
     pub chunks: u32,
@@ -48,7 +48,7 @@ pub struct Receipt {
     pub guarantee: String,
     /// When a finaliser first began to deliver.
     pub begun_at: Timestamp,
-    /// When the remote had the whole.
+    /// When the remote had the whole file.
     pub delivered_at: Timestamp,
     /// Who vouches for all of the above; unset if no key is configured.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -30,15 +30,15 @@ impl Source {
 
 /// The bytes of a file, or of a part of it, in order.
 ///
-/// It ends only after exactly as many bytes as were announced: a sender that stops earlier becomes [`BodyStopped`],
-/// never an end.
+/// It ends only after exactly as many bytes as were announced. If the sender stops earlier, the result is
+/// [`BodyStopped`] and never an end.
 #[derive(Debug)]
 pub(super) struct Body {
     pieces: mpsc::Receiver<Bytes>,
     left: u64,
 }
 
-/// The sender stopped before the end, on purpose or not.
+/// The sender stopped before the end, whether on purpose or not.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the file's bytes stopped {left} bytes before its end")]
 pub(super) struct BodyStopped {

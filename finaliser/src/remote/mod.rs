@@ -48,8 +48,8 @@ pub trait Remote: Send + Sync + fmt::Debug {
         self.send(object, source)
     }
 
-    /// The uploads in our own folder that are so old that a running delivery would have recorded them. The list is
-    /// empty if the remote was asked shortly before.
+    /// The uploads in our own folder that are so old that a running delivery would have recorded them by now. The list
+    /// is empty if the remote was asked shortly before.
     fn old_uploads(&self) -> BoxFuture<'_, Result<Vec<MultipartUpload>, RemoteError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
@@ -92,7 +92,7 @@ pub fn open(settings: &RemoteSettings) -> Result<Box<dyn Remote>, RemoteError> {
     })
 }
 
-/// A file as a remote is to have it.
+/// A file in the form in which a remote gets it.
 pub struct Object {
     /// The file.
     pub file_id: FileId,
@@ -115,8 +115,8 @@ pub struct Object {
 pub enum Precondition {
     /// Nothing has the path. Anything that has it is a conflict.
     NameIsFree,
-    /// None: the object replaces what has the path. With an entity tag it replaces only content with that tag, if the
-    /// remote can check that.
+    /// None: the object replaces whatever has the path. With an entity tag, it replaces only content with that tag, if
+    /// the remote can check the tag.
     Replace(Option<String>),
 }
 
@@ -155,7 +155,7 @@ pub struct Evidence {
     pub status: Option<u16>,
     /// The entity tag, if the remote named one.
     pub etag: Option<String>,
-    /// The version that the object became, if the remote keeps versions.
+    /// The version id of the object, if the remote keeps versions.
     pub version: Option<String>,
     /// The checksum of its content that the remote named, as the remote wrote it.
     pub checksum: Option<RemoteChecksum>,
@@ -175,10 +175,10 @@ impl Evidence {
 /// Why a remote did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// It will refuse however often it is asked: the file fails.
+    /// The remote will refuse however often it is asked, so the file fails.
     #[error("{0}")]
     Refused(String),
-    /// It may do it later.
+    /// The remote may do it later.
     #[error("{detail}")]
     Later {
         /// What happened.

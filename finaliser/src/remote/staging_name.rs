@@ -27,8 +27,8 @@ impl StagingName {
         Self { file_id: object.file_id, epoch: object.epoch, number: TRIES.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Whether an older claim of the same file, or an earlier try of the same claim, wrote it than the one that writes
-    /// `next`.
+    /// Whether it was written before `next`: by an older claim of the same file, or by an earlier try of the same
+    /// claim.
     pub(super) fn is_older_than(self, next: Self) -> bool {
         self.file_id == next.file_id && (self.epoch, self.number) < (next.epoch, next.number)
     }

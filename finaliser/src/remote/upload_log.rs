@@ -4,7 +4,7 @@ use ledger::{Lease, Ledger, Upload, UploadedPart};
 
 use super::{MultipartUpload, Remote, RemoteError};
 
-/// How far an upload in parts is. Each step is in MongoDB before a request to the remote relies on it.
+/// The progress of an upload in parts. Each step is in MongoDB before a request to the remote relies on it.
 #[derive(Debug)]
 pub struct UploadLog {
     record: Option<(Ledger, Lease)>,
@@ -39,7 +39,7 @@ impl UploadLog {
         self.now().sent
     }
 
-    /// Records a new upload, in the place of an earlier one.
+    /// Records a new upload, in place of an earlier one.
     pub(super) async fn begin(&self, upload: Upload) -> Result<(), RemoteError> {
         if let Some((ledger, lease)) = &self.record {
             check(ledger.record_upload(lease, &upload).await?)?;
@@ -61,7 +61,8 @@ impl UploadLog {
         Ok(())
     }
 
-    /// Aborts the current upload, if there is one, and then forgets it: a crash in between only repeats the first.
+    /// Aborts the current upload, if there is one, and then forgets it: after a crash in between, it is only aborted
+    /// again.
     pub async fn give_up(&self, remote: &dyn Remote) -> Result<(), RemoteError> {
         let Some(Upload { id, address, .. }) = self.current() else { return Ok(()) };
         let upload = MultipartUpload { id, address };

@@ -41,7 +41,7 @@ async fn a_line_that_breaks_half_way_leaves_nothing_visible_and_the_next_try_del
         let object = object("x", &content);
         line.begin(fault);
         let (detail, after) = later(send(&*inbox.remote, &object, &content).await);
-        assert!(detail.contains("cannot write aside") && after.is_none(), "{detail}");
+        assert!(detail.contains("cannot write the staging file") && after.is_none(), "{detail}");
         assert_eq!(inbox.stored("x"), None);
         assert_eq!(inbox.asides().len(), 1, "the line was not cut half way");
         // Nothing of ours goes on with a server that takes nothing: what is left is the line's.

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use ledger::{Ledger, LedgerError, User};
 
-/// How long an active user is remembered: a disabled user's token keeps working for at most this long. It saves most
-/// requests of a busy caller a query of the user table. That a user is *not* active is never remembered.
+/// How long an active user is remembered: a disabled user's token keeps working for at most this long. It saves a busy
+/// caller's requests most queries of the user table. Users who are *not* active are never remembered.
 const FRESH: Duration = Duration::from_secs(3);
 
 /// How many users are remembered at most.
 const USERS_MAX: usize = 4096;
 
-/// Users who were active a moment ago.
+/// Users who were active when they were last looked up.
 #[derive(Debug, Default)]
 pub(super) struct ActiveUsers(Mutex<HashMap<String, Remembered>>);
 
@@ -30,7 +30,7 @@ impl ActiveUsers {
         }
         let user = ledger.active_user(username).await?;
         if let Some(user) = &user {
-            // Since the query began: the answer may be as old as that.
+            // From the moment when the query began, because the answer may be as old as that.
             self.remember(user.clone(), asked);
         }
         Ok(user)

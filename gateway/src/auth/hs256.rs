@@ -14,9 +14,9 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes `jsonwebtoken` use this provider. A provider that the process has installed before stays.
+/// Makes `jsonwebtoken` use this provider. If the process has installed a provider before, that one stays.
 pub(super) fn install() {
-    // That one can do HS256 as well: it is this one, or one of `jsonwebtoken`'s own.
+    // The earlier provider supports HS256 as well: it is this one, or one of `jsonwebtoken`'s own.
     let _installed_before = PROVIDER.install_default();
 }
 
@@ -47,7 +47,7 @@ impl Signer<Vec<u8>> for Hs256 {
 }
 
 impl Verifier<Vec<u8>> for Hs256 {
-    /// In constant time.
+    /// Compares in constant time.
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
         hmac::verify(&self.0, message, signature).map_err(|_| Error::new())
     }

@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 /// How many passwords are checked at once. Each takes tens of milliseconds of a core and 19 MiB.
 const AT_ONCE: usize = 2;
 
-/// How many more may wait for their turn: about three seconds' worth.
+/// How many more logins may wait for their turn: about three seconds' worth.
 const WAITING: usize = 64;
 
 /// The longest user name in bytes.
@@ -118,7 +118,7 @@ impl Logins {
         let queued = self.queue.clone().try_acquire_owned();
         let queued = queued.map_err(|_| Refusal::new(ProblemKind::Busy, "too many logins at once; try again later"))?;
         let (at_once, ledger) = (self.at_once.clone(), ledger.clone());
-        // A task of its own: if the caller goes away, the hashing goes on, and must go on counting against the limit.
+        // A task of its own: if the caller goes away, the hashing goes on and must still count against the limit.
         let verifying = tokio::spawn(async move {
             let _queued = queued;
             // Nobody closes the semaphore, so there is always a permit.

@@ -1,4 +1,5 @@
-//! Who calls: a password is exchanged for a token (`POST /auth/token`), and every further request carries the token.
+//! Authentication: a caller exchanges a password for a token (`POST /auth/token`) and sends it with every further
+//! request.
 
 mod active;
 mod hs256;
@@ -21,7 +22,7 @@ pub(crate) use login::token;
 pub(crate) struct Caller {
     /// The name of the user.
     pub(crate) user: String,
-    /// What the user table lets the user do. No handler asks for a scope yet.
+    /// What the user table allows the user to do. No handler checks the scopes yet.
     pub(crate) scopes: Vec<String>,
 }
 
@@ -45,7 +46,7 @@ impl Auth {
         Ok(Self { tokens, users: ActiveUsers::default(), logins: Logins::default() })
     }
 
-    /// The user of a token. A user who was deleted or disabled since has no access either.
+    /// The user of a token. A user who has been deleted or disabled since then has no access.
     pub(crate) async fn caller(&self, ledger: &Ledger, token: &str) -> Result<Caller, Refusal> {
         let refuse = |why: &str| Refusal::new(ProblemKind::Unauthorized, why);
         let user = self.tokens.user_of(token).ok_or_else(|| {

@@ -27,7 +27,8 @@ impl Tokens {
     /// Tokens signed with `secret` that are valid for `seconds`.
     pub(super) fn new(secret: &[u8], seconds: u64) -> Self {
         hs256::install();
-        // Always our own algorithm, whatever the token's header names. A token with an audience is not for us.
+        // Only our own algorithm is accepted, whatever the token's header names. A token with an audience is not for
+        // us.
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
         validation.set_issuer(&[ISSUER]);
@@ -53,7 +54,7 @@ impl Tokens {
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
     }
 
-    /// The user whose token it is; `None` if it is not ours or has expired.
+    /// The user that the token names; `None` if the token is not ours or has expired.
     pub(super) fn user_of(&self, token: &str) -> Option<String> {
         match jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation) {
             Ok(token) => Some(token.claims.sub),
@@ -118,13 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn an_own_token_names_its_user() {
+    fn our_own_token_names_its_user() {
         assert_eq!(tokens().user_of(&tokens().issue("ada").unwrap()).as_deref(), Some("ada"));
         assert_eq!(tokens().user_of(&signed(&claims(), SECRET)).as_deref(), Some("ada"));
     }
 
     #[test]
-    fn a_token_of_another_key_is_refused() {
+    fn a_token_signed_with_another_key_is_refused() {
         assert_eq!(tokens().user_of(&signed(&claims(), b"another key of 32 bytes or more.")), None);
     }
 
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_without_a_right_signature_is_refused() {
+    fn a_token_without_a_valid_signature_is_refused() {
         let good = tokens().issue("ada").unwrap();
         let (message, signature) = good.rsplit_once('.').unwrap();
         let payload = message.split_once('.').unwrap().1;
@@ -166,7 +167,7 @@ mod tests {
         for token in forged {
             assert_eq!(tokens().user_of(&token), None, "{token} was accepted");
         }
-        // The forging itself is sound: the same steps with nothing changed make a good token.
+        // The forging itself is sound: without a change, the same steps make a valid token.
         assert_eq!(base64(br#"{"typ":"JWT","alg":"HS256"}"#), message.split_once('.').unwrap().0);
     }
 }

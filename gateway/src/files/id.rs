@@ -4,7 +4,7 @@ use contract::{FileId, FileIdError, ProblemKind};
 
 use crate::refusal::Refusal;
 
-/// The id in an address with `{id}`. A text that is not an id names no file either.
+/// The `{id}` in an address. Text that is not an id is answered like the id of an unknown file.
 pub(crate) struct IdInPath(pub(crate) FileId);
 
 impl<S: Send + Sync> FromRequestParts<S> for IdInPath {

@@ -12,7 +12,7 @@ pub struct File {
     name: String,
     media_type: String,
     metadata: BTreeMap<String, String>,
-    /// Beneath its root.
+    /// The path beneath the root.
     file_path: String,
     state: State,
     phase: &'static str,
@@ -90,8 +90,8 @@ const fn phase(state: State, held: bool, accepted: bool) -> &'static str {
     }
 }
 
-/// How far the file has come. The figures of a finished phase are exact; those of the current one are as old as the last
-/// renewal of the lease.
+/// How far the file has come. The figures of a finished phase are exact; those of the current phase are as old as the
+/// last renewal of the lease.
 fn progress(record: &FileRecord, split: Option<Split>) -> (Chunks, Bytes) {
     let total = split.map(|split| split.count());
     let (size, progress) = (record.source.size, record.progress);

@@ -1,5 +1,5 @@
 //! Admission: every request to a protected address must carry a token, which is checked before anything else. So a
-//! stranger learns nothing, not even which addresses and files exist.
+//! caller without a token learns nothing, not even which addresses and files exist.
 
 use std::sync::Arc;
 

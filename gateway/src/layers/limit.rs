@@ -1,5 +1,5 @@
-//! Limits of connections, heads and bodies, so that no client takes what others need. A limit of one resource is in its
-//! own folder: logins in `auth`, inspected files in `upload/prepare`, the page of the list in `files`.
+//! Limits of connections, heads and bodies, so that no client takes what others need. The limits of one resource are in
+//! its own folder: logins in `auth`, inspected files in `upload/prepare`, the page size of the list in `files`.
 //!
 //! The layers of tower-http do not fit: they answer without a problem document, and do not read the rest of a body that
 //! is too large, so a client that is still sending may see a reset connection instead of the answer.

@@ -1,4 +1,4 @@
-//! A line in the log for every request.
+//! Logs one line for every request.
 
 use std::time::Instant;
 

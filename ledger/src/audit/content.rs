@@ -11,10 +11,10 @@ use crate::{Layout, Ledger, LedgerError};
 const GENERATION: usize = 20;
 const NUMBER: usize = 6;
 
-/// Content that was found, with or without a record: one generation of a file, in one of the two collections.
+/// Content that was found, whether a record exists or not: one generation of a file, in one of the two collections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundContent {
-    /// In which collection.
+    /// The collection that it is in, as a layout.
     pub layout: Layout,
     /// What its key says.
     pub key: FoundKey,
@@ -25,7 +25,7 @@ pub struct FoundContent {
 pub enum FoundKey {
     /// The content belongs to this generation of this file.
     Of(FileId, Generation),
-    /// Waybill makes no such key; the text shows it to people.
+    /// Waybill never makes such a key; the text shows it to people.
     Unreadable(String),
 }
 
@@ -82,7 +82,7 @@ fn key(id: &Bson, layout: Layout) -> FoundKey {
     found.map_or_else(|| FoundKey::Unreadable(id.to_string()), |(file, generation)| FoundKey::Of(file, generation))
 }
 
-/// The position after this generation's last possible chunk key; after this `_id` if it is no chunk key.
+/// The position after this generation's last possible chunk key; after this `_id` if it is not a chunk key.
 fn after_generation(id: &Bson) -> Position {
     match key(id, Layout::Children) {
         FoundKey::Of(file, generation) => {

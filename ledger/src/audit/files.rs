@@ -11,30 +11,30 @@ use crate::{FileRecord, Ledger, LedgerError};
 /// A record as an audit finds it.
 #[derive(Debug)]
 pub struct FoundFile {
-    /// Its id; `None` where the `_id` is no file id.
+    /// Its id; `None` if the `_id` is not a file id.
     pub id: Option<FileId>,
     /// Its `_id`, for people.
     pub key: String,
     /// The record, unless it cannot be read.
     pub record: Result<FileRecord, LedgerError>,
-    /// How long ago its moments were.
+    /// How long ago each of its times was.
     pub ages: Ages,
 }
 
-/// How long ago the moments of a record were, by MongoDB's clock.
+/// How long ago each time in a record was, by MongoDB's clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Ages {
-    /// When somebody must look at it, `due_at`.
+    /// `due_at`: when somebody must look at the file.
     pub due: Moment,
-    /// Since when its outbox has been waiting, `outbox_at`.
+    /// `outbox_at`: since when the outbox has been waiting.
     pub outbox: Moment,
-    /// When its lease expires.
+    /// When the lease expires.
     pub lease: Moment,
-    /// When its state last changed.
+    /// When the state last changed.
     pub updated: Moment,
 }
 
-/// A moment as seen from now.
+/// A time in a record, compared with now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// The record has none.
@@ -56,7 +56,7 @@ impl Moment {
 
     fn of(moment: Option<&Bson>, now: DateTime) -> Self {
         let Some(moment) = moment.and_then(Bson::as_datetime) else { return Self::Unset };
-        // A moment that is just now counts as past, as it does for a claim.
+        // A time that equals now counts as past, as it does for a claim.
         u64::try_from(now.timestamp_millis().saturating_sub(moment.timestamp_millis()))
             .map_or(Self::Ahead, |ago| Self::Past(Duration::from_millis(ago)))
     }

@@ -7,8 +7,8 @@ use crate::record::state_in;
 use crate::{Ledger, LedgerError};
 
 impl Ledger {
-    /// Makes a file due now, unless it changed since `version`, somebody holds it, or nothing is to be done with it. `Some`:
-    /// publish the hint to take this step.
+    /// Makes a file due now, unless it has changed since `version`, somebody holds it, or there is nothing to do.
+    /// `Some`: publish the hint to take this step.
     pub async fn make_due(&self, file: FileId, version: i64) -> Result<Option<Step>, LedgerError> {
         let mut filter = at_version(file, version);
         filter.insert("$expr", free_to_claim());
@@ -26,10 +26,10 @@ impl Ledger {
         Ok(state_in(&before)?.next_step())
     }
 
-    /// Deletes the content of a file up to this generation, if the record's generation is higher or marked as removed, and
-    /// nobody holds the file. `false`: nothing was deleted.
+    /// Deletes the content of a file up to this generation, if the record's generation is higher or is marked as
+    /// removed, and nobody holds the file. `false`: nothing was deleted.
     ///
-    /// A record's generation never falls, so a generation that was lower once stays lower.
+    /// A record's generation never falls, so a generation that is below it stays below it.
     pub async fn remove_unreachable(&self, file: FileId, generation: Generation) -> Result<bool, LedgerError> {
         let files = self.files.clone();
         let number = i64::from(generation.0);

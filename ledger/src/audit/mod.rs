@@ -43,8 +43,8 @@ impl LedgerError {
 
 /// The documents after `after` in order of `_id`, at most `limit`.
 ///
-/// The bounds of the index select them, not a filter: a comparison in a filter sees values of one type only, and an audit has
-/// to find an `_id` of a wrong type too.
+/// The bounds of the index select them, not a filter: a comparison in a filter sees values of one type only, and an
+/// audit must also find an `_id` of a wrong type.
 async fn after_position<T: serde::de::DeserializeOwned + Send + Sync>(
     collection: &Collection<T>,
     after: Option<&Position>,
@@ -53,7 +53,7 @@ async fn after_position<T: serde::de::DeserializeOwned + Send + Sync>(
 ) -> error::Result<Vec<Document>> {
     let collection = collection.clone_with_type::<Document>();
     let by_id = doc! { "_id": 1 };
-    // The lower bound is inclusive, so one more is asked for.
+    // The lower bound is inclusive, so the query asks for one more document.
     let ask = i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1;
     let find = collection.find(doc! {}).hint(Hint::Keys(by_id.clone())).sort(by_id).projection(projection).limit(ask);
     let cursor = match after {

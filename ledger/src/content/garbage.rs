@@ -21,8 +21,8 @@ impl Ledger {
     /// is no next file.
     ///
     /// Such content is left by a source that changed, by a requeue, and by a late write: the store reads the record and
-    /// writes the chunk in two steps. The record is read after the content was seen, and its generation only ever grows, so
-    /// a lower generation is dead for good; a higher one is never touched.
+    /// writes the chunk in two steps. The record is read after the content was seen, and its generation only ever
+    /// grows, so a generation below it is dead for good; one above it is never touched.
     pub async fn collect_garbage(
         &self,
         layout: Layout,
@@ -56,7 +56,8 @@ impl Ledger {
             Layout::Children => chunk_key(file, Generation(rest), ChunkNumber(rest)),
             Layout::Embedded => content_key(file, Generation(rest)),
         };
-        // After every key of the file before. Between the least and the greatest key of this length are only keys of our form.
+        // After every key of the previous file. Only keys of our form lie between the least and the greatest key of
+        // this length.
         let from = after.map_or_else(|| key(FileId::from_bytes([0; 16]), 0), |file| key(file, u32::MAX));
         let end = key(FileId::from_bytes([u8::MAX; 16]), u32::MAX);
         let filter = doc! { "_id": { "$gt": binary(from), "$lte": binary(end) } };

@@ -34,7 +34,8 @@ impl Ledger {
 /// The proof of a stored chunk, from its document.
 fn proof_in(chunk: &RawDocument) -> Result<Proof> {
     let sha256 = chunk.get_binary("sha256").map_err(Error::custom)?;
-    let sha256 = sha256.bytes.try_into().map_err(|_| Error::custom("a SHA-256 has not 32 bytes"))?;
+    let sha256 =
+        sha256.bytes.try_into().map_err(|_| Error::custom("expected a SHA-256 of 32 bytes, found another length"))?;
     let len = chunk.get_i64("len").map_err(Error::custom)?;
     let len = u32::try_from(len).map_err(Error::custom)?;
     Ok((len, Digest::from_bytes(sha256)))

@@ -19,7 +19,7 @@ use crate::{Ledger, LedgerError};
 pub struct NewChunk {
     /// The file.
     pub file: FileId,
-    /// Which reading of its source.
+    /// The reading of the source that it comes from.
     pub generation: Generation,
     /// Its number in the file.
     pub number: ChunkNumber,
@@ -29,7 +29,7 @@ pub struct NewChunk {
     pub data: Bytes,
 }
 
-/// What became of a chunk, durable in a majority's journal.
+/// What became of a chunk. A stored chunk is durable in a majority's journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutOutcome {
     /// Written.
@@ -43,7 +43,7 @@ pub enum PutOutcome {
         /// Its SHA-256.
         sha256: Digest,
     },
-    /// There is no document to write it into: its generation was removed or never opened.
+    /// There is no document for it: its generation was removed or never opened.
     NoDocument,
 }
 
@@ -214,7 +214,7 @@ fn proof_of(chunk: &NewChunk) -> Proof {
     (u32::try_from(chunk.data.len()).unwrap_or(u32::MAX), chunk.sha256)
 }
 
-/// What became of a chunk that was not written, by what is stored under its number.
+/// What became of a chunk that was not written, judged by what is stored under its number.
 fn compare(proof: Proof, stored: Option<&Proof>) -> PutOutcome {
     match stored {
         None => PutOutcome::NoDocument,

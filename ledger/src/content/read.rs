@@ -21,7 +21,7 @@ pub struct StoredChunk {
     pub number: ChunkNumber,
     /// Its SHA-256 when it was written.
     pub sha256: Digest,
-    /// Its bytes now: a view of the reply that it came in. The reply stays in memory as long as any of its chunks.
+    /// Its bytes now: a view of MongoDB's reply. The reply stays in memory as long as any of its chunks.
     pub data: Bytes,
 }
 
@@ -36,7 +36,7 @@ pub struct ChunkProof {
     pub sha256: Digest,
 }
 
-/// A reply of MongoDB that stays where the driver read it: the chunks are views of it, and no byte is copied.
+/// A reply of MongoDB that stays where the driver put it: the chunks are views of it, and no byte is copied.
 struct Reply(Arc<RawBatch>);
 
 impl AsRef<[u8]> for Reply {
@@ -86,15 +86,17 @@ impl Range {
         match self.layout {
             Layout::Children => {
                 let number = number_in(key_of(document)?);
-                let number = number.ok_or_else(|| Error::custom("a chunk's _id has not 26 bytes"))?;
+                let number =
+                    number.ok_or_else(|| Error::custom("expected a chunk's _id of 26 bytes, found another length"))?;
                 take(number, document)
             }
             Layout::Embedded => {
                 let chunks = document.get_document("c").map_err(Error::custom)?;
                 for number in &self.numbers {
                     if let Some(chunk) = chunks.get(number.to_string()).map_err(Error::custom)? {
-                        let chunk =
-                            chunk.as_document().ok_or_else(|| Error::custom("an embedded chunk is no document"))?;
+                        let chunk = chunk.as_document().ok_or_else(|| {
+                            Error::custom("expected an embedded chunk to be a document, found something else")
+                        })?;
                         take(*number, chunk)?;
                     }
                 }
@@ -105,7 +107,7 @@ impl Range {
 }
 
 impl Ledger {
-    /// Reads `count` chunks from `from` on, in order. Missing ones are left out; the numbers tell the caller.
+    /// Reads `count` chunks from `from` on, in order. Missing ones are left out; the numbers show which.
     pub async fn read_chunks(
         &self,
         file: FileId,
@@ -119,8 +121,8 @@ impl Ledger {
         self.run("reading chunks", async move {
             let projection = range.projection(&["_id", "len", "sha256", "data"]);
             let find = collection.find(range.filter.clone()).sort(doc! { "_id": 1 });
-            // With the limit, the first batch is known to be the last, so nobody asks for another. With the hint, MongoDB does
-            // not try two indexes, each by reading the chunks.
+            // With the limit, the driver knows that the first batch is the last, and asks for no other. With the hint,
+            // MongoDB does not try out two indexes, each by reading the chunks.
             let find = find.limit(i64::from(count)).batch_size(count.saturating_add(1));
             let find = find.read_concern(ReadConcern::majority());
             let mut batches = match layout {
@@ -133,7 +135,8 @@ impl Ledger {
                 let reply = Bytes::from_owner(Reply(Arc::clone(&batch)));
                 for document in batch.doc_slices()? {
                     let document = document?.as_document();
-                    let document = document.ok_or_else(|| Error::custom("a result is no document"))?;
+                    let document = document
+                        .ok_or_else(|| Error::custom("expected a result to be a document, found something else"))?;
                     range.visit(document, |number, chunk| {
                         let (_, sha256) = proof_in(chunk)?;
                         let data = chunk.get_binary("data").map_err(Error::custom)?;

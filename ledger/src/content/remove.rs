@@ -10,9 +10,11 @@ use crate::{Ledger, LedgerError};
 const BATCH: usize = 256;
 
 impl Ledger {
-    /// Deletes all content of a file up to and including a generation. It may be repeated, and each command is bounded.
+    /// Deletes all content of a file up to and including a generation. The call may be repeated, and each command is
+    /// bounded.
     pub(crate) async fn delete_content(&self, file: FileId, last: Generation) -> Result<(), LedgerError> {
-        // Here, not where the record is marked: garbage collection would remove it all the same.
+        // The fault is here, not where the record is marked: otherwise garbage collection would still remove the
+        // content.
         fail::fail_point!("break-retention", |_| Ok(()));
         let first = Generation(0);
         let range = doc! { "$gte": binary(content_key(file, first)), "$lte": binary(content_key(file, last)) };

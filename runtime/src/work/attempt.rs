@@ -7,7 +7,7 @@ use ledger::{Claim, ClaimedFile, FileRecord, Lease, LedgerError, Problem};
 use super::retry;
 use crate::Service;
 
-/// How long to leave MongoDB alone after it did not take a file back.
+/// The pause before the next try to hand a file back.
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// One attempt at a phase of a file, from its claim to what the record says of its end.
@@ -33,7 +33,7 @@ pub enum Failure {
     Later {
         /// What went wrong.
         problem: Problem,
-        /// Attempts at most, where fewer than the settings allow make sense.
+        /// The most attempts, if that is fewer than the settings allow.
         attempts: Option<u32>,
         /// The pause that the remote asked for.
         at_least: Option<Duration>,
@@ -43,7 +43,7 @@ pub enum Failure {
 }
 
 impl<'a> Attempt<'a> {
-    /// The attempt that a claim began, with its event announced; where the claim gave no file, the outcome for its hint.
+    /// The attempt that a claim began, with its event announced. If the claim gave no file: the outcome for its hint.
     pub fn begin(service: &'a Service, claim: Result<Claim, LedgerError>) -> Result<Self, Outcome> {
         match claim {
             Ok(Claim::Taken(held)) => {
@@ -56,11 +56,12 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// The failure to end with where all allowed attempts ended with their worker and gave no reason. `doing`: `read it`.
+    /// The failure to end with if every allowed attempt died with its worker and left no reason. `doing` completes
+    /// "attempts to", for example `read it`.
     pub fn exhausted(&self, doing: &str) -> Option<Failure> {
         let attempts = self.held.file.attempts();
         (attempts > self.service.settings.retry.attempts).then(|| {
-            let detail = format!("{} attempts to {doing} were begun and none came to an end", attempts - 1);
+            let detail = format!("{} attempts to {doing} were begun and none finished", attempts - 1);
             Failure::Final(Problem::new(ProblemKind::TooManyAttempts, detail))
         })
     }
@@ -90,8 +91,8 @@ impl<'a> Attempt<'a> {
         self.end(written.map(|record| self.announced(record))).await
     }
 
-    /// Ends the attempt with what was written. Where MongoDB did not answer, the write may or may not have happened: the file
-    /// is handed back if it is still ours.
+    /// Ends the attempt with the outcome that was written. If MongoDB did not answer, the write may or may not have
+    /// happened: then the file is handed back if it is still ours.
     pub async fn end(&self, written: Result<Outcome, LedgerError>) -> Outcome {
         match written {
             Ok(outcome) => outcome,
@@ -112,7 +113,8 @@ impl<'a> Attempt<'a> {
         (!last).then(|| retry::delay(settings, attempt, rand::random(), at_least))
     }
 
-    /// Commits a retry. It makes no event, and the sweep gives the hint when its time has come, so nothing is announced.
+    /// Commits a retry. Nothing is announced: a retry makes no event, and the sweep publishes the hint when the time
+    /// has come.
     async fn retry_later(&self, problem: &Problem, delay: Duration) -> Result<Outcome, LedgerError> {
         let (file, attempt) = (self.held.file.id, self.held.file.attempts());
         tracing::warn!(%file, attempt, ?delay, "{}; trying again later", problem.detail);
@@ -133,8 +135,8 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Frees a file for the next holder, due now, and gives the attempt back: nobody is to blame. Waits until MongoDB answers,
-/// as without it there is nothing else to do; meanwhile nobody needs the slot.
+/// Frees a file for the next holder, due now, and gives the attempt back: nobody is to blame. Waits until MongoDB
+/// answers: without MongoDB no other file could use the slot.
 pub async fn hand_back(service: &Service, lease: &Lease) -> Outcome {
     loop {
         let error = match service.ledger.hand_back(lease).await {

@@ -23,7 +23,7 @@ pub struct Fence(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// The lease holds for certain until then, by this process' own clock.
+    /// Until when the lease certainly holds, by this process' own clock.
     safe_until: Mutex<Instant>,
     /// An eighth of the lease, from `safe_until` to its end.
     margin: Duration,
@@ -71,9 +71,9 @@ impl Fence {
         self.0.cancel.is_cancelled()
     }
 
-    /// How work ends after its lease was lost. A holder that noticed MongoDB's silence before the lease ended may hand the file
-    /// back, if the file is still its own once MongoDB answers. A displaced holder, or one that stood still past the end of the
-    /// lease, changes nothing.
+    /// How work ends after its lease was lost. A holder that noticed MongoDB's silence before the lease ended may hand
+    /// the file back, if it still holds the file once MongoDB answers. A displaced holder, or one that stood still past
+    /// the end of the lease, changes nothing.
     fn end_of_loss<T>(&self) -> Ended<T> {
         let in_time = Instant::now() < self.safe_until() + self.0.margin;
         if in_time && !self.0.displaced.load(Ordering::Acquire) { Ended::HandBack } else { Ended::Lost }
@@ -161,7 +161,8 @@ async fn keep(service: Service, lease: Lease, fence: Fence, job: Job) {
                 fence.0.displaced.store(true, Ordering::Release);
                 fence.0.lost.cancel();
             }
-            // The next renewal may succeed while the lease lasts; the check below ends the loop when it does not.
+            // The next renewal may succeed while the lease lasts. Once the lease is over, the check below ends the
+            // loop.
             Ok((_, Err(error))) => tracing::warn!(file = %lease.file, "a lease was not renewed: {error}"),
             Err(_) => tracing::warn!(file = %lease.file, "a lease was not renewed in time; stopping"),
         }

@@ -4,8 +4,8 @@ use contract::Timestamp;
 use settings::RetrySettings;
 
 /// How long to wait after attempt number `attempt` (from 1): doubled each time, capped, with full jitter over the upper
-/// half so that files that failed together do not come back together. `jitter` is a random number from 0 to 1.
-/// The pause that the remote asked for (`at_least`) is the minimum, up to the cap.
+/// half, so that files that failed together do not come back together. `jitter` is a random number from 0 to 1. The
+/// pause that the remote asked for (`at_least`) is the minimum, up to the cap.
 pub(super) fn delay(settings: &RetrySettings, attempt: u32, jitter: f64, at_least: Option<Duration>) -> Duration {
     let cap = Duration::from_millis(settings.max_ms);
     let doubled = settings.first_ms.saturating_mul(1_u64.checked_shl(attempt.saturating_sub(1)).unwrap_or(u64::MAX));

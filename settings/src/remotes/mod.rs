@@ -17,7 +17,7 @@ pub use webdav::WebdavRemote;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum RemoteSettings {
-    /// A server that takes files by PUT.
+    /// A server that accepts files by PUT.
     Http(HttpRemote),
     /// A folder on this machine or a mounted share.
     Directory(DirectoryRemote),
@@ -48,7 +48,7 @@ const fn idle_timeout_ms() -> u64 {
 }
 
 impl RemoteSettings {
-    /// The word for the kind in settings and receipts.
+    /// The name of the kind in settings and receipts.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Http(_) => "http",

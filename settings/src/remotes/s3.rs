@@ -50,7 +50,7 @@ pub struct S3Remote {
     /// Whether the server obeys `If-None-Match` and `If-Match`.
     #[serde(default = "yes")]
     pub conditional: bool,
-    /// Whether the server takes a SHA-256 for each part, besides the one in the signature.
+    /// Whether the server accepts a SHA-256 for each part, besides the one in the signature.
     #[serde(default = "yes")]
     pub checksums: bool,
     /// What happens if the name is taken.

@@ -22,11 +22,11 @@ pub(super) struct Folder {
     pub(super) fd: OwnedFd,
 }
 
-/// What has a name.
+/// What a name in the folder refers to.
 pub(super) enum Found {
     /// Nothing.
     Nothing,
-    /// Something else than a file of the expected length, in words.
+    /// Something other than a file of the expected length, in words.
     Other(String),
     /// A file of the expected length, and its SHA-256.
     Hashed(File, Digest),
@@ -191,7 +191,7 @@ impl Folder {
         format!("{:?}: something has that name already", self.path.join(name.as_str()))
     }
 
-    /// The error for a failure to do something with `name`.
+    /// The error for a failure in `doing` something with `name`.
     pub(super) fn fault(&self, name: &str, doing: &str, error: impl Into<io::Error>) -> RemoteError {
         fault(&self.path.join(name), doing, error)
     }

@@ -39,7 +39,7 @@ impl DirectoryRemote {
         let body = source.open().await;
         let staging_file = blocking(move || {
             let root = Folder::open(&root)?;
-            // This only saves work. The rename decides.
+            // This check only saves work. The rename decides.
             if !replace
                 && let Some(folder) = root.within(path.folders())?
                 && folder.has(path.name())?

@@ -11,7 +11,7 @@ use super::folder::Folder;
 use crate::remote::body::Body;
 use crate::remote::staging_name::{STAGING, StagingName};
 
-/// So many bytes are written between two syncs. It bounds what the last sync of a large file has to do.
+/// How many bytes are written between two syncs. This bounds the work of the last sync of a large file.
 const SYNC_BYTES: u64 = 256 * 1024 * 1024;
 
 impl Folder {
@@ -102,8 +102,8 @@ impl StagingFile {
         self.folder.sync_folder(&self.staging)
     }
 
-    /// A rename without replacing in two steps: a second link never replaces, and the first is removed when this is
-    /// dropped.
+    /// A rename without replacing, in two steps: making a second link never replaces anything, and the first link is
+    /// removed when this is dropped.
     fn link(&self, folder: &Folder, target: &ObjectName) -> Result<(), RemoteError> {
         let name = target.as_str();
         match rustix::fs::linkat(&self.staging, self.name.as_str(), &folder.fd, name, AtFlags::empty()) {
@@ -143,7 +143,7 @@ mod tests {
         StagingFile::write(Folder::open(root).unwrap(), name, Body::new(content.len() as u64, pieces)).unwrap()
     }
 
-    /// The way for file systems that cannot rename without replacing. Those of our test machines can.
+    /// Tests the fallback for file systems that cannot rename without replacing. Those of our test machines can.
     #[test]
     fn a_second_link_does_not_replace() {
         let root = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use super::{Comparison, Evidence, Object, Remote, RemoteError, Source};
 pub(super) use server::Server;
 use target::Target;
 
-/// Its value is a quoted string (draft-ietf-httpapi-idempotency-key-header).
+/// The value of this header is a quoted string (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A server that accepts files by PUT under their final names.
@@ -36,7 +36,7 @@ impl HttpRemote {
         let mut request = self.server.request("PUT", &encoded(&object.path))?;
         let mut hops = 0;
         loop {
-            // The key is the same for every attempt: a server that knows such keys acts on it once.
+            // The key is the same for every attempt: a server that supports such keys acts only once.
             request = request.header(IDEMPOTENCY_KEY, format!("\"{}\"", object.file_id));
             request = on_condition(request, &object.precondition);
             let body = source.open().await;

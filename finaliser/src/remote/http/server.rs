@@ -17,7 +17,7 @@ use crate::remote::{Comparison, Evidence, Object, RemoteError};
 /// RFC 9530; the `http` crate has no name for it.
 const REPR_DIGEST: &str = "repr-digest";
 
-/// A folder at a server that accepts files by PUT, says by HEAD what it has, and returns it by GET.
+/// A folder at a server that accepts files by PUT, describes them by HEAD, and returns them by GET.
 #[derive(Debug)]
 pub(in crate::remote) struct Server {
     settings: Settings,
@@ -257,7 +257,7 @@ fn compare_head(object: &Object, head: &response::Parts) -> Option<Comparison> {
         _ => {}
     }
     let fields: Vec<_> = head.headers.get_all(REPR_DIGEST).iter().filter_map(|field| field.to_str().ok()).collect();
-    // Several fields of one name are one list.
+    // Several fields with the same name form one list.
     let named = fields.join(", ");
     match Digest::from_repr_digest(&named).ok().flatten()? {
         found if found == object.sha256 => {

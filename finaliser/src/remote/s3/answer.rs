@@ -52,7 +52,7 @@ pub(super) fn failure(what: &str, head: &response::Parts, text: &str) -> RemoteE
     }
 }
 
-/// An answer in words, for people.
+/// Describes an answer, for people.
 pub(super) fn describe(what: &str, head: &response::Parts, text: &str) -> String {
     let said = [element(text, "Code"), element(text, "Message")];
     let said = said.into_iter().flatten().collect::<Vec<_>>().join(": ");

@@ -14,7 +14,7 @@ use super::{Call, S3Remote, now, timestamp};
 use crate::remote::wire::{answer, encode_path, later, xml};
 use crate::remote::{MultipartUpload, RemoteError};
 
-/// From this age on, an upload that no record has belongs to nobody: a finaliser records an upload at once, or dies.
+/// An upload of this age that no record has belongs to nobody: a finaliser records an upload at once, or dies.
 const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often the bucket is asked. Lists cost money, and every upload found is a day old already.

@@ -17,7 +17,7 @@ use crate::remote::body::Body;
 use crate::remote::wire::{Pool, Uploaded, answer};
 use crate::remote::{Evidence, Object, Remote, RemoteError, Source, UploadLog};
 
-/// Why an upload did not come to its end.
+/// Why an upload was not completed.
 enum UploadError {
     /// The remote no longer has it, or has other parts than the record: a new upload must begin.
     Gone(String),
@@ -160,7 +160,7 @@ impl Sending<'_> {
         }
         let (head, text) = remote.command(&what, request, body).await?;
         match head.status {
-            // A server may send its status before it is done. Then only the text can report an error.
+            // A server may send the status before it has finished. Then only the text can report an error.
             status if status.is_success() => match element(&text, "ETag") {
                 Some(etag) if !is_error(&text) => {
                     log.complete();
@@ -218,7 +218,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Whether the remote names the checksum that our parts' checksums give.
+/// Whether the remote names the checksum that follows from the checksums of our parts.
 fn checked(text: &str, parts: &BTreeMap<u32, UploadedPart>) -> bool {
     let all: Vec<u8> = parts.values().flat_map(|part| *part.sha256.as_bytes()).collect();
     let expected = checksum(&Digest::of(&all));

@@ -36,13 +36,13 @@ impl Folder {
         format!("{}/{}", self.root, name.path())
     }
 
-    /// The attributes of what has a path. A symbolic link is not followed.
+    /// The attributes of whatever has a path. A symbolic link is not followed.
     pub(super) async fn found(&mut self, path: &str) -> Result<Option<Attributes>, RemoteError> {
         self.session.attributes(Request::lstat(path)).await.map_err(|fault| fault.of("look at", path))
     }
 
-    /// Whether all of these folders exist, each in the one before. Anything known to be no folder is refused, and so is
-    /// a link.
+    /// Whether all of these folders exist, each in the previous one. Anything that is known not to be a folder is
+    /// refused, and so is a link.
     pub(super) async fn has(&mut self, folders: &[ObjectName]) -> Result<bool, RemoteError> {
         self.check_root().await?;
         let mut path = self.root.clone();
@@ -109,8 +109,8 @@ impl Folder {
         }
     }
 
-    /// Hashes a file of `size` bytes and makes it durable if the server can do that; `None` if the file has another
-    /// length by now.
+    /// Hashes a file of `size` bytes and makes it durable if the server can do that; `None` if the file now has another
+    /// length.
     pub(super) async fn read_back(&mut self, path: &str, size: u64) -> Result<Option<Digest>, RemoteError> {
         let read = |fault: Fault| fault.of("read", path);
         let handle = self.session.open(Request::open(path, READ)).await.map_err(read)?;

@@ -3,7 +3,7 @@ use std::fmt;
 use russh::keys::ssh_key::Fingerprint;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 
-/// The pinned keys of a server. No setting accepts every key, because whoever answers gets the files.
+/// The pinned keys of a server. No setting accepts every key, because the server that answers gets the files.
 #[derive(Debug, Clone)]
 pub(super) struct HostKeys(Vec<Pin>);
 

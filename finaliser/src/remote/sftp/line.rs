@@ -80,14 +80,14 @@ mod tests {
         let mut line = Line::new(stream.unwrap(), Duration::from_millis(50), &end);
         // More than the buffers at both ends hold.
         let taken = tokio::time::timeout(Duration::from_secs(60), line.write_all(&vec![0; 256 << 20])).await;
-        assert_eq!(taken.expect("it waits for ever").unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(taken.expect("the write waits for ever").unwrap_err().kind(), io::ErrorKind::TimedOut);
         let ending = async {
             tokio::task::yield_now().await;
             end.cancel();
         };
         let reading = tokio::time::timeout(Duration::from_secs(60), line.read_u8());
         let (read, ()) = tokio::join!(reading, ending);
-        assert_eq!(read.expect("it waits for ever").unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(read.expect("the read waits for ever").unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
         assert_eq!(line.write_u8(0).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
         drop(peer);
     }

@@ -15,7 +15,7 @@ use super::host_key::HostKeys;
 use super::line::Line;
 use crate::remote::wire::later;
 
-/// The cheapest first, on a processor with AES instructions, as nearly all have them. None without authentication.
+/// Ciphers, the cheapest first on a processor with AES instructions, which nearly all have. None lacks authentication.
 const CIPHERS: &[cipher::Name] =
     &[cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_128_CTR];
 
@@ -76,7 +76,8 @@ impl Login {
         let idle = settings.idle_timeout();
         let connecting = TcpStream::connect((settings.host.as_str(), settings.port));
         let stream = in_time(idle, &at, "connecting", connecting).await?;
-        // Each request is a packet of its own, and its answer is awaited. A failure only makes it slower.
+        // Each request is a packet of its own, and its answer is awaited. If this option cannot be set, requests
+        // are only slower.
         let _only_slower = stream.set_nodelay(true);
         let end = CancellationToken::new();
         // russh reads a packet in two pieces, and answers are short.
@@ -159,7 +160,7 @@ pub(super) fn private_key(credentials: &SftpCredentials) -> Result<PrivateKey, R
     let SftpCredentials::PrivateKey(text, passphrase) = credentials else {
         return Err(wrong("expected one".into()));
     };
-    // An inner error may quote the key, so only its kind is told.
+    // An inner error may quote the key, so only its kind is reported.
     russh::keys::decode_secret_key(text.expose(), passphrase.as_ref().map(|passphrase| passphrase.expose())).map_err(
         |error| match error {
             russh::keys::Error::KeyIsEncrypted => wrong("the key is encrypted: expected a passphrase_file".into()),
@@ -184,7 +185,7 @@ fn config(idle: Duration, known: &HostKeys) -> client::Config {
     client::Config {
         client_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-waybill_", env!("CARGO_PKG_VERSION")))),
         preferred: Preferred { key: known.prefer(&all.key).into(), cipher: CIPHERS.into(), ..all },
-        // While nothing is sent, a silent server is given up after four of these: one idle timeout.
+        // While nothing is sent, a silent server is given up after four of these intervals: one idle timeout.
         keepalive_interval: Some(idle / 4),
         keepalive_max: 3,
         // Messages that wait unread: enough for all answers that may be outstanding (`session/read.rs`), even in small

@@ -27,7 +27,7 @@ use host_key::HostKeys;
 const LIST_PAUSE: Duration = Duration::from_secs(600);
 
 /// A folder at a server. A file is written to `.waybill/` in it, under a temporary name, and renamed when it is
-/// complete. Every comparison and every delivery logs in anew.
+/// complete. Every comparison and every delivery logs in again.
 pub(super) struct SftpRemote {
     settings: Settings,
     known: HostKeys,

@@ -9,7 +9,7 @@ use crate::remote::wire::answer;
 /// The version of the protocol, which nearly all servers speak.
 pub(super) const VERSION: u32 = 3;
 
-/// The most bytes of one read or write if the server names no limit: the draft guarantees as many.
+/// The most bytes of one read or write if the server names no limit: the draft guarantees this many.
 pub(super) const DATA_BYTES: u32 = 32 * 1024;
 
 /// The most bytes of a packet that we accept: OpenSSH's limit, and room for the head.
@@ -18,7 +18,7 @@ pub(super) const PACKET_BYTES: usize = 256 * 1024 + 1024;
 /// Permissions of a file, before the server applies its own mask.
 const FILE_MODE: u32 = 0o666;
 
-/// The bits of a mode that tell the file type, and their values for a file, a folder and a link.
+/// The bits of a mode that hold the file type, and their values for a file, a folder and a link.
 const KIND: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const FOLDER: u32 = 0o040_000;
@@ -100,7 +100,7 @@ impl Request {
         Self::new(6, handle.len() + data.len() + 16).string(handle).offset(offset).string(data)
     }
 
-    /// Asks for the attributes; of a symbolic link itself.
+    /// Asks for attributes; for a symbolic link, those of the link itself.
     pub(super) fn lstat(path: &str) -> Self {
         Self::about(7, path.as_bytes())
     }
@@ -121,7 +121,7 @@ impl Request {
         Self::new(14, path.len() + 16).string(path.as_bytes()).mode(mode)
     }
 
-    /// Asks for the attributes; of the target of a symbolic link.
+    /// Asks for attributes; for a symbolic link, those of its target.
     pub(super) fn stat(path: &str) -> Self {
         Self::about(17, path.as_bytes())
     }
@@ -154,7 +154,7 @@ impl Request {
         self.0.freeze()
     }
 
-    /// The first packet of a session. It has the version in the place of an id.
+    /// The first packet of a session. It has the version in place of an id.
     pub(super) fn hello() -> Bytes {
         Self::new(1, 0).with_id(VERSION)
     }
@@ -208,7 +208,7 @@ impl fmt::Display for Status {
 /// What a server says about a file.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Attributes {
-    /// Its bytes, if the server says.
+    /// Its size in bytes, if the server says.
     pub(super) size: Option<u64>,
     mode: Option<u32>,
 }

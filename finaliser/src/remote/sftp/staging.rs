@@ -10,7 +10,7 @@ use contract::RemoteProof;
 /// After a failure the staging file is removed. That is best effort, as the connection may be lost: the next try
 /// removes it too.
 pub(super) async fn deliver(folder: &mut Folder, object: &Object, body: Body) -> Result<RemoteProof, RemoteError> {
-    // This only saves work. The check before the rename decides.
+    // This check only saves work. The one before the rename decides.
     if folder.has(object.path.folders()).await? {
         let target = folder.path(&object.path);
         let found = folder.found(&target).await?;
@@ -41,7 +41,7 @@ async fn write(folder: &mut Folder, staging: &str, handle: &[u8], mut body: Body
     if written.is_ok() && syncs {
         written = folder.session.done(Request::fsync(handle)).await;
     }
-    // A server may report only now that it could not keep all it had accepted.
+    // A server may report only now that it could not keep everything that it had accepted.
     let closed = folder.session.done(Request::close(handle)).await;
     written.and(closed).map_err(fault)?;
     Ok(if syncs { RemoteProof::Fsync } else { RemoteProof::Put })
@@ -68,7 +68,7 @@ async fn publish(folder: &mut Folder, staging: &str, object: &Object) -> Result<
             folder.session.done(Request::rename_onto(staging, &target)).await
         }
         Precondition::Replace(_) if found.is_some() => {
-            // In two steps. In between nothing has the path, and whoever compares then sends again.
+            // This takes two steps. In between nothing has the path, and a worker that compares then sends again.
             folder.remove(&target).await?;
             folder.session.done(Request::rename(staging, &target)).await
         }

@@ -14,13 +14,13 @@ use crate::remote::wire::{answer, encoded_folders, later};
 /// The most bytes of an answer to PROPFIND: about 10,000 names.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
-/// What has a path.
+/// What a path refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Nothing,
     Collection,
     File,
-    /// Something. The server does not tell what.
+    /// Something, but the server does not say what.
     Unknown,
 }
 
@@ -34,7 +34,7 @@ enum Made {
     Orphan,
 }
 
-/// What has an encoded path without a `/` at its end.
+/// What an encoded path without a `/` at its end refers to.
 pub(super) async fn kind(server: &Server, path: &str) -> Result<Kind, RemoteError> {
     let what = format!("PROPFIND {}", server.address_of(path));
     let (head, members) = propfind(server, &what, path, "0").await?;
@@ -69,7 +69,7 @@ async fn kind_by_head(server: &Server, path: &str) -> Result<Kind, RemoteError> 
     })
 }
 
-/// The staging files, whoever wrote them. None if the server cannot list them.
+/// The staging files, whoever wrote them. The list is empty if the server cannot list them.
 pub(super) async fn staging_files(server: &Server) -> Result<Vec<StagingName>, RemoteError> {
     let path = format!("{STAGING}/");
     let what = format!("PROPFIND {}", server.address_of(&path));

@@ -21,9 +21,9 @@ pub(super) struct WebdavRemote {
     server: Server,
 }
 
-/// Why a staging file was not moved, and where it is then.
+/// Why a staging file was not moved, and where it is now.
 enum NotMoved {
-    /// It is where it was, and no move of it is in progress.
+    /// It is still in place, and no move of it is in progress.
     Staged(RemoteError),
     /// It may have been moved, or the move may be in progress.
     Unknown(RemoteError),
@@ -64,7 +64,7 @@ impl WebdavRemote {
         let Uploaded { head, text } = self.server.put(&what, None, request, object, body).await?;
         match head.status {
             status if status.is_success() => Ok(()),
-            // Another wrote it. The next try has another name.
+            // Another writer has the name. The next try uses another.
             StatusCode::PRECONDITION_FAILED => Err(later(&what, "something has that name already")),
             _ => Err(answer::refusal(&what, &head, &text)),
         }

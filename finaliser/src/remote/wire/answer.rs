@@ -10,13 +10,13 @@ use crate::remote::RemoteError;
 /// How much of an answer's text is read. An error of S3 may quote the whole request that it refuses.
 pub(in crate::remote) const TEXT_BYTES: usize = 64 * 1024;
 
-/// How much of it is shown.
+/// How much of the text is shown.
 const TEXT_CHARS: usize = 200;
 
 /// A longer value does not go into the receipt.
 const RECEIPT_BYTES: usize = 1024;
 
-/// No remote delays a file for longer without being asked again.
+/// The longest that a remote may delay a file before it is asked again.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The error for an answer that is neither a success nor a conflict.
@@ -28,7 +28,7 @@ pub(in crate::remote) fn refusal(what: &str, head: &response::Parts, text: &str)
     }
 }
 
-/// An answer in words, for people.
+/// Describes an answer, for people.
 pub(in crate::remote) fn describe(what: &str, head: &response::Parts, text: &str) -> String {
     match &*one_line(text) {
         "" => format!("{what}: answered {}", head.status),

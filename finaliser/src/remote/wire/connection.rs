@@ -90,7 +90,7 @@ impl Connector {
             Ok(match is_two {
                 false => {
                     let (sender, driver) = http1::handshake(io).await?;
-                    // An error also reaches the one who waits for the answer or its content, so this result is not
+                    // An error also reaches the task that waits for the answer or its content, so this result is not
                     // needed.
                     (Sender::One(sender), Box::pin(async { drop(driver.await) }) as BoxFuture<'static, ()>)
                 }
@@ -126,7 +126,7 @@ fn authorities(file: &Path) -> Result<RootCertStore, RemoteError> {
 }
 
 /// A connection for one request after another. It makes progress only while one of its methods is awaited, and dropping
-/// it closes it: whoever stops waiting has stopped sending.
+/// it closes it: a caller that stops waiting has stopped sending.
 pub(in crate::remote) struct Connection {
     sender: Sender,
     driver: Option<BoxFuture<'static, ()>>,

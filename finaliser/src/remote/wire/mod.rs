@@ -1,4 +1,4 @@
-//! The HTTP client. Each request has a connection of its own, so that the end of a connection is always about that
+//! The HTTP client. Each request has a connection of its own, so that the end of a connection always concerns that
 //! request; deliveries are few and long. Only the parts of one upload share connections (`pool`).
 
 pub(super) mod answer;
@@ -89,7 +89,7 @@ pub(super) fn evidence(head: &response::Parts, proof: RemoteProof, sent: u64) ->
     }
 }
 
-/// Something else than the object, with its entity tag.
+/// Something other than the object, with its entity tag.
 pub(super) fn different(head: &response::Parts, what: String) -> Comparison {
     Comparison::Different(Occupant { what, etag: answer::etag(head) })
 }

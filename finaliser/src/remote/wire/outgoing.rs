@@ -14,7 +14,7 @@ use crate::remote::body::{Body, BodyStopped};
 /// time: a process that was frozen for a minute has checked once.
 const CHECKS: u32 = 8;
 
-/// How far a body has got on its way into the connection.
+/// How much of a body the connection has taken.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     handed: AtomicU64,
@@ -37,7 +37,7 @@ impl Flow {
         self.taken.load(Ordering::Acquire)
     }
 
-    /// Passes the pieces on, the last one only if the lease still holds: with it the remote has everything.
+    /// Passes on the pieces, the last one only if the lease still holds: with the last piece the remote has everything.
     pub(super) async fn feed(
         &self,
         mut body: Body,

@@ -26,8 +26,8 @@ impl<'a> Pool<'a> {
 
     /// As [`Connector::upload`], on an idle connection if there is one.
     ///
-    /// A server may close an idle connection while the next request is on its way. If one ends without an answer, the
-    /// request is sent again on a new connection, so `request` must make one that is idempotent (RFC 9112, section
+    /// A server may close an idle connection while the next request is on its way. If a connection ends without an
+    /// answer, the request is sent again on a new one, so `request` must make an idempotent request (RFC 9112, section
     /// 9.3.1).
     pub(in crate::remote) async fn upload(
         &self,

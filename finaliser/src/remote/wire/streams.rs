@@ -15,7 +15,7 @@ use hyper::rt::Executor;
 const WINDOW: u32 = 2 * 1024 * 1024;
 
 /// The tasks that hyper runs beside a connection. They make progress only while the connection is driven, and are
-/// dropped with it, so that whoever stops waiting has stopped sending here too.
+/// dropped with it, so here too, a caller that stops waiting has stopped sending.
 #[derive(Clone, Default)]
 pub(super) struct Streams {
     new: Arc<Mutex<Vec<BoxFuture<'static, ()>>>>,

@@ -19,7 +19,7 @@ pub(in crate::remote) struct Uploaded {
 pub(super) enum Unanswered {
     /// The connection ended first.
     Ended(RemoteError),
-    /// We stopped, the idle timeout has passed, or the server answered before it could have the whole body.
+    /// We stopped, the idle timeout passed, or the server reported a success before it could have the whole body.
     Other(RemoteError),
 }
 

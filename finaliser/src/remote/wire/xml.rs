@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use roxmltree::{Document, ParsingOptions};
 
-/// An answer of 4 MiB has fewer nodes unless it consists of tags only. So many nodes take about 40 MB.
+/// The most nodes of a document. An answer of 4 MiB has fewer unless it consists only of tags. This many take about 40
+/// MB.
 const NODES: u32 = 400_000;
 
 /// The text with U+FFFD for every character, written plainly or as a reference, that XML 1.0 forbids. S3 quotes keys, and a
@@ -43,7 +44,7 @@ const fn is_legal(character: char) -> bool {
 pub(in crate::remote) fn document(text: &str) -> Result<Document<'_>, String> {
     // No DTD: it is of no use here, and its entities could expand without end.
     let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES, ..ParsingOptions::default() };
-    // A server that needs long for its answer may send white space first, to show that it is alive.
+    // A server that takes long to answer may send white space first, to show that it is alive.
     Document::parse_with_options(text.trim_start(), options).map_err(|error| error.to_string())
 }
 

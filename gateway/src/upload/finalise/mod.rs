@@ -51,7 +51,7 @@ pub(crate) async fn finalise(
     }
 }
 
-/// What the file must be: the request, with what it leaves out taken from the record or the settings.
+/// What the file must be: the request; the record and the settings supply what it leaves out.
 fn expectation(
     settings: &Settings,
     request: &FinaliseRequest,

@@ -36,7 +36,7 @@ pub(crate) async fn prepare(
     let key = key::of(&head.headers)?;
     let request = PrepareRequest::parse(&gateway.limits.read(body).await?)?;
     let idempotency = key.map(|key| ledger::Idempotency { key, fingerprint: request.fingerprint() });
-    // Before the file is opened: the first answer holds even if the file has gone since.
+    // This comes before the file is opened: the first answer holds even if the file has gone since.
     if let Some(idempotency) = &idempotency
         && let Some(before) = gateway.service.ledger.find_created(&user, idempotency).await?
     {

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::refusal::Refusal;
 
-/// How many files are inspected at once: each inspection holds a thread, and a share that hangs would take them all.
+/// How many files are inspected at once: each inspection holds a thread, and a share that hangs would take all threads.
 const INSPECTIONS_MAX: usize = 64;
 
 /// How long an inspection may take, with the wait for its turn, before the share counts as unreachable.
@@ -55,7 +55,7 @@ impl Storage {
             // Nobody closes the semaphore, so there is always a permit.
             let permit = inspections.acquire_owned().await.ok();
             let inspecting = tokio::task::spawn_blocking(move || {
-                // Kept until the inspection ends, however long a share that hangs makes it.
+                // The permit is kept until the inspection ends, even if a share that hangs delays it.
                 let _permit = permit;
                 inspect(&roots, place)
             });

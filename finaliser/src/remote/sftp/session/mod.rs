@@ -41,9 +41,9 @@ pub(super) struct Extensions {
 /// Why a request failed.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// The server refused it or failed to do it.
+    /// The server refused the request or failed to carry it out.
     Status(Status),
-    /// The session has ended. The server may have done the request or not.
+    /// The session has ended. The server may or may not have carried out the request.
     Broken(String),
     /// The body to be written stopped.
     Stopped,
@@ -111,7 +111,7 @@ impl Replies {
             Some(ChannelMsg::Data { .. }) => Err(Fault::Broken("the server sent data without a request".into())),
             Some(ChannelMsg::Failure) => Err(Fault::Broken("the server has no SFTP".into())),
             Some(ChannelMsg::Eof | ChannelMsg::Close) => Err(Fault::Broken("the server ended the session".into())),
-            // For example room in the window.
+            // For example, an adjustment of the window.
             Some(_) => Ok(()),
             None => {
                 let why = self.login.ending().unwrap_or_else(|| "no reason given".into());
@@ -233,7 +233,7 @@ impl Session {
                 Ok(())
             }
             Ok(_) => Err(self.unexpected()),
-            // The limits of the draft hold then.
+            // Then the limits of the draft apply.
             Err(Fault::Status(_)) => Ok(()),
             Err(fault) => Err(fault),
         }

@@ -6,7 +6,7 @@ use contract::{Digest, Hasher};
 use super::super::packet::{Reply, Request, Status, code};
 use super::{Fault, REQUESTS, Session};
 
-/// The most bytes of one read, if the server allows as many.
+/// The most bytes of one read, if the server allows that many.
 pub(super) const MOST: u32 = 128 * 1024;
 
 /// The most bytes that are requested and have not arrived. All of them may wait in the channel's buffer (`login.rs`).

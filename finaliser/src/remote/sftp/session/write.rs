@@ -8,13 +8,13 @@ use super::super::packet::{Reply, Request, Status};
 use super::{Fault, REQUESTS, Replies, Session};
 use crate::remote::body::Body;
 
-/// The most bytes of one write, if the server allows as many: OpenSSH's limit, a little less than its packets hold.
+/// The most bytes of one write, if the server allows that many: OpenSSH's limit, a little less than its packets hold.
 pub(super) const MOST: u32 = 255 * 1024;
 
 /// The most bytes of unanswered writes. OpenSSH buffers 2 MiB before it reads the first of them.
 const UNANSWERED: u32 = 4 * 1024 * 1024;
 
-/// So many bytes are written between two syncs, if the server can sync. The last sync of a large file must take less
+/// How many bytes are written between two syncs, if the server can sync. The last sync of a large file must take less
 /// than the idle timeout, because a server that syncs is silent.
 const SYNC_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -54,7 +54,7 @@ struct Writes<'a> {
     /// Bytes of one write.
     at_once: usize,
     syncs: bool,
-    /// Has room for as many requests as may be in flight.
+    /// It has room for as many requests as may be in flight.
     sent: mpsc::Sender<()>,
     /// Cancelled when a request failed: no more are sent.
     failed: &'a CancellationToken,
