@@ -164,7 +164,7 @@ async fn a_chunk_without_its_content_document_is_stale() {
     stage.service.ledger.claim_chunking(&request, opening).await.unwrap();
     let record = stage.service.ledger.file(file).await.unwrap().unwrap();
     let all = chunks_of(&record, &bytes(SIZE, 1));
-    assert_refused(&stage.put(&all[0].0, &all[0].1).await, ChunkAnswer::Stale, "not there");
+    assert_refused(&stage.put(&all[0].0, &all[0].1).await, ChunkAnswer::Stale, "found none");
     assert!(stage.kept().await.is_empty());
     stage.open_content(&record).await;
     assert_eq!(stage.put(&all[0].0, &all[0].1).await, ok());
