@@ -119,9 +119,7 @@ pub async fn shared_sshd() -> Result<&'static Sshd, &'static Error> {
     static SHARED: OnceLock<Result<(Sshd, Folder), Error>> = OnceLock::new();
     let start = || {
         let folder = Folder::make(&base()?)?;
-        let mut options = SshdOptions::new(folder.path.join("sshd"));
-        options.die_with_parent = true;
-        Ok((Sshd::start_blocking(options)?, folder))
+        Ok((Sshd::start_blocking(SshdOptions::new(folder.path.join("sshd")))?, folder))
     };
     once(&SHARED, start).await.map(|(sshd, _)| sshd)
 }

@@ -22,7 +22,7 @@ pub use http::{ask, hashed};
 pub use own::{Own, own_mongo, own_nats};
 pub use peers::{Served, ask_bucket, names, object_in_bucket, seaweed, sshd};
 pub use proxy::{NetFault, Proxy, Way};
-pub use records::{new_file, taken};
+pub use records::{new_file, receipt, taken};
 pub use sandbox::Sandbox;
 pub use stored::{Stored, binary, by_id, content_id, flip};
 pub use streams::messages;

@@ -153,8 +153,7 @@ async fn up_runs_everything_and_goes_on_where_it_was() {
     assert_eq!(listed["files"].as_array().unwrap().len(), 1);
     assert_eq!((&listed["files"][0]["file_id"], &listed["files"][0]["state"]), (&json!(first), &json!("delivered")));
     let second = send(&up, &api, "second", 64 * 1024 * 1024).await;
-    up.process.signal(Signal::KILL);
-    up.process.wait();
+    up.process.kill();
     let left = data.servers();
     assert_eq!(left.len(), 2, "its servers outlive a kill");
 

@@ -161,6 +161,12 @@ impl Process {
         }
     }
 
+    /// SIGKILL, and waits until it has ended.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.signal(Signal::KILL);
+        self.wait()
+    }
+
     /// SIGTERM, and waits until it has ended.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);

@@ -46,9 +46,9 @@ pub struct SshdOptions {
 }
 
 impl SshdOptions {
-    /// As it comes, outliving this process.
+    /// As it comes, and it ends with this process.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), die_with_parent: false, without: Vec::new(), settings: Vec::new() }
+        Self { data_dir: data_dir.into(), die_with_parent: true, without: Vec::new(), settings: Vec::new() }
     }
 }
 
