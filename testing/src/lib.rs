@@ -20,7 +20,7 @@ pub use api::{Answer, Api, JSON};
 pub use cleanup::Cleanup;
 pub use http::{ask, hashed};
 pub use own::{Own, own_mongo, own_nats};
-pub use peers::{Served, ask_bucket, names, object_in_bucket, seaweed, sshd};
+pub use peers::{Served, ask_bucket, names, object_in_bucket, seaweed, sftp_section, sshd};
 pub use proxy::{NetFault, Proxy, Way};
 pub use records::{new_file, receipt, taken};
 pub use sandbox::Sandbox;

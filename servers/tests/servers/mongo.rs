@@ -68,7 +68,7 @@ async fn moves_when_its_port_was_taken_meanwhile() -> Result<()> {
 
     let moved = Mongo::start(mongo.options().clone()).await?;
     assert_ne!(moved.port(), port);
-    // It is a writable member of its own set again.
+    // It is the primary of its own set again.
     insert(&moved.uri()).await?;
     assert_eq!(count(&moved.uri()).await?, 2);
 
@@ -90,7 +90,7 @@ async fn a_port_asked_for_by_name_is_not_replaced() -> Result<()> {
 }
 
 #[tokio::test]
-async fn is_adopted_after_leave_unless_its_settings_differ() -> Result<()> {
+async fn a_server_that_was_left_is_adopted_unless_its_settings_differ() -> Result<()> {
     let (folder, mongo) = start().await?;
     insert(&mongo.uri()).await?;
     let pid = mongo.pid();

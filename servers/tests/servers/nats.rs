@@ -1,4 +1,4 @@
-//! nats-server: its data, its port, its ends.
+//! nats-server: its data, its port, how it ends.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -87,7 +87,7 @@ async fn a_port_asked_for_by_name_is_taken_or_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn is_adopted_after_leave() -> Result<()> {
+async fn a_server_that_was_left_is_adopted() -> Result<()> {
     let (folder, nats) = start().await?;
     let (pid, port) = (nats.pid(), nats.port());
     nats.leave();
@@ -103,7 +103,7 @@ async fn is_adopted_after_leave() -> Result<()> {
 }
 
 #[tokio::test]
-async fn with_other_settings_is_ended_and_started_anew() -> Result<()> {
+async fn a_server_with_other_settings_is_ended_and_started_anew() -> Result<()> {
     let (folder, nats) = start().await?;
     keep_a_message(&nats).await?;
     let (pid, port) = (nats.pid(), nats.port());
@@ -121,7 +121,7 @@ async fn with_other_settings_is_ended_and_started_anew() -> Result<()> {
 }
 
 #[tokio::test]
-async fn that_does_not_answer_is_not_adopted() -> Result<()> {
+async fn a_server_that_does_not_answer_is_not_adopted() -> Result<()> {
     let (folder, nats) = start().await?;
     let pid = nats.pid();
     nats.pause()?;
@@ -165,7 +165,7 @@ fn kill(pid: u32) {
 }
 
 #[tokio::test]
-async fn says_nothing_while_it_is_paused() -> Result<()> {
+async fn a_paused_server_does_not_answer() -> Result<()> {
     let (_folder, nats) = start().await?;
     nats.pause()?;
     let silent = tokio::time::timeout(Duration::from_millis(300), async_nats::connect(nats.url())).await;
@@ -212,14 +212,14 @@ async fn an_error_at_the_start_has_the_end_of_the_log() -> Result<()> {
 async fn a_foreign_process_in_the_record_is_not_touched() -> Result<()> {
     let folder = tempdir()?;
     let options = nats_options(folder.path());
-    // With no streams of ours: if this test fails it sleeps on, and whoever reads our output would wait for it.
+    // Without our output streams: if this test fails, it sleeps on, and a reader of our output would wait for it.
     let mut foreign =
         Command::new("sleep").arg("120").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let nats = Nats::start(options.clone()).await?;
     nats.kill().await?;
     let record = options.data_dir.join("server.json");
 
-    // The pid was used again: once by a process that began at another time, once by another program.
+    // The pid was reused: once by a process with another start time, once by another program.
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", foreign.id()))?;
     let began: u64 = stat.split(' ').nth(21).unwrap_or_default().parse()?;
     let sleep = std::fs::read_link(format!("/proc/{}/exe", foreign.id()))?;

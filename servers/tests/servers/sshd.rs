@@ -1,11 +1,11 @@
-//! sshd, for other tests.
+//! sshd starts, lets a user in and ends.
 
 use std::process::Command;
 
 use servers::{Sshd, SshdOptions};
 
 #[tokio::test]
-async fn it_starts_takes_our_key_and_ends() {
+async fn it_starts_accepts_our_key_and_ends() {
     if !servers::can_test(servers::Sshd::is_here()) {
         return;
     }
