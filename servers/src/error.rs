@@ -1,4 +1,4 @@
-//! What can go wrong, told to the person who has to mend it.
+//! What can go wrong, said to the person who has to repair it.
 
 use std::fmt::{self, Display};
 use std::io;
@@ -116,7 +116,7 @@ pub enum Error {
         /// The port.
         port: u16,
     },
-    /// A server answered with something else than expected.
+    /// A server's answer is not the expected one.
     #[error("{server} answered on port {port}, but {what}")]
     Answer {
         /// Which server.
@@ -133,7 +133,7 @@ pub enum Error {
         command: String,
         /// mongod's error code.
         code: i32,
-        /// mongod's words.
+        /// mongod's message.
         message: String,
     },
     /// A process would not end even by SIGKILL.
@@ -146,7 +146,7 @@ pub enum Error {
         /// The bound, in seconds.
         seconds: u64,
     },
-    /// A process was to be frozen and was not.
+    /// A process did not stop when it was frozen.
     #[error("{server} (process {pid}) did not stop within {seconds} s of SIGSTOP; has it ended?")]
     NotPaused {
         /// Which server.
@@ -172,7 +172,7 @@ impl Error {
     }
 }
 
-/// One place that was looked at for a server.
+/// One place that was searched for a server.
 #[derive(Debug)]
 pub struct Attempt {
     /// The place, as a person would name it.
@@ -184,7 +184,7 @@ pub struct Attempt {
 impl Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.cause)?;
-        // A list of causes has no single `source()`, so each is told in full here.
+        // A list of causes has no single `source()`, so each is given in full here.
         let mut cause = std::error::Error::source(&self.cause);
         while let Some(error) = cause {
             write!(f, ": {error}")?;

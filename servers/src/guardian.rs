@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Ends a process, or removes a folder, when the process that holds this value has died. Dropping it calls it off.
+/// Ends a process, or removes a folder, when the process that holds this value has died. Dropping the value cancels this.
 #[derive(Debug)]
 pub(crate) struct Guardian {
     shell: Child,
@@ -39,7 +39,7 @@ impl Guardian {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Of its own: it has to outlive a Ctrl-C that ends us.
+            // A group of its own: the shell has to outlive a Ctrl-C that ends us.
             .process_group(0)
             .spawn()?;
         Ok(Self { shell })

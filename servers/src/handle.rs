@@ -4,20 +4,20 @@
 macro_rules! handle {
     ($handle:ty, $options:ty, $stop_limit:expr) => {
         impl $handle {
-            /// Finds the server and starts it. Returns when it serves. nats-server and mongod are adopted instead, where
-            /// an earlier launcher left one with the same settings on this data directory.
+            /// Finds the server and starts it. Returns when it serves. If an earlier launcher left a nats-server or a mongod
+            /// with the same settings on this data directory, that one is adopted instead.
             ///
             /// # Errors
             ///
-            /// The server is not to be found, the directory is in use, or the server does not start: the error has the
+            /// The server cannot be found, the directory is in use, or the server does not start: the error has the
             /// end of its log.
             pub async fn start(options: $options) -> Result<Self, $crate::Error> {
                 let thread = concat!("start ", stringify!($handle));
                 $crate::on_thread(thread, move || Self::start_blocking(options)).await?
             }
 
-            /// What it was started with. Starting again with these comes back to the same data, and if it is free to
-            /// the same port.
+            /// The options that it was started with. A start with the same options finds the same data, and the same port
+            /// if that is free.
             pub fn options(&self) -> &$options {
                 &self.options
             }
@@ -32,7 +32,7 @@ macro_rules! handle {
                 self.running.process.pid()
             }
 
-            /// Whether it was running already, left by an earlier launcher.
+            /// Whether an earlier launcher started it and left it running.
             pub fn adopted(&self) -> bool {
                 self.running.adopted
             }
@@ -47,8 +47,8 @@ macro_rules! handle {
                 self.running.process.exited().await
             }
 
-            /// Ends it in good order (SIGTERM), or by SIGKILL if that takes too long; then [`Exit`](crate::Exit) tells
-            /// of signal 9. Dropping the future half-way kills the server.
+            /// Ends it cleanly (SIGTERM), or by SIGKILL if that takes too long; in that case [`Exit`](crate::Exit) shows
+            /// signal 9. Dropping the future half-way kills the server.
             ///
             /// # Errors
             ///
@@ -76,7 +76,7 @@ macro_rules! handle {
                 self.running.process.pause()
             }
 
-            /// Lets it go on after [`pause`](Self::pause).
+            /// Resumes it after [`pause`](Self::pause).
             ///
             /// # Errors
             ///

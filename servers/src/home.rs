@@ -1,4 +1,4 @@
-//! A server's data directory: whose it is at the moment, and which process serves it.
+//! A server's data directory: who has locked it, and which process serves it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 /// How long a process may take to end by SIGKILL: it can hang in the disk's driver.
 pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// What `server.json` keeps.
+/// The content of `server.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) process: Option<Identity>,
@@ -60,8 +60,8 @@ impl Home {
         self.dir.join("server.json")
     }
 
-    /// The record of the last start, if there was one. One that cannot be read counts as none: what it said is needed
-    /// to adopt a server, not to be right.
+    /// The record of the last start, if there was one. An unreadable record counts as none: it is needed to adopt a
+    /// server, not for correctness.
     pub(crate) fn record(&self) -> Result<Option<Record>, Error> {
         let path = self.record_path();
         match fs::read(&path) {
@@ -88,7 +88,7 @@ impl Home {
         Ok(())
     }
 
-    /// Ends the server an earlier launcher left: SIGTERM, then SIGKILL. Never anything but that very process.
+    /// Ends the server an earlier launcher left: SIGTERM, then SIGKILL. Never signals any other process.
     pub(crate) fn end(&self, old: &Identity) -> Result<(), Error> {
         let failed =
             || Error::io(format!("could not end the {} left by an earlier start (process {})", self.server, old.pid));

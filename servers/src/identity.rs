@@ -1,4 +1,4 @@
-//! Which process a pid means: pids are used again, and a start time tells two bearers of one pid apart.
+//! Which process a pid means: pids are reused, and the start time tells two processes with the same pid apart.
 
 use std::fs;
 use std::io;
@@ -14,12 +14,12 @@ pub(crate) struct Identity {
     pub(crate) pid: i32,
     /// Clock ticks since boot, field 22 of `/proc/PID/stat`.
     pub(crate) start_time: u64,
-    /// What it runs, as `/proc/PID/exe` told.
+    /// Its program, from `/proc/PID/exe`.
     pub(crate) exe: PathBuf,
 }
 
 impl Identity {
-    /// Reads what `/proc` tells about a process. `None` if it has ended (a zombie has), if we may not look at it, or
+    /// Reads what `/proc` tells about a process. `None` if it has ended (a zombie has), if we may not read it, or
     /// where there is no `/proc`: then nothing is ever adopted or ended, which is the safe side.
     pub(crate) fn of(pid: Pid) -> Option<Self> {
         let pid = pid.as_raw_nonzero().get();
@@ -96,7 +96,7 @@ fn all_stopped(pid: Pid) -> io::Result<bool> {
     Ok(true)
 }
 
-/// A binary that was replaced or removed under a running process has this behind its path.
+/// The kernel adds a suffix to the path of a binary that was replaced or removed while it runs.
 fn same_program(now: &Path, then: &Path) -> bool {
     let bare = |path: &Path| {
         let text = path.to_string_lossy().into_owned();

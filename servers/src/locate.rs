@@ -11,18 +11,18 @@ use std::time::Duration;
 use crate::error::{Attempt, Error};
 use crate::wheel;
 
-/// The servers Waybill needs, and those that only its tests need.
+/// The servers that Waybill needs, and those that only its tests and its demonstration need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Server {
     /// nats-server, with JetStream.
     Nats,
     /// mongod.
     Mongo,
-    /// SeaweedFS, for tests: somebody else's S3 and WebDAV.
+    /// SeaweedFS: S3 and WebDAV written by others.
     Seaweed,
-    /// nginx, for tests: somebody else's HTTP and WebDAV. Only found, never fetched.
+    /// nginx: HTTP and WebDAV written by others. It is only looked for, never fetched.
     Nginx,
-    /// OpenSSH's sshd with its sftp-server, for tests: somebody else's SFTP. It comes with the system, never as a wheel.
+    /// OpenSSH's sshd with its sftp-server: SFTP written by others. It comes with the system, never as a wheel.
     Sshd,
 }
 
@@ -47,22 +47,22 @@ impl Server {
             Self::Seaweed => Version(4, 48, 0),
             // Debian 12 has it.
             Self::Nginx => Version(1, 22, 0),
-            // From here on sftp-server tells its limits.
+            // From this version on sftp-server reports its limits.
             Self::Sshd => Version(8, 5, 0),
         }
     }
 
-    /// How it is asked for its version.
+    /// The argument that makes it print its version.
     fn version_argument(self) -> &'static str {
         match self {
             Self::Nats | Self::Mongo => "--version",
             Self::Seaweed => "version",
-            // nginx with how it was built.
+            // nginx also prints how it was built.
             Self::Nginx | Self::Sshd => "-V",
         }
     }
 
-    /// What else somebody can do who has none, for messages.
+    /// What else a person without this server can do, for messages.
     pub(crate) fn other_ways(self) -> String {
         match self {
             Self::Nats => {
@@ -90,7 +90,7 @@ impl Display for Server {
 pub(crate) struct Version(u32, u32, u32);
 
 impl Version {
-    /// What the server prints of its version.
+    /// Reads the version from what the server prints.
     fn of(server: Server, text: &str) -> Option<Self> {
         match server {
             Server::Nats | Server::Mongo => Self::find(text),
@@ -208,7 +208,7 @@ pub fn locate_in(server: Server, path: &OsStr, cache: &Path) -> Result<Located, 
 ///
 /// # Errors
 ///
-/// When none of the three variables (the last is `HOME`) is set.
+/// None of the three variables (the last is `HOME`) is set.
 pub fn cache_dir() -> Result<PathBuf, Error> {
     // An empty variable counts as unset, as the XDG specification has it.
     let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -226,10 +226,10 @@ pub fn cache_dir() -> Result<PathBuf, Error> {
     std::path::absolute(&dir).map_err(Error::io(format!("could not make {} absolute", dir.display())))
 }
 
-/// The files of this name on a `PATH`, in its order. Whether one can run is found out by running it.
+/// The files of this name on a `PATH`, in its order. Whether one can be run shows when it is run.
 pub(crate) fn on_path(name: &str, path: &OsStr) -> impl Iterator<Item = PathBuf> {
     std::env::split_paths(path)
-        // An empty or relative entry means a folder that depends on where one stands.
+        // An empty or relative entry means a folder that depends on the current directory.
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(name))
         .filter(|file| file.is_file())
@@ -237,7 +237,7 @@ pub(crate) fn on_path(name: &str, path: &OsStr) -> impl Iterator<Item = PathBuf>
         .into_iter()
 }
 
-/// Neither nginx nor sshd is for users to run, so their `PATH` often lacks its folder.
+/// Users do not run nginx or sshd themselves, so the folder of these is often missing from `PATH`.
 fn beside_path(server: Server) -> Vec<PathBuf> {
     let folders: &[&str] = match server {
         Server::Nats | Server::Mongo | Server::Seaweed => &[],
@@ -265,7 +265,7 @@ fn check(server: Server, binary: &Path) -> Result<Located, Error> {
     };
     let stderr = String::from_utf8_lossy(&output.stderr);
     let told = match server {
-        // Before 9.2 it tells as an error.
+        // Before 9.2 sshd prints its version as part of an error.
         Server::Sshd => stderr,
         _ if !output.status.success() => return Err(unusable(format!("{} ({})", output.status, stderr.trim()))),
         Server::Nginx => stderr,

@@ -7,11 +7,11 @@ use std::path::Path;
 /// A larger log is put aside (one generation) at a start: the two together bound what a log takes over many starts.
 const ROTATE_ABOVE: u64 = 16 << 20;
 
-/// What is shown of a log in an error.
+/// How much of a log an error shows.
 const TAIL_LINES: usize = 20;
 const TAIL_BYTES: u64 = 16 << 10;
 
-/// Opens a log for appending, made with its folder if need be. Returns it with its length, where this run begins.
+/// Opens a log for appending, made with its folder if need be. Returns it with its length, which is where this run begins.
 pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -26,7 +26,7 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, length))
 }
 
-/// The last lines written at or behind `from`. For messages, so a log that cannot be read is told as such in it.
+/// The last lines written at or after `from`. For messages: if the log cannot be read, the text says so.
 pub(crate) fn tail(path: &Path, from: u64) -> String {
     let read = || -> io::Result<String> {
         let mut file = File::open(path)?;

@@ -19,27 +19,28 @@ pub const MIN_CACHE_MIB: u32 = 256;
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// A server left behind is up already: it answers soon or is stuck.
 const ADOPT_LIMIT: Duration = Duration::from_secs(10);
-/// mongod steps down and writes a checkpoint of what its cache holds.
+/// mongod steps down and writes a checkpoint of its cache.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// A port found free may be taken before mongod takes it. Five times in a row, something else is wrong.
+/// Another process may take a free port before mongod does. If that happens five times in a row, something else is wrong.
 const PORTS_TO_TRY: usize = 5;
 /// mongod's exit status when it cannot listen (`EXIT_NET_ERROR`).
 const CANNOT_LISTEN: i32 = 48;
-/// What nobody replicates need not be kept; but every chunk goes through it, so it must hold some seconds of the
-/// fastest writing for the server to trim it at ease. Without it mongod takes 5 % of the disk, up to 50 GB.
+/// Nobody replicates from the oplog, so it need not keep much. But every chunk goes through it, so it must hold some
+/// seconds of the fastest writing for mongod to trim it at ease. By default mongod takes 5 % of the disk, up to 50 GB.
 const OPLOG_MIB: u32 = 990;
 
 /// How to run mongod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MongoOptions {
-    /// Where everything of this server is kept; made if need be.
+    /// The folder with everything of this server; made if need be.
     pub data_dir: PathBuf,
     /// Where its output is appended.
     pub log: PathBuf,
-    /// WiredTiger's cache in MiB, at least [`MIN_CACHE_MIB`]; less is raised to that. mongod itself would take half of
-    /// the memory.
+    /// WiredTiger's cache in MiB, at least [`MIN_CACHE_MIB`]; less is raised to that. By default mongod would take half
+    /// of the memory.
     pub cache_mib: u32,
-    /// Insist on this port. Else it is the one of the last start on this data directory, if it is free, or any.
+    /// Insist on this port. Without it, the server takes the port of the last start on this data directory if that is
+    /// free, or else any.
     pub port: Option<u16>,
     /// Kill the server when this process dies, even by SIGKILL. For tests.
     pub die_with_parent: bool,
@@ -83,7 +84,7 @@ impl Mongo {
     }
 }
 
-/// Starts it at the port asked for, or at the kept one, or at any.
+/// Starts it at the port that was asked for, at that of the last start, or at any.
 fn launch_somewhere(
     start: &Start,
     options: &MongoOptions,
@@ -125,13 +126,13 @@ fn launch(start: &Start, options: &MongoOptions, settings: &str, port: u16) -> R
     start.launch(command, settings, Some(port), START_LIMIT, ready)
 }
 
-/// All but the port and the data directory.
+/// All arguments but the port and the data directory.
 fn arguments(options: &MongoOptions) -> Vec<String> {
     let cache_gib = f64::from(options.cache_mib.max(MIN_CACHE_MIB)) / 1024.0;
     [
         "--bind_ip",
         "127.0.0.1",
-        // No socket in /tmp, which would outlive a kill and have a name of its own to clash.
+        // No socket in /tmp: it would outlive a kill, and its name could clash.
         "--nounixsocket",
         "--replSet",
         replica_set::NAME,

@@ -16,7 +16,7 @@ use crate::locate::Server;
 use crate::ready::Progress;
 use crate::start::{Running, Start};
 
-/// JetStream reads its files before it listens; this is for many of them on a slow disk.
+/// JetStream reads its files before it listens; this allows for many of them on a slow disk.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// A server left behind is up already: it answers soon or is stuck.
 const ADOPT_LIMIT: Duration = Duration::from_secs(3);
@@ -30,13 +30,14 @@ const GREETING_BYTES: u64 = 64 << 10;
 /// How to run nats-server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatsOptions {
-    /// Where everything of this server is kept; made if need be.
+    /// The folder with everything of this server; made if need be.
     pub data_dir: PathBuf,
     /// Where its output is appended.
     pub log: PathBuf,
     /// The largest message in bytes, headers counted. The server warns above 8 MiB and refuses above 64 MiB.
     pub max_payload: u32,
-    /// Insist on this port. Else it is the one of the last start on this data directory, if it is free, or any.
+    /// Insist on this port. Without it, the server takes the port of the last start on this data directory if that is
+    /// free, or else any.
     pub port: Option<u16>,
     /// Kill the server when this process dies, even by SIGKILL. For tests.
     pub die_with_parent: bool,
@@ -94,7 +95,7 @@ impl Nats {
 fn launch(start: &Start, options: &NatsOptions, settings: &str, port: Option<u16>) -> Result<Running, Error> {
     let failed = |what: &Path| Error::io(format!("could not write {}", what.display()));
     let dir = &start.home.dir;
-    // A server that was killed leaves its file with the ports; only the new one's may be read.
+    // A killed server leaves its file with the ports, which must not be taken for the new one's.
     let ports = ports_dir(dir);
     match fs::remove_dir_all(&ports) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&ports)(error)),
@@ -149,8 +150,8 @@ fn config(data_dir: &Path, options: &NatsOptions, port: Option<u16>) -> Result<S
     ))
 }
 
-/// The client port from the one file in the folder of ports. Not there, or half written, is the usual state while the
-/// server starts.
+/// The client port from the one file in the folder of ports. While the server starts, that file is missing or half
+/// written.
 fn read_port(folder: &Path) -> Result<u16, String> {
     #[derive(Deserialize)]
     struct Ports {

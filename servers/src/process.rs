@@ -1,4 +1,4 @@
-//! A running server process: signals, its end, and who has to clean up.
+//! A running server process: signals, its end, and what must be cleaned up then.
 
 use std::fmt::{self, Display};
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ use crate::home::{Home, KILL_LIMIT};
 use crate::identity::{self, Identity};
 use crate::locate::Server;
 
-/// How often an adopted server is looked at: only a parent is told of its child's end.
+/// How often an adopted server is checked: the kernel notifies only the parent of a process of its end.
 const ADOPTED_POLL: Duration = Duration::from_millis(50);
 
 /// A stop takes effect within microseconds, unless a thread waits for the disk.
@@ -57,7 +57,7 @@ struct Shared {
 #[derive(Debug)]
 struct Held {
     exit: Option<Exit>,
-    /// For an adopted process: signals are sent only after another look at who bears the pid.
+    /// For an adopted process: signals are sent only after checking again which process has the pid.
     adopted: Option<Identity>,
     /// The data directory is ours until the process has ended, or is left.
     home: Option<Arc<Home>>,
@@ -67,7 +67,7 @@ struct Held {
 
 impl Shared {
     fn held(&self) -> MutexGuard<'_, Held> {
-        // Nothing that can panic runs between two writes to it.
+        // Nothing between two writes to it can panic.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -173,7 +173,7 @@ impl Process {
 
     /// Who the process is; `None` once it has ended.
     pub(crate) fn identity(&self) -> Option<Identity> {
-        // Under the lock: a child is reaped, and its pid given away, only with it.
+        // Under the lock: a child is reaped, and its pid becomes free, only under the lock.
         let held = self.shared.held();
         match held.exit {
             None => Identity::of(self.pid),
@@ -187,7 +187,7 @@ impl Process {
         let sent = match (&held.exit, &held.adopted) {
             (Some(_), _) => Ok(false),
             (None, Some(identity)) => identity.signal(signal),
-            // Our child, and not reaped, as that takes the lock: the pid cannot mean another.
+            // Our child, and not reaped, since reaping takes the lock: the pid cannot mean another process.
             (None, None) => identity::send(self.pid, signal),
         };
         sent.map(drop).map_err(Error::io(format!(
@@ -214,7 +214,7 @@ impl Process {
         let mut exit = self.exit.clone();
         match exit.wait_for(Option::is_some).await {
             Ok(exit) => exit.unwrap_or(Exit { status: None }),
-            // The thread never ends without telling while a handle that was not left exists.
+            // As long as a handle exists that was not left, the thread never ends without sending.
             Err(_) => Exit { status: None },
         }
     }
@@ -259,7 +259,7 @@ impl Drop for Process {
             return;
         }
         let killed = self.signal(Signal::KILL).and_then(|()| {
-            // Until it has ended it writes to the directory that the caller may be about to remove.
+            // Until it has ended, it writes to the directory that the caller may be about to remove.
             let (held, waited) = self
                 .shared
                 .changed
@@ -287,7 +287,7 @@ fn reap(shared: &Shared, pid: Pid, child: &mut Child, tell: &watch::Sender<Optio
     let ends = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), ends) {}
     let mut held = shared.held();
-    // Called off while the dead child still keeps its pid.
+    // Cancelled while the dead child still keeps its pid.
     held.guardian = None;
     let status = child.wait().ok();
     shared.ended(held, Exit { status }, tell);

@@ -8,10 +8,10 @@ use crate::error::Error;
 use crate::log;
 use crate::process::Process;
 
-/// How often a server that starts is looked at: starts are counted in hundreds of milliseconds.
+/// How often a starting server is checked: a start takes hundreds of milliseconds.
 const START_POLL: Duration = Duration::from_millis(5);
 
-/// What a look at a starting server found.
+/// How far a starting server has come.
 #[derive(Debug)]
 pub(crate) enum Progress<T> {
     Ready(T),

@@ -16,7 +16,7 @@ use crate::ready::Progress;
 /// The name of the set.
 pub(crate) const NAME: &str = "rs0";
 
-/// For all commands of one look: initiating the set takes about 0.1 s, here with room for a slow disk.
+/// For all commands of one check: initiating the set takes about 0.1 s, the rest allows for a slow disk.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// For the driver to connect: mongod listens before it is asked anything.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -27,7 +27,7 @@ const NOT_YET_INITIALIZED: i32 = 94;
 /// Another change of the settings is under way.
 const IN_PROGRESS: i32 = 109;
 
-/// Leads one mongod to being a writable primary, one look at a time. Blocking, on a thread without a runtime.
+/// Makes one mongod a writable primary, step by step. Blocking, on a thread without a runtime.
 #[derive(Debug)]
 pub(crate) struct Founder {
     /// Dropped before the runtime that serves its connections.
@@ -42,14 +42,13 @@ impl Founder {
         Ok(Self { admin: None, runtime })
     }
 
-    /// Looks how far mongod is, and does what is needed next. `pid` is that of our mongod. The port was only found free:
-    /// another server, perhaps one of another launcher, may have been faster, and must be neither taken for ours nor
-    /// changed.
+    /// Checks how far mongod has come, and does what is needed next. `pid` is that of our mongod: another server may have
+    /// taken the port first, and must be neither mistaken for ours nor changed.
     pub(crate) fn look(&mut self, port: u16, pid: u32) -> Result<Progress<()>, Error> {
         let admin = match self.admin.take() {
             Some(admin) => admin,
             None => {
-                // The driver would find out only every 500 ms that mongod listens now.
+                // The driver would check only every 500 ms whether mongod listens now.
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
                 if let Err(error) = TcpStream::connect_timeout(&address, CONNECT_LIMIT) {
                     return Ok(Progress::NotYet(format!("a connection: {error}")));
@@ -57,10 +56,10 @@ impl Founder {
                 self.runtime.block_on(connect(port))?
             }
         };
-        // Half a command may be dropped only with its client: the driver's futures are not cancel-safe.
+        // A command that timed out is dropped with its client: the driver's futures are not cancel-safe.
         let looking = async { tokio::time::timeout(LOOK_LIMIT, step(&admin, port, pid)).await };
         match self.runtime.block_on(looking) {
-            // mongod closes its connections when it changes its state.
+            // mongod closes its connections when its state changes.
             Ok(Err(error @ Error::Io { .. })) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 Ok(Progress::NotYet(format!("{error}: {}", cause.unwrap_or_default())))
@@ -104,7 +103,7 @@ async fn step(admin: &Database, port: u16, pid: u32) -> Result<Progress<()>, Err
         });
     }
 
-    // No set, or not in it.
+    // There is no set, or mongod does not find itself in it.
     match run(admin, doc! { "replSetGetConfig": 1 }).await {
         Err(Error::Refused { code: NOT_YET_INITIALIZED, .. }) => {
             let config = doc! { "_id": NAME, "members": [{ "_id": 0, "host": me }] };
@@ -124,10 +123,10 @@ async fn step(admin: &Database, port: u16, pid: u32) -> Result<Progress<()>, Err
 
 /// Whether the process `pid` answers.
 async fn is_of(admin: &Database, pid: u32) -> Result<bool, Error> {
-    // Without the sections that cost something to put together.
+    // Without the sections that are expensive to compute.
     let status = doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "wiredTiger": 0, "locks": 0 };
     let status = match run(admin, status).await {
-        // Ours answers everybody.
+        // Our mongod answers everybody.
         Err(Error::Refused { .. }) => return Ok(false),
         other => other?,
     };
@@ -138,7 +137,7 @@ async fn is_of(admin: &Database, pid: u32) -> Result<bool, Error> {
     })
 }
 
-/// [`Error::Refused`] if mongod says no. After any other error the connection is of no more use.
+/// [`Error::Refused`] if mongod says no. After any other error the connection is useless.
 async fn run(admin: &Database, command: Document) -> Result<Document, Error> {
     let name = command.keys().next().cloned().unwrap_or_default();
     admin.run_command(command).await.map_err(|error| match *error.kind {
@@ -151,7 +150,7 @@ fn not_asked(what: &str, error: mongodb::error::Error) -> Error {
     Error::io(format!("could not ask mongod for {what}"))(std::io::Error::other(error))
 }
 
-/// A command that was done by another, or is too early, is asked again on the next look.
+/// A command that another client has run already, or that comes too early, is run again at the next check.
 fn accept(reply: Result<Document, Error>, then: &str) -> Result<Progress<()>, Error> {
     match reply {
         Ok(_) | Err(Error::Refused { code: ALREADY_INITIALIZED | IN_PROGRESS, .. }) => {
@@ -161,8 +160,8 @@ fn accept(reply: Result<Document, Error>, then: &str) -> Result<Progress<()>, Er
     }
 }
 
-/// The set's settings with its one member at `me`, if they have it elsewhere: a mongod started on another port does not
-/// find itself in its own set.
+/// The set's settings with its only member moved to `me`, if that is elsewhere: a mongod that was started on another
+/// port does not find itself in its own set.
 fn moved(reply: &Document, me: &str) -> Option<Document> {
     let mut config = reply.get_document("config").ok()?.clone();
     let version = config.get_i32("version").ok()?;

@@ -16,9 +16,9 @@ use crate::on_thread;
 use crate::peers::seaweed::{Seaweed, SeaweedOptions};
 use crate::peers::sshd::{Sshd, SshdOptions};
 
-/// The environment variable with the URL of a NATS server for tests to use instead of one of their own.
+/// The environment variable with the URL of a NATS server that tests use instead of starting one.
 pub const NATS_URL: &str = "WAYBILL_TEST_NATS_URL";
-/// The environment variable with the URI of a MongoDB replica set for tests to use instead of one of their own.
+/// The environment variable with the URI of a MongoDB replica set that tests use instead of starting one.
 pub const MONGODB_URI: &str = "WAYBILL_TEST_MONGODB_URI";
 
 /// The largest message without a warning of nats-server: room for every chunk size the tests use.
@@ -26,8 +26,8 @@ const MAX_PAYLOAD: u32 = 8 << 20;
 
 /// The servers all tests of this process share. Isolate by prefix and database name.
 ///
-/// They are of no runtime: each test may have its own. Being in a static it is never dropped, so a guardian process
-/// each kills the servers and removes their folder when this process ends, in whatever way.
+/// They belong to no runtime: each test may have its own. A static is never dropped, so guardian processes kill the
+/// servers and remove their folder when this process ends, in whatever way.
 #[derive(Debug)]
 pub struct Shared {
     nats_url: String,
@@ -110,7 +110,7 @@ pub async fn shared_seaweed() -> Result<&'static Seaweed, &'static Error> {
     once(&SHARED, start).await.map(|(seaweed, _)| seaweed)
 }
 
-/// The sshd for the tests of this process, started at the first call. Isolate by folders: it sees all that the user sees.
+/// The sshd for the tests of this process, started at the first call. Isolate by folders: it serves every file that the user can read.
 ///
 /// # Errors
 ///
@@ -119,9 +119,7 @@ pub async fn shared_sshd() -> Result<&'static Sshd, &'static Error> {
     static SHARED: OnceLock<Result<(Sshd, Folder), Error>> = OnceLock::new();
     let start = || {
         let folder = Folder::make(&base()?)?;
-        let mut options = SshdOptions::new(folder.path.join("sshd"));
-        options.die_with_parent = true;
-        Ok((Sshd::start_blocking(options)?, folder))
+        Ok((Sshd::start_blocking(SshdOptions::new(folder.path.join("sshd")))?, folder))
     };
     once(&SHARED, start).await.map(|(sshd, _)| sshd)
 }
@@ -142,12 +140,12 @@ async fn once<T: Send + Sync>(
     started.as_ref()
 }
 
-/// Whether a test can run that needs what does not come with this project, as [`Nginx::is_here`](crate::Nginx::is_here) tells. If it
-/// cannot, that is said aloud.
+/// Whether a test can run that needs a program from outside this project, as
+/// [`Nginx::is_here`](crate::Nginx::is_here) tells. If it cannot, standard error says so.
 ///
 /// # Panics
 ///
-/// It cannot, and the variable `CI` is set: there nothing is left out.
+/// It cannot run, and the variable `CI` is set: CI skips no test.
 #[allow(clippy::print_stderr, reason = "it is for whoever runs the tests")]
 pub fn can_test(needed: Result<(), Error>) -> bool {
     match needed {
@@ -172,7 +170,7 @@ impl Folder {
     /// Sweeps what dead processes left in `base` and makes a folder there.
     fn make(base: &Path) -> Result<Self, Error> {
         let failed = || Error::io(format!("could not make a folder for the tests' servers in {}", base.display()));
-        // Nobody sweeps a folder between its making and its locking.
+        // Under this lock nobody sweeps a folder that is made but not locked yet.
         let sweeping = create(&base.join("sweep.lock")).map_err(failed())?;
         sweeping.lock().map_err(failed())?;
         sweep(base).map_err(failed())?;
@@ -240,7 +238,7 @@ fn base() -> Result<PathBuf, Error> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed()(error)),
         _ => {}
     }
-    // Another user could have made it, or a link, before us.
+    // Another user could have made the folder, or a link, before us.
     let found = fs::symlink_metadata(&path).map_err(failed())?;
     if !found.is_dir() || found.uid() != user {
         return Err(failed()(io::Error::other("it is not a folder of ours; set TMPDIR to another place")));

@@ -45,8 +45,8 @@ impl Start {
         Ok(Self { home, located, log, die_with_parent })
     }
 
-    /// Adopts the server that an earlier launcher left, if it has these settings, serves at the wanted port (any, without
-    /// one) and is ready within `limit`. Else ends it. `ready` gets its port and its process id.
+    /// Adopts the server that an earlier launcher left, if it has these settings, serves at the wanted port (any, if
+    /// `None`) and is ready within `limit`. Otherwise ends it. `ready` gets its port and its process id.
     pub(crate) fn adopt(
         &self,
         record: Option<&Record>,
@@ -85,7 +85,7 @@ impl Start {
         Ok(None)
     }
 
-    /// Runs `command` and waits until `ready`, which gets its process id, tells its port. `port` is recorded until then.
+    /// Runs `command` and waits until `ready`, which gets the process id, returns the port. Until then `port` is recorded.
     pub(crate) fn launch(
         &self,
         command: Command,

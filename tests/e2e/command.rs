@@ -1,12 +1,12 @@
 //! The command `waybill`: everything on one machine, its users, the demonstration.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
-use harness::{Api, Content, DEADLINE, Process, binary, gather, until, write_source};
+use harness::{Api, Content, DEADLINE, Process, Said, binary, gather, until, write_source};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -141,7 +141,7 @@ async fn up_runs_everything_and_goes_on_where_it_was() {
     api.until_state(&first, "delivered").await;
     up.assert_arrived("first");
     assert!(!up.process.log().contains(&password), "the password is nowhere but in the line");
-    let key = String::from_utf8(waybill(&["receipt", "key"], Some(&data), "").stdout).unwrap();
+    let key = waybill(&["receipt", "key"], Some(&data), "").stdout;
     assert!(key.starts_with("-----BEGIN PUBLIC KEY-----\n"), "{key}");
     up.stop(&data);
 
@@ -153,8 +153,7 @@ async fn up_runs_everything_and_goes_on_where_it_was() {
     assert_eq!(listed["files"].as_array().unwrap().len(), 1);
     assert_eq!((&listed["files"][0]["file_id"], &listed["files"][0]["state"]), (&json!(first), &json!("delivered")));
     let second = send(&up, &api, "second", 64 * 1024 * 1024).await;
-    up.process.signal(Signal::KILL);
-    up.process.wait();
+    up.process.kill();
     let left = data.servers();
     assert_eq!(left.len(), 2, "its servers outlive a kill");
 
@@ -171,36 +170,25 @@ async fn up_runs_everything_and_goes_on_where_it_was() {
         let (shown, source) = (api.file(file).await.to_string(), Path::new(up.text("root")).join(name));
         let verify = ["receipt", "verify", "-", "--key", pem.to_str().unwrap(), "--data", source.to_str().unwrap()];
         let verified = waybill(&verify, None, &shown);
-        assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+        assert_eq!(verified.status, 0, "{verified:?}");
     }
     up.stop(&data);
 }
 
 /// Runs `waybill` to its end, or to the deadline.
-pub(crate) fn waybill(arguments: &[&str], data: Option<&DataDir>, input: &str) -> Output {
+pub(crate) fn waybill(arguments: &[&str], data: Option<&DataDir>, input: &str) -> Said {
     let mut command = Command::new(binary("waybill"));
     command.args(arguments);
     if let Some(data) = data {
         command.arg("--data-dir").arg(data.path());
     }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let pid = Pid::from_child(&child);
-    // It may have ended without reading.
-    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
-    let (ended, waiting) = mpsc::channel();
-    std::thread::spawn(move || ended.send(child.wait_with_output().unwrap()));
-    waiting.recv_timeout(DEADLINE).unwrap_or_else(|_| {
-        kill_process(pid, Signal::KILL).unwrap();
-        panic!("waybill {arguments:?} does not end: {:?}", waiting.recv());
-    })
+    Said::by(command, input)
 }
 
 #[track_caller]
-fn refused(output: &Output, says: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(says), "expected {says:?} in {said:?}");
-    assert!(output.stdout.is_empty());
+fn refused(said: &Said, says: &str) {
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.stderr.contains(says) && said.stdout.is_empty(), "expected {says:?} in {said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,7 +199,7 @@ async fn users_are_added_and_imported() {
     let may = async |username: &str, password: &str| up.api().log_in(username, password).await.status == 200;
 
     let added = waybill(&["user", "add", "ada"], Some(&data), "a long enough password\n");
-    assert_eq!(added.status.code(), Some(0), "{added:?}");
+    assert_eq!(added.status, 0, "{added:?}");
     assert!(may("ada", "a long enough password").await);
     let api = up.log_in("ada", "a long enough password").await;
     assert_eq!(api.get("/files").await.expect(200).body["files"], json!([]));
@@ -242,8 +230,8 @@ async fn users_are_added_and_imported() {
     assert!(!may("grace", "amazing grace").await);
 
     let imported = waybill(&["user", "import", fixture.to_str().unwrap()], Some(&data), "");
-    assert_eq!(imported.status.code(), Some(0), "{imported:?}");
-    assert!(String::from_utf8_lossy(&imported.stderr).contains("added: 4, replaced: 0"), "{imported:?}");
+    assert_eq!(imported.status, 0, "{imported:?}");
+    assert!(imported.stderr.contains("added: 4, replaced: 0"), "{imported:?}");
     for (username, password) in
         [("grace", "amazing grace"), ("jürgen", "größe und weite"), ("margaret", "to the moon and back")]
     {
@@ -257,7 +245,7 @@ async fn users_are_added_and_imported() {
     api.until_state(&file, "delivered").await;
     // Again: the same users, none twice; the others stay.
     let again = waybill(&["user", "import", fixture.to_str().unwrap()], Some(&data), "");
-    assert!(String::from_utf8_lossy(&again.stderr).contains("added: 0, replaced: 4"), "{again:?}");
+    assert!(again.stderr.contains("added: 0, replaced: 4"), "{again:?}");
     assert!(may("ada", "a long enough password").await && may("grace", "amazing grace").await);
     up.stop(&data);
 }
@@ -303,8 +291,8 @@ async fn the_demonstration_ends_with_a_receipt() {
 async fn up_refuses_what_it_cannot_run() {
     let data = DataDir::new();
     let scale = waybill(&["up", "--json", "--scale", "gateway=2"], Some(&data), "");
-    assert_eq!(scale.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&scale.stderr).contains("gateway=2"), "{scale:?}");
+    assert_eq!(scale.status, 2);
+    assert!(scale.stderr.contains("gateway=2"), "{scale:?}");
     let settings = data.0.path().join("settings.toml");
     std::fs::write(&settings, "[gateway]\nlisten = \"127.0.0.1:0\"\nlisen = 7\n").unwrap();
     let up = ["up", "--json", "--config", settings.to_str().unwrap()];
@@ -313,11 +301,11 @@ async fn up_refuses_what_it_cannot_run() {
     std::fs::write(&settings, format!("[auth]\njwt_secret = \"{secret}")).unwrap();
     let output = waybill(&up, Some(&data), "");
     refused(&output, "line 2");
-    assert!(!String::from_utf8_lossy(&output.stderr).contains(secret), "{output:?}");
+    assert!(!output.stderr.contains(secret), "{output:?}");
     std::fs::write(&settings, "[receipts]\nsigning_key = \"hush\"\n").unwrap();
     let output = waybill(&up, Some(&data), "");
     refused(&output, "receipts.signing_key");
-    assert!(!String::from_utf8_lossy(&output.stderr).contains("hush"), "{output:?}");
+    assert!(!output.stderr.contains("hush"), "{output:?}");
     assert!(!data.path().exists(), "nothing was made");
 
     // A port that is taken: the servers that were started end again.
@@ -341,6 +329,6 @@ async fn the_demonstration_delivers_to_every_kind() {
         assert_eq!(receipt.remote.kind, kind);
     }
     let output = waybill(&["demo", "--to", "nowhere"], None, "");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("webdav, sftp"));
+    assert_eq!(output.status, 2);
+    assert!(output.stderr.contains("webdav, sftp"));
 }

@@ -295,9 +295,7 @@ async fn no_file_is_lost_with_the_streams() {
     system.api.until_state(&file, "delivered").await;
     events_until(&system, &nats, &file, EventKind::Delivered).await;
     until_empty(&nats, &streams[0]).await;
-    let mut arrived = system.arrived();
-    arrived.sort();
-    assert_eq!(arrived, ["four", "one", "three", "two"]);
+    assert_eq!(system.arrived(), ["four", "one", "three", "two"]);
 }
 
 /// The one test that waits for the 15 s after which a sweep takes up what nobody has done.

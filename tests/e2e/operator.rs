@@ -5,42 +5,15 @@ mod doctor;
 mod files;
 mod schedule;
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use harness::{DEADLINE, System, binary};
-use serde_json::Value;
-
-/// What a command said.
-pub(crate) struct Said {
-    status: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Said {
-    /// Its lines of JSON.
-    fn json(&self) -> Vec<Value> {
-        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line:?}"));
-        self.stdout.lines().map(parse).collect()
-    }
-
-    /// Panics unless it ended with this status.
-    #[track_caller]
-    pub(crate) fn expect(self, status: i32) -> Self {
-        assert_eq!(self.status, status, "{}{}", self.stdout, self.stderr);
-        self
-    }
-}
+use harness::{Said, System, binary};
 
 /// Runs `waybill` on a system to its end, with further variables in its environment.
 async fn waybill_with(system: &System, arguments: &[&str], environment: &[(&str, &str)]) -> Said {
     let mut command = Command::new(binary("waybill"));
     command.args(arguments).arg("--config").arg(&system.config).envs(environment.iter().copied());
-    command.stdin(Stdio::null());
-    let running = tokio::task::spawn_blocking(move || command.output().unwrap());
-    let output = tokio::time::timeout(DEADLINE, running).await.expect("the command ends").unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { status: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    tokio::task::spawn_blocking(move || Said::by(command, "")).await.unwrap()
 }
 
 /// Runs `waybill` on a system to its end.

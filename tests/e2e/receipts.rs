@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use contract::{EventKind, SigningKey};
-use harness::{Behaviour, Options, Sink, System};
+use harness::{Behaviour, Options, Said, Sink, System};
 use serde_json::{Value, json};
 
 use crate::command::waybill;
@@ -26,19 +26,17 @@ impl Desk {
         path
     }
 
-    /// Exit status and output of `waybill receipt verify` of that JSON.
-    fn verify(&self, json: &Value, more: &[&str]) -> (i32, String) {
+    /// What `waybill receipt verify` says of that JSON.
+    fn verify(&self, json: &Value, more: &[&str]) -> Said {
         let file = self.lay("receipt.json", serde_json::to_vec_pretty(json).unwrap());
-        let output = waybill(&[&["receipt", "verify", file.to_str().unwrap()], more].concat(), None, "");
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+        waybill(&[&["receipt", "verify", path(&file)], more].concat(), None, "")
     }
 }
 
 #[track_caller]
-fn comes_to((code, said): (i32, String), expected: i32, says: &str) {
-    assert_eq!(code, expected, "{said}");
-    assert!(said.contains(says), "expected {says:?} in {said}");
+fn comes_to(said: Said, expected: i32, says: &str) {
+    let said = said.expect(expected);
+    assert!([&*said.stdout, &said.stderr].concat().contains(says), "expected {says:?} in {said:?}");
 }
 
 fn path(path: &Path) -> &str {
@@ -48,8 +46,7 @@ fn path(path: &Path) -> &str {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_is_checked_by_whoever_has_the_key_and_the_file() {
     let sink = Sink::start().await;
-    let mut options = Options::with_sink(&sink.url());
-    options.toml.push_str(&format!("[receipts]\nsigning_key = \"{KEY}\"\n"));
+    let options = Options::with_sink(&sink.url()).toml(&format!("[receipts]\nsigning_key = \"{KEY}\"\n"));
     let system = System::start(options).await;
     // Three quick tries of the first attempt, and one of the second.
     sink.plan("report.pdf", &[Behaviour::Answer(503); 4]);
@@ -76,7 +73,7 @@ async fn a_receipt_is_checked_by_whoever_has_the_key_and_the_file() {
     let printed = waybill(&["receipt", "key", "--config", path(&system.config)], None, "");
     let key = desk.lay("key.pem", &printed.stdout);
     let public = KEY.parse::<SigningKey>().unwrap().public();
-    assert_eq!(String::from_utf8(printed.stdout).unwrap(), public.to_pem());
+    assert_eq!(printed.stdout, public.to_pem());
     let source = system.source().join("report.pdf");
     let all = ["--key", path(&key), "--data", path(&source)];
     for json in [receipt, &shown, &event] {
@@ -119,9 +116,8 @@ async fn without_a_key_receipts_are_not_signed() {
     comes_to(desk.verify(&shown, &["--data", path(&source)]), 3, "nobody vouches");
     let key = SigningKey::from_seed(&[9; 32]).public().to_string();
     comes_to(desk.verify(&shown, &["--key", &key]), 1, "found none");
-    let printed = waybill(&["receipt", "key", "--config", path(&system.config)], None, "");
-    assert_eq!(printed.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&printed.stderr).contains("receipts.signing_key"), "{printed:?}");
+    let printed = waybill(&["receipt", "key", "--config", path(&system.config)], None, "").expect(1);
+    assert!(printed.stderr.contains("receipts.signing_key"), "{printed:?}");
 }
 
 #[test]
@@ -134,9 +130,8 @@ fn what_is_no_receipt_cannot_be_checked() {
     let all = ["--key", path(&key), "--data", path(&data)];
     comes_to(desk.verify(&receipt, &all), 0, "verified");
     let twice = receipt.to_string().replacen("{", "{\"size\":4,", 1);
-    let output = waybill(&[&["receipt", "verify", "-"][..], &all].concat(), None, &twice);
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("\"size\" appears twice"), "{output:?}");
+    let said = waybill(&[&["receipt", "verify", "-"][..], &all].concat(), None, &twice).expect(2);
+    assert!(said.stderr.contains("\"size\" appears twice"), "{said:?}");
 
     comes_to(desk.verify(&json!({ "receipt": null, "state": "delivering" }), &all), 2, "one that is delivering");
     comes_to(desk.verify(&json!({ "event": "stored", "detail": { "size": 3 } }), &all), 2, "\"stored\"");
@@ -152,14 +147,11 @@ fn what_is_no_receipt_cannot_be_checked() {
     ] {
         comes_to(desk.verify(&receipt, &more), 2, says);
     }
-    let absent = waybill(&["receipt", "verify", "/nowhere.json"], None, "");
-    assert_eq!(absent.status.code(), Some(2));
-    assert!(
-        absent.stdout.is_empty() && String::from_utf8_lossy(&absent.stderr).contains("/nowhere.json"),
-        "{absent:?}"
-    );
+    let absent = waybill(&["receipt", "verify", "/nowhere.json"], None, "").expect(2);
+    assert!(absent.stdout.is_empty() && absent.stderr.contains("/nowhere.json"), "{absent:?}");
     // What others wrote moves no cursor.
     let mut odd = receipt;
     odd["remote"]["proves"] = json!("\u{1b}[2J");
-    assert!(!desk.verify(&odd, &all).1.contains('\u{1b}'));
+    let said = desk.verify(&odd, &all);
+    assert!(!said.stdout.contains('\u{1b}') && !said.stderr.contains('\u{1b}'), "{said:?}");
 }

@@ -2,7 +2,6 @@
 
 use contract::{Digest, Role};
 use harness::{Behaviour, ClosedSink, Options, Sink, System, until};
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use testing::flip;
 
@@ -240,8 +239,7 @@ async fn after_a_kill_the_next_finaliser_asks_first_and_delivers_once() {
     let (half, half_content) = system.send("half", 12 * MIB, "sink").await;
     let (unanswered, content) = system.send("unanswered", MIB, "sink").await;
     until("both are under way", async || (sink.puts().len() == 2).then_some(())).await;
-    system.process("finaliser-0").signal(Signal::KILL);
-    system.process("finaliser-0").wait();
+    system.process("finaliser-0").kill();
     for file in [&half, &unanswered] {
         assert_eq!(system.api.file(file).await["state"], "delivering");
     }

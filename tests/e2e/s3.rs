@@ -3,7 +3,6 @@
 use contract::Role;
 use harness::{Options, System, until};
 use mongodb::bson::doc;
-use rustix::process::Signal;
 use serde_json::json;
 use servers::Seaweed;
 use testing::flip;
@@ -62,8 +61,7 @@ async fn the_next_finaliser_sends_only_the_parts_that_are_missing() {
         let wanted = least + 3;
         until("some parts are there", async || (parts(&system, "large").await >= Some(wanted)).then_some(())).await;
         let finaliser = format!("finaliser-{number}");
-        system.process(&finaliser).signal(Signal::KILL);
-        system.process(&finaliser).wait();
+        system.process(&finaliser).kill();
         least = parts(&system, "large").await.expect("it was killed too late");
         assert_eq!(bucket.object("large"), None, "nothing is visible before the end");
         system.start_service(Role::Finaliser, number + 1);

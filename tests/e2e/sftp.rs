@@ -2,7 +2,6 @@
 
 use contract::Role;
 use harness::{Options, System, until};
-use rustix::process::Signal;
 use serde_json::json;
 
 use crate::kinds::{Folder, Place, Share};
@@ -43,8 +42,7 @@ async fn the_next_finaliser_sends_again_and_removes_what_was_left() {
         (written >= MIB).then_some(())
     })
     .await;
-    system.process("finaliser-0").signal(Signal::KILL);
-    system.process("finaliser-0").wait();
+    system.process("finaliser-0").kill();
     assert_eq!(inbox.asides(), 1, "it was killed too late");
     assert_eq!(inbox.object("large"), None, "nothing is visible before the end");
     system.start_service(Role::Finaliser, 1);

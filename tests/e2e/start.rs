@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use async_nats::jetstream;
 use contract::Role;
-use harness::{Api, Behaviour, Options, Process, Sink, System, binary, gather, until};
+use harness::{Api, Behaviour, Options, Process, Said, Sink, System, binary, gather, until};
 use mongodb::bson::doc;
 use rustix::process::Signal;
 use serde_json::json;
@@ -173,15 +173,21 @@ fn every_binary_has_help_and_a_version() {
         ("finaliser", "--concurrency"),
         ("waybill", "demo"),
     ] {
-        let help = Command::new(binary(name)).arg("--help").output().unwrap();
-        assert_eq!(help.status.code(), Some(0));
-        assert!(String::from_utf8_lossy(&help.stdout).contains(says), "{help:?}");
-        let version = Command::new(binary(name)).arg("--version").output().unwrap();
-        assert!(String::from_utf8_lossy(&version.stdout).starts_with(name), "{version:?}");
-        let unknown = Command::new(binary(name)).arg("--nonsense").output().unwrap();
-        assert_eq!(unknown.status.code(), Some(2));
-        assert!(String::from_utf8_lossy(&unknown.stderr).contains("--nonsense"), "{unknown:?}");
+        let told = |argument: &str| {
+            let mut command = Command::new(binary(name));
+            command.arg(argument);
+            Said::by(command, "")
+        };
+        assert!(told("--help").expect(0).stdout.contains(says), "{name} --help");
+        assert!(told("--version").expect(0).stdout.starts_with(name), "{name} --version");
+        assert!(told("--nonsense").expect(2).stderr.contains("--nonsense"), "{name} --nonsense");
     }
+}
+
+fn probe(role: Role, config: &Path) -> Said {
+    let mut command = Command::new(binary(role.as_str()));
+    command.arg("--config").arg(config).arg("--probe");
+    Said::by(command, "")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,19 +200,14 @@ async fn a_probe_tells_whether_the_service_is_ready() {
             Role::Gateway => changed(&system, role.as_str(), &[Instead("listen", listen)]),
             _ => changed(&system, role.as_str(), &[More(format!("[health]\n{listen}\n"))]),
         };
-        let probe = || {
-            let mut probe = Command::new(binary(role.as_str()));
-            probe.arg("--config").arg(&config).arg("--probe").output().unwrap()
-        };
-        let nobody = probe();
-        assert_eq!(nobody.status.code(), Some(1));
-        let said = String::from_utf8_lossy(&nobody.stderr);
-        assert!(said.contains(&port.to_string()), "{said}");
+        let probe = || probe(role, &config);
+        let nobody = probe().expect(1);
+        assert!(nobody.stderr.contains(&port.to_string()), "{nobody:?}");
 
         let mut service = spawn(&system, role, &config, &[]);
         until(&format!("{role} is ready"), async || {
             assert!(service.is_running(), "{}", service.log());
-            (probe().status.code() == Some(0)).then_some(())
+            (probe().status == 0).then_some(())
         })
         .await;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -214,12 +215,10 @@ async fn a_probe_tells_whether_the_service_is_ready() {
         assert_eq!(http.get("/healthz").await.expect(200).body["ok"], true);
         assert_eq!(http.get("/readyz").await.expect(200).body["ok"], true);
         assert_eq!(service.stop().code(), Some(0), "{}", service.log());
-        assert_eq!(probe().status.code(), Some(1));
+        probe().expect(1);
     }
     // A worker that answers no health checks cannot be asked.
-    let probe = Command::new(binary("store")).arg("--config").arg(&system.config).arg("--probe").output().unwrap();
-    assert_eq!(probe.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&probe.stderr).contains("health.listen"));
+    assert!(probe(Role::Store, &system.config).expect(1).stderr.contains("health.listen"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

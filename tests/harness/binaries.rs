@@ -1,10 +1,11 @@
 //! The real binaries, built once, started as processes that end with their test.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -54,6 +55,48 @@ fn build() -> PathBuf {
     let built = build.status().expect("cargo can be run");
     assert!(built.success(), "the binaries cannot be built: {built}");
     folder
+}
+
+/// What a command said until its end.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit status.
+    pub status: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Said {
+    /// Runs a command to its end, or panics at the deadline.
+    pub fn by(mut command: Command, input: &str) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        // It may have ended without reading.
+        drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+        let (ended, waiting) = mpsc::channel();
+        std::thread::spawn(move || ended.send(child.wait_with_output().unwrap()));
+        let output = waiting.recv_timeout(crate::DEADLINE).unwrap_or_else(|_| {
+            kill_process(pid, Signal::KILL).unwrap();
+            panic!("{command:?} does not end: {:?}", waiting.recv());
+        });
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { status: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Its lines of JSON.
+    pub fn json(&self) -> Vec<serde_json::Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line:?}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// Panics unless it ended with this status.
+    #[track_caller]
+    pub fn expect(self, status: i32) -> Self {
+        assert_eq!(self.status, status, "{}{}", self.stdout, self.stderr);
+        self
+    }
 }
 
 /// A process that is killed when this is dropped.
@@ -116,6 +159,12 @@ impl Process {
             assert!(begun.elapsed() < crate::DEADLINE, "{} does not end; it said:\n{}", self.name, self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// SIGKILL, and waits until it has ended.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.signal(Signal::KILL);
+        self.wait()
     }
 
     /// SIGTERM, and waits until it has ended.

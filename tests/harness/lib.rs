@@ -11,7 +11,7 @@ mod sink;
 mod source;
 mod system;
 
-pub use binaries::{Process, binary, without_failpoints};
+pub use binaries::{Process, Said, binary, without_failpoints};
 pub use history::{Entry, History, Outcome};
 pub use sink::{Behaviour, ClosedSink, Manners, Put, Sink};
 pub use source::{Content, write_source};

@@ -1,6 +1,7 @@
 //! A remote that records: it takes PUTs, hashes what comes, keeps what is whole, and misbehaves on demand.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -211,7 +212,7 @@ impl Sink {
         self.len() == 0
     }
 
-    async fn serve(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Hangup> {
+    async fn serve(&self, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
         let line = format!("{} {}", request.method(), request.uri().path());
         self.kept.lock().unwrap().requests.push(line);
         match *request.method() {
@@ -239,7 +240,7 @@ impl Sink {
         response
     }
 
-    async fn put(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Hangup> {
+    async fn put(&self, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
         let path = request.uri().path().to_owned();
         let behaviour = self.next_behaviour(&path);
         let headers = ["if-none-match", "if-match", "repr-digest", "content-length"]
@@ -266,7 +267,8 @@ impl Sink {
             if matches!(behaviour, Behaviour::StallAfter(_)) {
                 std::future::pending::<()>().await;
             }
-            return Err(Hangup);
+            // hyper closes the connection without an answer.
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
         let silent = matches!(behaviour, Behaviour::TakeInSilence | Behaviour::TakeUnseen);
         if behaviour == Behaviour::TakeUnseen {
@@ -348,15 +350,3 @@ fn answer_later(status: u16, seconds: u8) -> Response<Full<Bytes>> {
     response.headers_mut().insert("retry-after", HeaderValue::from(u16::from(seconds)));
     response
 }
-
-/// Tells hyper to close the connection without an answer.
-#[derive(Debug)]
-struct Hangup;
-
-impl std::fmt::Display for Hangup {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the sink hangs up")
-    }
-}
-
-impl std::error::Error for Hangup {}

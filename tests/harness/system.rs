@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use contract::{Names, Role};
 use settings::Settings;
 use tempfile::TempDir;
-use testing::{Cleanup, Stored};
+use testing::{Cleanup, Stored, names};
 
 use crate::binaries::{Process, binary};
 use crate::source::{Content, write_source};
@@ -341,11 +341,9 @@ impl System {
         assert!(sent == arrived, "{name:?} differs: {} bytes sent, {} arrived", sent.len(), arrived.len());
     }
 
-    /// The names of what is visible in the folder of the remote.
+    /// The names of what is visible in the folder of the remote, sorted.
     pub fn arrived(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.remote()).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-        names.filter(|name| name != ".waybill").collect()
+        names(&self.remote()).into_iter().filter(|name| name != ".waybill").collect()
     }
 
     /// How many files are recorded.

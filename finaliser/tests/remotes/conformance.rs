@@ -1,9 +1,10 @@
 //! What the rest of the finaliser relies on, whatever the kind.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use contract::ObjectPath;
 use finaliser::remote::{Comparison, Precondition, Remote, RemoteError};
+use testing::names as names_in;
 
 use crate::object::{PATIENT, body, bytes, folder, http, object, open_body, send, within};
 use crate::storing_server::StoringServer;
@@ -11,8 +12,19 @@ use crate::storing_server::StoringServer;
 /// A remote of which the test sees the inside.
 pub(crate) trait Place {
     fn remote(&self) -> &dyn Remote;
-    fn stored(&self, name: &str) -> Option<Vec<u8>>;
-    fn count(&self) -> usize;
+
+    /// The folder of this machine that it is, if it is one.
+    fn folder(&self) -> Option<PathBuf> {
+        None
+    }
+
+    fn stored(&self, name: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.folder()?.join(name)).ok()
+    }
+
+    fn count(&self) -> usize {
+        names_in(&self.folder().expect("a folder")).len() - 1 // .waybill
+    }
 
     /// Whether names like this are the server's to keep as they are.
     fn keeps(&self, _name: &str) -> bool {
@@ -189,12 +201,8 @@ impl Place for Folder<'_> {
         &*self.0
     }
 
-    fn stored(&self, name: &str) -> Option<Vec<u8>> {
-        std::fs::read(self.1.join(name)).ok()
-    }
-
-    fn count(&self) -> usize {
-        std::fs::read_dir(self.1).unwrap().count() - 1 // .waybill
+    fn folder(&self) -> Option<PathBuf> {
+        Some(self.1.to_owned())
     }
 }
 

@@ -65,12 +65,8 @@ impl Place for Inbox {
         &*self.remote
     }
 
-    fn stored(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.path(name)).ok()
-    }
-
-    fn count(&self) -> usize {
-        names(self.root.path()).len() - 1 // .waybill
+    fn folder(&self) -> Option<PathBuf> {
+        Some(self.root.path().to_owned())
     }
 }
 
@@ -99,7 +95,6 @@ impl Own {
         }
         let folder = tempfile::tempdir().unwrap();
         let mut options = SshdOptions::new(folder.path().join("sshd"));
-        options.die_with_parent = true;
         options.without = without.iter().map(|&request| request.to_owned()).collect();
         options.settings = lines.iter().map(|&line| line.to_owned()).collect();
         let sshd = Sshd::start(options).await.unwrap_or_else(|error| panic!("{error}"));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Deref;
+use std::path::PathBuf;
 
 use contract::{FileId, ObjectPath};
 use finaliser::remote::{Comparison, Precondition, Remote, RemoteError, StagingName};
@@ -46,12 +47,8 @@ impl Place for Share {
         &*self.remote
     }
 
-    fn stored(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.path(name)).ok()
-    }
-
-    fn count(&self) -> usize {
-        names(&self.path("")).len() - 1 // .waybill
+    fn folder(&self) -> Option<PathBuf> {
+        Some(self.path(""))
     }
 }
 

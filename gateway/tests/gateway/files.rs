@@ -8,19 +8,13 @@ use serde_json::{Value, json};
 
 use crate::stage::Stage;
 
-async fn file(stage: &Stage, id: &str) -> Value {
-    let answer = stage.ada.get(&format!("/files/{id}")).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.body
-}
-
 #[tokio::test]
 async fn a_file_is_shown_with_all_that_is_known() {
     let stage = Stage::set().await;
     stage.write("in/a.txt", &[7; (1 << 20) + 1]);
     let request = json!({ "file_path": "in/a.txt", "remote": "archive", "metadata": { "order": "7" } });
     let id = stage.ada.prepare_with(&request).await.file_id();
-    let mut shown = file(&stage, &id).await;
+    let mut shown = stage.ada.file(&id).await;
     let (created, updated) = (shown["created_at"].take(), shown["updated_at"].take());
     let moment = |value: Value| Timestamp::try_from(value.as_str().unwrap().to_owned()).unwrap();
     assert_eq!(moment(created), stage.record(&id).await.created_at);
@@ -47,7 +41,7 @@ async fn the_phase_follows_the_work() {
     let held = stage.claim_chunking(&id).await;
     let progress = Progress { chunks_stored: 1, bytes_stored: 1 << 20, bytes_delivered: 0 };
     ledger.renew(&held.lease, Some(progress)).await.unwrap();
-    let shown = file(&stage, &id).await;
+    let shown = stage.ada.file(&id).await;
     assert_eq!((&shown["state"], &shown["phase"]), (&json!("chunking"), &json!("chunking")));
     assert_eq!((&shown["holder"], &shown["attempts"]), (&json!("chunker-of-the-test"), &json!(1)));
     assert_eq!(shown["chunks"], json!({ "total": 2, "stored": 1 }));
@@ -55,7 +49,7 @@ async fn the_phase_follows_the_work() {
 
     let problem = Problem::new(ProblemKind::SourceUnreadable, "no answer within 10 s");
     ledger.record_retry(&held.lease, &problem, Duration::from_millis(1)).await.unwrap().unwrap();
-    let shown = file(&stage, &id).await;
+    let shown = stage.ada.file(&id).await;
     assert_eq!((&shown["state"], &shown["phase"]), (&json!("chunking"), &json!("waiting")));
     assert_eq!((&shown["holder"], &shown["error"]["type"]), (&Value::Null, &json!("/problems/source-unreadable")));
     assert!(shown["not_before"].is_string());
@@ -68,20 +62,20 @@ async fn the_phase_follows_the_work() {
 
     stage.store(&id, content).await;
     let sha256 = Digest::of(content).to_string();
-    let shown = file(&stage, &id).await;
+    let shown = stage.ada.file(&id).await;
     assert_eq!((&shown["phase"], &shown["sha256"]), (&json!("stored"), &json!(sha256)));
     assert_eq!(shown["chunks"], json!({ "total": 2, "stored": 2 }));
     assert_eq!((&shown["remote"], &shown["error"]), (&Value::Null, &Value::Null));
 
     stage.ada.finalise(&id, &sha256, &json!({ "remote": "archive" })).await;
-    let shown = file(&stage, &id).await;
+    let shown = stage.ada.file(&id).await;
     assert_eq!((&shown["phase"], &shown["remote"]), (&json!("accepted"), &json!("archive")));
 
     let held = stage.claim_delivering(&id).await;
-    let shown = file(&stage, &id).await;
+    let shown = stage.ada.file(&id).await;
     assert_eq!((&shown["phase"], &shown["holder"]), (&json!("delivering"), &json!("finaliser-of-the-test")));
     ledger.record_retry(&held.lease, &problem, Duration::from_secs(60)).await.unwrap().unwrap();
-    assert_eq!(file(&stage, &id).await["phase"], "waiting");
+    assert_eq!(stage.ada.file(&id).await["phase"], "waiting");
 }
 
 #[tokio::test]
@@ -104,7 +98,7 @@ async fn the_list_is_newest_first_and_comes_in_pages() {
     assert_eq!(seen, ids);
     let all = stage.ada.get("/files").await.body;
     assert_eq!(all["files"].as_array().unwrap().len(), 5);
-    assert_eq!(all["files"][0], file(&stage, &ids[0]).await);
+    assert_eq!(all["files"][0], stage.ada.file(&ids[0]).await);
     assert_eq!(all.as_object().unwrap().len(), 2);
 }
 

@@ -1,8 +1,8 @@
 //! `POST /upload/{id}/finalise`
 
-use contract::{Digest, Expectation, FileId, Receipt, ReceiptRemote, ReceiptSource, State};
+use contract::{Digest, Expectation, FileId, State};
 use serde_json::{Value, json};
-use testing::Answer;
+use testing::{Answer, receipt};
 
 use crate::stage::Stage;
 
@@ -127,46 +127,16 @@ async fn a_delivered_file_accepts_only_the_same_request() {
     let id = stage.stored("a", CONTENT).await;
     stage.ada.finalise(&id, &sha256(), &archive()).await;
     let held = stage.claim_delivering(&id).await;
-    stage.service.ledger.record_delivered(&held.lease, &receipt(&id)).await.unwrap().unwrap();
+    let receipt = receipt(&held);
+    stage.service.ledger.record_delivered(&held.lease, &receipt).await.unwrap().unwrap();
     let before = stage.snapshot().await;
     assert_accepted(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "delivered");
     stage.ada.finalise(&id, &sha256(), &json!({ "remote": "mirror" })).await.assert_problem(409, "already-finalised");
     stage.assert_unchanged(&before).await;
-    let file = stage.ada.get(&format!("/files/{id}")).await.body;
+    let file = stage.ada.file(&id).await;
     assert_eq!((&file["state"], &file["phase"]), (&json!("delivered"), &json!("delivered")));
-    assert_eq!(file["receipt"], json!(receipt(&id)));
+    assert_eq!(file["receipt"], json!(receipt));
     assert_eq!(file["bytes"], json!({ "stored": 3, "delivered": 3 }));
-}
-
-pub(crate) fn receipt(id: &str) -> Receipt {
-    let moment = contract::Timestamp::from_millis(1_700_000_000_000);
-    Receipt {
-        file_id: id.parse().unwrap(),
-        source: ReceiptSource { path: "a".into(), name: "a".into(), generation: contract::Generation::FIRST },
-        sha256: Digest::of(CONTENT),
-        size: 3,
-        chunks: 1,
-        chunk_size: 1 << 20,
-        remote: ReceiptRemote {
-            name: "archive".into(),
-            kind: "directory".into(),
-            address: "/archive/a".into(),
-            object: contract::ObjectName::new("a").unwrap().into(),
-            status: None,
-            etag: None,
-            version: None,
-            checksum: None,
-            proof: "fsync".into(),
-            proves: None,
-        },
-        bytes_sent: 3,
-        attempts: 1,
-        failures: Vec::new(),
-        guarantee: "exactly-once".into(),
-        begun_at: moment,
-        delivered_at: moment,
-        signature: None,
-    }
 }
 
 #[tokio::test]
@@ -188,12 +158,12 @@ async fn a_wrong_expectation_that_came_early_is_shown_and_can_be_corrected() {
     let id = stage.prepared("a", CONTENT).await;
     stage.ada.finalise(&id, &Digest::of(b"wrong").to_string(), &archive()).await;
     stage.store(&id, CONTENT).await;
-    let file = stage.ada.get(&format!("/files/{id}")).await.body;
+    let file = stage.ada.file(&id).await;
     assert_eq!((&file["state"], &file["phase"]), (&json!("stored"), &json!("stored")));
     assert_eq!(file["error"]["type"], "/problems/digest-mismatch");
     assert_eq!(file["error"]["found"], json!(sha256()));
     assert_accepted(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "stored");
-    assert_eq!(stage.ada.get(&format!("/files/{id}")).await.body["error"], Value::Null);
+    assert_eq!(stage.ada.file(&id).await["error"], Value::Null);
 }
 
 #[tokio::test]

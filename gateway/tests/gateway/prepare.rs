@@ -12,8 +12,7 @@ use crate::stage::{Stage, USER};
 async fn a_file_is_recorded() {
     let stage = Stage::set().await;
     stage.write("in/report 1.pdf", b"abc");
-    let answer = stage.ada.prepare("./in/report 1.pdf").await;
-    assert_eq!(answer.status, 201, "{answer:?}");
+    let answer = stage.ada.prepare("./in/report 1.pdf").await.expect(201);
     let id = answer.file_id();
     assert_eq!(answer.body, json!({ "file_id": id, "state": "prepared" }));
     assert_eq!(answer.header("location"), Some(format!("/files/{id}").as_str()));
@@ -64,8 +63,7 @@ async fn a_repeated_request_gets_the_first_answer() {
     let stage = Stage::set().await;
     stage.write("a", b"abc");
     let request = json!({ "file_path": "a", "metadata": { "x": "1", "y": "2" } });
-    let first = with_key(&stage, "key 1", &request).await;
-    assert_eq!(first.status, 201, "{first:?}");
+    let first = with_key(&stage, "key 1", &request).await.expect(201);
     // Whatever has become of the file since, and of its source.
     stage.store(&first.file_id(), b"abc").await;
     std::fs::remove_file(stage.root().join("a")).unwrap();
@@ -89,9 +87,7 @@ async fn a_request_that_is_sent_many_times_at_once_makes_one_file() {
     });
     let mut ids = Vec::new();
     for call in calls.collect::<Vec<_>>() {
-        let answer = call.await.unwrap();
-        assert_eq!(answer.status, 201, "{answer:?}");
-        ids.push(answer.file_id());
+        ids.push(call.await.unwrap().expect(201).file_id());
     }
     ids.dedup();
     assert_eq!(ids.len(), 1);

@@ -37,8 +37,7 @@ async fn addresses_end_with_a_slash_or_without() {
     stage.write("a", b"abc");
     for slash in ["", "/"] {
         let answer = stage.ada.post(&format!("/upload/prepare{slash}"), &json!({ "file_path": "a" })).await;
-        assert_eq!(answer.status, 201, "{answer:?}");
-        let id = answer.file_id();
+        let id = answer.expect(201).file_id();
         assert_eq!(stage.ada.get(&format!("/files/{id}{slash}")).await.status, 200);
         assert_eq!(stage.ada.get(&format!("/files{slash}?limit=1")).await.status, 200);
         let sha256 = contract::Digest::of(b"abc").to_string();

@@ -6,9 +6,9 @@ use contract::{Digest, Epoch, EventKind, FileId, State};
 use ledger::{
     Claim, ClaimRequest, ClaimedFile, GenerationOptions, Layout, NextGeneration, Progress, Renewal, StoredOutcome,
 };
-use testing::{MIB, new_file, taken, until};
+use testing::{MIB, new_file, receipt, taken, until};
 
-use crate::stage::{LEASE, OPENING, Stage, problem, receipt, request, request_for};
+use crate::stage::{LEASE, OPENING, Stage, problem, request, request_for};
 
 #[tokio::test]
 async fn a_claim_takes_the_file() {

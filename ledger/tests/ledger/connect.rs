@@ -69,14 +69,7 @@ async fn chunks_are_compressed_on_disk_as_the_setting_says() {
 async fn which_chunks_are_stored_is_answered_by_an_index_alone() {
     let stage = Stage::set().await;
     let file = contract::FileId::generate();
-    let data = bytes(3000, 1);
-    let chunk = ledger::NewChunk {
-        file,
-        generation: contract::Generation::FIRST,
-        number: contract::ChunkNumber(0),
-        sha256: contract::Digest::of(&data),
-        data: data.into(),
-    };
+    let chunk = stage::chunk(file, contract::Generation::FIRST, 0, bytes(3000, 1));
     stage.ledger.put_children(vec![chunk]).await.unwrap();
     let proof = doc! { "_id": 1, "len": 1, "sha256": 1 };
     let find = doc! { "find": "chunks", "filter": {}, "projection": proof, "hint": "proof" };

@@ -4,14 +4,10 @@ use contract::{ChunkNumber, Digest, FileId, Generation};
 use ledger::{ChunkProof, Layout, Ledger, NewChunk, PutOutcome};
 use testing::{MIB, bytes};
 
-use crate::stage::Stage;
+use crate::stage::{Stage, chunk};
 
 const ONE: Generation = Generation::FIRST;
 const TWO: Generation = Generation(2);
-
-fn chunk(file: FileId, generation: Generation, number: u32, data: Vec<u8>) -> NewChunk {
-    NewChunk { file, generation, number: ChunkNumber(number), sha256: Digest::of(&data), data: data.into() }
-}
 
 fn conflict(there: &NewChunk) -> PutOutcome {
     PutOutcome::Conflict { len: u32::try_from(there.data.len()).unwrap(), sha256: there.sha256 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use contract::{EventKind, ReceiptVerdict, SigningKey, State, check_receipt};
 use ledger::Progress;
 use serde_json::json;
+use testing::receipt;
 
-use crate::stage::{RETENTION, Stage, problem, receipt};
+use crate::stage::{RETENTION, Stage, problem};
 
 #[tokio::test]
 async fn the_first_claim_begins_the_delivery() {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use contract::{Digest, EventKind, State};
 use ledger::{Claim, NextGeneration, Problem, Progress, Renewal, StoredOutcome};
+use testing::receipt;
 
-use crate::stage::{LEASE, OPENING, RETENTION, Stage, problem, receipt};
+use crate::stage::{LEASE, OPENING, RETENTION, Stage, problem};
 
 const PROGRESS: Progress = Progress { chunks_stored: 7, bytes_stored: 7 << 20, bytes_delivered: 1 << 40 };
 

@@ -7,9 +7,9 @@ use ledger::{
 };
 use mongodb::bson::Document;
 use proptest::prelude::*;
-use testing::bytes;
+use testing::{bytes, receipt};
 
-use crate::stage::{Stage, expectation, problem, receipt, request};
+use crate::stage::{Stage, expectation, problem, request};
 
 const CHUNK: u32 = 1000;
 const CHUNKS: u32 = 3;

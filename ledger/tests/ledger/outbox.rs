@@ -119,7 +119,7 @@ async fn whoever_pops_along_the_way_sees_every_event_in_order() {
         stage.ledger.record_stored(&mut held, contract::Digest::of(b"abc")).await.unwrap();
         stage.expect(file, &crate::stage::expectation(b"abc")).await;
         let held = stage.claim_delivering(file).await;
-        stage.ledger.record_delivered(&held.lease, &crate::stage::receipt(&held)).await.unwrap().unwrap();
+        stage.ledger.record_delivered(&held.lease, &testing::receipt(&held)).await.unwrap().unwrap();
         done.store(true, std::sync::atomic::Ordering::SeqCst);
         assert_eq!(kinds(&publishing.await.unwrap()), WHOLE_WAY);
     }

@@ -1,15 +1,13 @@
 //! Content that is no longer needed goes; nothing else does.
 
-use contract::{ChunkNumber, Digest, FileId, Generation};
+use contract::{ChunkNumber, FileId, Generation};
 use ledger::{Layout, NewChunk, PutOutcome, Requeued};
 use testing::bytes;
 
-use crate::stage::Stage;
+use crate::stage::{self, Stage};
 
 fn chunk(file: FileId, generation: u32, number: u32) -> NewChunk {
-    let data = bytes(100, number.into());
-    let generation = Generation(generation);
-    NewChunk { file, generation, number: ChunkNumber(number), sha256: Digest::of(&data), data: data.into() }
+    stage::chunk(file, Generation(generation), number, bytes(100, number.into()))
 }
 
 /// Writes chunks of a generation in both layouts.

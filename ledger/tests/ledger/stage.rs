@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::ops::Deref;
 use std::time::Duration;
 
-use contract::{Digest, Expectation, FileId, ObjectName, Receipt, ReceiptRemote, ReceiptSource, RemoteChecksum};
+use contract::{ChunkNumber, Digest, Expectation, FileId, Generation, ObjectName};
 use ledger::{
     Claim, ClaimRequest, ClaimedFile, ExpectationOutcome, FileRecord, GenerationOptions, Ledger, LedgerOptions,
-    Problem, RetentionPeriods, StoredOutcome,
+    NewChunk, Problem, RetentionPeriods, StoredOutcome,
 };
 use settings::BlockCompressor;
 use testing::{DEADLINE, MIB, Sandbox, new_file, taken};
@@ -121,7 +121,7 @@ impl Stage {
 
     pub(crate) async fn delivered(&self, content: &[u8]) -> FileId {
         let held = self.delivering(content).await;
-        self.ledger.record_delivered(&held.lease, &receipt(&held)).await.unwrap().unwrap();
+        self.ledger.record_delivered(&held.lease, &testing::receipt(&held)).await.unwrap().unwrap();
         held.lease.file
     }
 
@@ -160,37 +160,7 @@ pub(crate) fn problem() -> Problem {
     Problem::new(contract::ProblemKind::SourceMissing, "expected a file, found none")
 }
 
-pub(crate) fn receipt(held: &ClaimedFile) -> Receipt {
-    let (file, proven) = (&held.file, held.file.proven().unwrap());
-    Receipt {
-        file_id: file.id,
-        source: ReceiptSource {
-            path: file.source.path.clone(),
-            name: file.name.to_string(),
-            generation: file.generation,
-        },
-        sha256: proven.sha256,
-        size: proven.split.size(),
-        chunks: proven.split.count(),
-        chunk_size: proven.split.chunk_size(),
-        remote: ReceiptRemote {
-            name: "archive".into(),
-            kind: "http".into(),
-            address: "http://127.0.0.1:9000/$bucket/b.bin".into(),
-            object: ObjectName::new("b.bin").unwrap().into(),
-            status: Some(201),
-            etag: Some("\"$version.1\"".into()),
-            version: Some("$1".into()),
-            checksum: Some(RemoteChecksum { field: "repr-digest".into(), value: "$2".into() }),
-            proof: "digest".into(),
-            proves: Some(contract::RemoteProof::Digest.sentence().to_owned()),
-        },
-        bytes_sent: proven.split.size(),
-        attempts: file.attempts.delivering,
-        failures: Vec::new(),
-        guarantee: "exactly-once".into(),
-        begun_at: file.delivery.as_ref().unwrap().begun_at,
-        delivered_at: held.lease.now(),
-        signature: None,
-    }
+/// A chunk whose hash is right.
+pub(crate) fn chunk(file: FileId, generation: Generation, number: u32, data: Vec<u8>) -> NewChunk {
+    NewChunk { file, generation, number: ChunkNumber(number), sha256: Digest::of(&data), data: data.into() }
 }

@@ -2,8 +2,9 @@
 
 use contract::Digest;
 use ledger::{AbandonedUpload, Upload, UploadedPart};
+use testing::receipt;
 
-use crate::stage::{Stage, problem, receipt};
+use crate::stage::{Stage, problem};
 
 fn upload(id: &str) -> Upload {
     let address = "https://s3.example/$bucket/b.bin".to_owned();

@@ -1,4 +1,4 @@
-//! Remotes that others wrote, on loopback: for tests and for the demonstration.
+//! Servers of remotes that others wrote, on loopback: for tests and for the demonstration.
 
 pub(crate) mod nginx;
 pub(crate) mod seaweed;
@@ -15,10 +15,10 @@ use crate::locate::Server;
 use crate::ready::Progress;
 use crate::start::{Running, Start};
 
-/// Ports are chosen before a server takes them, and others may be faster.
+/// Ports are chosen before the server binds them, and another process may be faster.
 const TRIES: u32 = 5;
 
-/// Finds a peer and locks its data directory. What an earlier start left there is ended: a peer is never adopted.
+/// Finds a peer and locks its data directory. A peer is never adopted: one that an earlier start left there is ended.
 fn open(server: Server, data_dir: &Path, die_with_parent: bool) -> Result<Start, Error> {
     let start = Start::open(server, data_dir, None, die_with_parent)?;
     if let Some(old) = start.home.record()?.and_then(|record| record.process) {
@@ -27,7 +27,7 @@ fn open(server: Server, data_dir: &Path, die_with_parent: bool) -> Result<Start,
     Ok(start)
 }
 
-/// Runs the command made for `N` free ports until it serves at the first of them.
+/// Chooses `N` free ports, runs the command made for them, and waits until it serves at the first of them.
 fn launch<const N: usize>(
     start: &Start,
     limit: Duration,

@@ -1,4 +1,4 @@
-//! nginx on loopback, for tests: HTTP and WebDAV as somebody else understands them.
+//! nginx on loopback, for tests: HTTP and WebDAV written by others.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,29 +13,29 @@ use crate::locate::{Located, Server, locate};
 use crate::ready::Progress;
 use crate::start::Running;
 
-/// It is there in milliseconds; before that, for a port that is taken, it tries for 2.5 s.
+/// It starts within milliseconds; it retries a port that is taken for 2.5 s.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// By SIGTERM it hangs up at once.
+/// After SIGTERM it closes its connections at once.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// What its own DAV module cannot.
+/// PROPFIND, which nginx's own DAV module lacks.
 const PROPFIND_MODULE: &str = "ngx_http_dav_ext_module.so";
 
 /// How to run nginx.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NginxOptions {
-    /// Where everything of this server is kept; made if need be.
+    /// The folder with everything of this server; made if need be.
     pub data_dir: PathBuf,
-    /// The folder that it serves. It must exist; on another file system than `data_dir`, what comes is copied there.
+    /// The folder that it serves. It must exist. If it is on another file system than `data_dir`, uploads are copied there.
     pub root: PathBuf,
-    /// Who may come in, with which password; else everybody.
+    /// The user name and password that it asks for; `None` lets everybody in.
     pub user: Option<(String, String)>,
-    /// Whether it tells what is in a folder (PROPFIND, which its own DAV module cannot).
+    /// Whether it lists folders (PROPFIND).
     pub propfind: bool,
-    /// Whether it refuses everything that would change something (403).
+    /// Whether it refuses every request that changes something (403).
     pub read_only: bool,
-    /// The certificate with which it speaks TLS; else it does not.
+    /// The certificate for TLS; without it the server speaks clear text.
     pub tls: Option<NginxTls>,
-    /// Whether it speaks HTTP/2: with TLS besides HTTP/1.1, without it nothing else.
+    /// Whether it speaks HTTP/2: over TLS besides HTTP/1.1, in clear text HTTP/2 only.
     pub http2: bool,
     /// Further directives for what it serves, like `return 307 /elsewhere$request_uri;`.
     pub directives: String,
@@ -101,7 +101,7 @@ impl Nginx {
             Ok(command)
         };
         let ready = |_: &[u16; 1], pid: u32| {
-            // Written once it listens; a port that another took first shows as its end.
+            // Written once it listens. If another process took the port first, nginx ends.
             match fs::read_to_string(&pid_path).unwrap_or_default().trim() == pid.to_string() {
                 true => Progress::Ready(()),
                 false => Progress::NotYet("it has not written its process id".to_owned()),
@@ -132,7 +132,7 @@ impl Nginx {
     }
 }
 
-/// Writes its settings, and what they name.
+/// Writes its settings and the files that they name.
 fn write_files(dir: &Path, modules: &Path, port: u16, options: &NginxOptions) -> io::Result<()> {
     fs::write(dir.join("nginx.conf"), configuration(dir, modules, port, options))?;
     if let Some((user, password)) = &options.user {
@@ -145,7 +145,7 @@ fn write_files(dir: &Path, modules: &Path, port: u16, options: &NginxOptions) ->
     Ok(())
 }
 
-/// The folder of its modules, as it was built.
+/// The folder of its modules, which its build settings name.
 fn modules(located: &Located) -> Result<PathBuf, Error> {
     let failed = Error::io(format!("could not run {} -V", located.path.display()));
     let output = Command::new(&located.path).arg("-V").stdin(Stdio::null()).output().map_err(failed)?;
@@ -154,7 +154,7 @@ fn modules(located: &Located) -> Result<PathBuf, Error> {
     Ok(folder.unwrap_or("modules").into())
 }
 
-/// One process in the foreground, for whoever runs it: nothing to switch users for, no children to end.
+/// One process in the foreground under the current user: it switches no user and has no children to end.
 fn configuration(home: &Path, modules: &Path, port: u16, options: &NginxOptions) -> String {
     let mut text = String::from("daemon off;\nmaster_process off;\npid nginx.pid;\n");
     let mut line = |line: &str| {

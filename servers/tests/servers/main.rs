@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use servers::{MIN_CACHE_MIB, MongoOptions, NatsOptions};
 
-/// Generous: passed only by what is broken.
+/// Generous: only something broken takes longer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn nats_options(folder: &Path) -> NatsOptions {
@@ -28,12 +28,12 @@ fn mongo_options(folder: &Path) -> MongoOptions {
     options
 }
 
-/// Waits, with a deadline, for something that nobody reports.
+/// Waits, with a deadline, for a condition that nobody reports.
 #[expect(clippy::disallowed_methods, reason = "this is the wait with a deadline")]
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !is_so() {
-        assert!(Instant::now() < deadline, "not so in time: {what}");
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

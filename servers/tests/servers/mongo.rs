@@ -5,9 +5,15 @@ use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use mongodb::options::{Acknowledgment, WriteConcern};
 use servers::{Error, Mongo, MongoOptions};
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 
 use crate::{mongo_options, rude_listener, runs};
+
+async fn start() -> Result<(TempDir, Mongo)> {
+    let folder = tempdir()?;
+    let mongo = Mongo::start(mongo_options(folder.path())).await?;
+    Ok((folder, mongo))
+}
 
 async fn insert(uri: &str) -> Result<()> {
     let client = Client::with_uri_str(uri).await?;
@@ -32,8 +38,7 @@ async fn count(uri: &str) -> Result<u64> {
 
 #[tokio::test]
 async fn keeps_its_data_and_its_port_over_a_restart() -> Result<()> {
-    let folder = tempdir()?;
-    let mongo = Mongo::start(mongo_options(folder.path())).await?;
+    let (folder, mongo) = start().await?;
     assert_eq!(mongo.uri(), format!("mongodb://127.0.0.1:{}/?directConnection=true", mongo.port()));
     insert(&mongo.uri()).await?;
     let (port, pid) = (mongo.port(), mongo.pid());
@@ -56,15 +61,14 @@ async fn keeps_its_data_and_its_port_over_a_restart() -> Result<()> {
 
 #[tokio::test]
 async fn moves_when_its_port_was_taken_meanwhile() -> Result<()> {
-    let folder = tempdir()?;
-    let mongo = Mongo::start(mongo_options(folder.path())).await?;
+    let (_folder, mongo) = start().await?;
     insert(&mongo.uri()).await?;
     mongo.kill().await?;
     let port = rude_listener(mongo.port())?;
 
     let moved = Mongo::start(mongo.options().clone()).await?;
     assert_ne!(moved.port(), port);
-    // It is a writable member of its own set again.
+    // It is the primary of its own set again.
     insert(&moved.uri()).await?;
     assert_eq!(count(&moved.uri()).await?, 2);
 
@@ -86,9 +90,8 @@ async fn a_port_asked_for_by_name_is_not_replaced() -> Result<()> {
 }
 
 #[tokio::test]
-async fn is_adopted_after_leave_unless_its_settings_differ() -> Result<()> {
-    let folder = tempdir()?;
-    let mongo = Mongo::start(mongo_options(folder.path())).await?;
+async fn a_server_that_was_left_is_adopted_unless_its_settings_differ() -> Result<()> {
+    let (folder, mongo) = start().await?;
     insert(&mongo.uri()).await?;
     let pid = mongo.pid();
     mongo.leave();

@@ -1,4 +1,4 @@
-//! nats-server: its data, its port, its ends.
+//! nats-server: its data, its port, how it ends.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -7,9 +7,15 @@ use std::time::Duration;
 use anyhow::Result;
 use async_nats::jetstream;
 use servers::{Error, Nats, NatsOptions};
-use tempfile::tempdir;
+use tempfile::{TempDir, tempdir};
 
 use crate::{DEADLINE, eventually, nats_options, rude_listener, runs};
+
+async fn start() -> Result<(TempDir, Nats)> {
+    let folder = tempdir()?;
+    let nats = Nats::start(nats_options(folder.path())).await?;
+    Ok((folder, nats))
+}
 
 /// Makes a stream with one message.
 async fn keep_a_message(nats: &Nats) -> Result<()> {
@@ -33,8 +39,7 @@ async fn kept_messages(nats: &Nats) -> Result<u64> {
 
 #[tokio::test]
 async fn keeps_its_data_and_its_port_over_a_restart() -> Result<()> {
-    let folder = tempdir()?;
-    let nats = Nats::start(nats_options(folder.path())).await?;
+    let (_folder, nats) = start().await?;
     assert_eq!(async_nats::connect(nats.url()).await?.server_info().max_payload, 2 << 20);
     assert_eq!(nats.url(), format!("nats://127.0.0.1:{}", nats.port()));
     keep_a_message(&nats).await?;
@@ -56,8 +61,7 @@ async fn keeps_its_data_and_its_port_over_a_restart() -> Result<()> {
 
 #[tokio::test]
 async fn moves_when_its_port_was_taken_meanwhile() -> Result<()> {
-    let folder = tempdir()?;
-    let nats = Nats::start(nats_options(folder.path())).await?;
+    let (_folder, nats) = start().await?;
     nats.kill().await?;
     rude_listener(nats.port())?;
     let moved = Nats::start(nats.options().clone()).await?;
@@ -68,8 +72,7 @@ async fn moves_when_its_port_was_taken_meanwhile() -> Result<()> {
 
 #[tokio::test]
 async fn a_port_asked_for_by_name_is_taken_or_refused() -> Result<()> {
-    let folder = tempdir()?;
-    let nats = Nats::start(nats_options(folder.path())).await?;
+    let (folder, nats) = start().await?;
     nats.kill().await?;
     let port = Some(nats.port());
     let elsewhere = NatsOptions { port, ..nats_options(&folder.path().join("other")) };
@@ -84,9 +87,8 @@ async fn a_port_asked_for_by_name_is_taken_or_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn is_adopted_after_leave() -> Result<()> {
-    let folder = tempdir()?;
-    let nats = Nats::start(nats_options(folder.path())).await?;
+async fn a_server_that_was_left_is_adopted() -> Result<()> {
+    let (folder, nats) = start().await?;
     let (pid, port) = (nats.pid(), nats.port());
     nats.leave();
     assert!(runs(pid));
@@ -101,9 +103,8 @@ async fn is_adopted_after_leave() -> Result<()> {
 }
 
 #[tokio::test]
-async fn with_other_settings_is_ended_and_started_anew() -> Result<()> {
-    let folder = tempdir()?;
-    let nats = Nats::start(nats_options(folder.path())).await?;
+async fn a_server_with_other_settings_is_ended_and_started_anew() -> Result<()> {
+    let (folder, nats) = start().await?;
     keep_a_message(&nats).await?;
     let (pid, port) = (nats.pid(), nats.port());
     nats.leave();
@@ -120,9 +121,8 @@ async fn with_other_settings_is_ended_and_started_anew() -> Result<()> {
 }
 
 #[tokio::test]
-async fn that_does_not_answer_is_not_adopted() -> Result<()> {
-    let folder = tempdir()?;
-    let nats = Nats::start(nats_options(folder.path())).await?;
+async fn a_server_that_does_not_answer_is_not_adopted() -> Result<()> {
+    let (folder, nats) = start().await?;
     let pid = nats.pid();
     nats.pause()?;
     nats.leave();
@@ -165,9 +165,8 @@ fn kill(pid: u32) {
 }
 
 #[tokio::test]
-async fn says_nothing_while_it_is_paused() -> Result<()> {
-    let folder = tempdir()?;
-    let nats = Nats::start(nats_options(folder.path())).await?;
+async fn a_paused_server_does_not_answer() -> Result<()> {
+    let (_folder, nats) = start().await?;
     nats.pause()?;
     let silent = tokio::time::timeout(Duration::from_millis(300), async_nats::connect(nats.url())).await;
     assert!(silent.is_err(), "{silent:?}");
@@ -182,8 +181,7 @@ async fn says_nothing_while_it_is_paused() -> Result<()> {
 
 #[tokio::test]
 async fn dropping_the_handle_kills() -> Result<()> {
-    let folder = tempdir()?;
-    let nats = Nats::start(nats_options(folder.path())).await?;
+    let (_folder, nats) = start().await?;
     let pid = nats.pid();
     drop(nats);
     assert!(!runs(pid));
@@ -192,8 +190,7 @@ async fn dropping_the_handle_kills() -> Result<()> {
 
 #[tokio::test]
 async fn a_directory_in_use_is_refused() -> Result<()> {
-    let folder = tempdir()?;
-    let nats = Nats::start(nats_options(folder.path())).await?;
+    let (folder, nats) = start().await?;
     let error = Nats::start(nats_options(folder.path())).await.unwrap_err();
     assert!(matches!(error, Error::InUse { .. }), "{error}");
     assert!(runs(nats.pid()));
@@ -215,14 +212,14 @@ async fn an_error_at_the_start_has_the_end_of_the_log() -> Result<()> {
 async fn a_foreign_process_in_the_record_is_not_touched() -> Result<()> {
     let folder = tempdir()?;
     let options = nats_options(folder.path());
-    // With no streams of ours: if this test fails it sleeps on, and whoever reads our output would wait for it.
+    // Without our output streams: if this test fails, it sleeps on, and a reader of our output would wait for it.
     let mut foreign =
         Command::new("sleep").arg("120").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let nats = Nats::start(options.clone()).await?;
     nats.kill().await?;
     let record = options.data_dir.join("server.json");
 
-    // The pid was used again: once by a process that began at another time, once by another program.
+    // The pid was reused: once by a process with another start time, once by another program.
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", foreign.id()))?;
     let began: u64 = stat.split(' ').nth(21).unwrap_or_default().parse()?;
     let sleep = std::fs::read_link(format!("/proc/{}/exe", foreign.id()))?;

@@ -1,4 +1,4 @@
-//! nginx, for other tests.
+//! nginx starts, serves and ends.
 
 use servers::{Nginx, NginxOptions};
 use testing::ask;
@@ -26,7 +26,7 @@ async fn it_serves_a_folder_and_ends() {
     nginx.kill().await.unwrap();
     drop(nginx);
 
-    // Again on the same directory, and otherwise.
+    // Again on the same directory, with other options.
     options.user = Some(("ada".into(), "secret".into()));
     (options.propfind, options.read_only) = (false, true);
     let nginx = Nginx::start(options).await.unwrap();
@@ -39,7 +39,7 @@ async fn it_serves_a_folder_and_ends() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_it_refuses_is_told() {
+async fn a_configuration_that_nginx_refuses_is_an_error_with_its_reason() {
     if !servers::can_test(servers::Nginx::is_here()) {
         return;
     }

@@ -1,5 +1,5 @@
-//! What becomes of the servers when the process that started them dies. That process is this very test binary, started
-//! once more for the one test below that does nothing unless it is told to.
+//! What becomes of the servers when the process that started them dies. That process is this test binary itself, which
+//! runs once more with only the test `in_a_role`.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ async fn in_a_role() -> Result<()> {
     };
     let folder = std::env::var_os(FOLDER).context("no folder")?;
     let folder = Path::new(&folder);
-    // In two steps, as the other process waits for a whole file.
+    // In two steps: the other process waits for a complete file.
     let tell = |what: String| -> Result<()> {
         fs::write(folder.join("told.new"), what)?;
         Ok(fs::rename(folder.join("told.new"), folder.join("told"))?)
@@ -32,7 +32,7 @@ async fn in_a_role() -> Result<()> {
             options.die_with_parent = role == "test";
             let nats = Nats::start(options).await?;
             tell(nats.pid().to_string())?;
-            // To be killed meanwhile; bounded, for when the test that would do so has failed.
+            // The test kills this process meanwhile; the time is bounded in case the test has failed.
             tokio::time::sleep(2 * DEADLINE).await;
             Ok(())
         }

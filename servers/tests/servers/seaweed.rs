@@ -1,4 +1,4 @@
-//! SeaweedFS, for other tests.
+//! SeaweedFS starts and ends.
 
 use servers::{Seaweed, SeaweedOptions};
 

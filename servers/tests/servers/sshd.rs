@@ -1,17 +1,16 @@
-//! sshd, for other tests.
+//! sshd starts, lets a user in and ends.
 
 use std::process::Command;
 
 use servers::{Sshd, SshdOptions};
 
 #[tokio::test]
-async fn it_starts_takes_our_key_and_ends() {
+async fn it_starts_accepts_our_key_and_ends() {
     if !servers::can_test(servers::Sshd::is_here()) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut options = SshdOptions::new(folder.path().join("sshd"));
-    options.die_with_parent = true;
+    let options = SshdOptions::new(folder.path().join("sshd"));
     let sshd = Sshd::start(options.clone()).await.unwrap();
     assert!(sshd.try_wait().is_none() && !sshd.adopted());
     assert!(sshd.host_key().starts_with("ssh-ed25519 "), "{}", sshd.host_key());

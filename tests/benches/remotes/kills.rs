@@ -3,7 +3,6 @@
 use contract::Role;
 use harness::{Options, Proxy, System, until};
 use rand::RngExt;
-use rustix::process::Signal;
 use servers::{Mongo, Nats, Seaweed};
 
 const MIB: u64 = 1 << 20;
@@ -48,8 +47,7 @@ pub(crate) async fn run(kills: u8, nats: &Nats, mongo: &Mongo, seaweed: &'static
         })
         .await;
         let finaliser = format!("finaliser-{number}");
-        system.process(&finaliser).signal(Signal::KILL);
-        system.process(&finaliser).wait();
+        system.process(&finaliser).kill();
         system.start_service(Role::Finaliser, number + 1);
     }
     let shown = system.api.until_state(&file, "delivered").await;

@@ -131,14 +131,7 @@ fn peers(folder: &std::path::Path, sink: &Sink, seaweed: &'static Seaweed, nginx
         Peer {
             name: "sftp",
             server: "OpenSSH",
-            section: format!(
-                "kind = \"sftp\"\nhost = {:?}\nport = {}\nusername = {:?}\npath = {sftp:?}\nprivate_key_file = {:?}\nhost_key = {:?}\n",
-                Sshd::HOST,
-                sshd.port(),
-                sshd.user(),
-                sshd.private_key(),
-                sshd.host_key(),
-            ),
+            section: testing::sftp_section(sshd, ([127, 0, 0, 1], sshd.port()).into(), sshd.private_key(), &sftp),
             way: Way::Ssh,
             to: Box::new(move |name| format!("{login} {}", sftp.join(name).display())),
         },

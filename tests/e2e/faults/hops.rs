@@ -104,8 +104,7 @@ async fn with_the_default_settings_a_file_goes_on_after_a_kill() {
     until("it is being stored", async || (chunks(&system).await.len() > 5).then_some(())).await;
 
     for process in ["chunker-0", "finaliser-0"] {
-        system.process(process).signal(Signal::KILL);
-        system.process(process).wait();
+        system.process(process).kill();
     }
     system.start_service(Role::Chunker, 1);
     system.start_service(Role::Finaliser, 1);

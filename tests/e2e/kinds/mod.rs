@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use contract::{Digest, Role};
 use harness::{NetFault, Options, Proxy, System, until};
 use rand::RngExt;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use testing::flip;
 
@@ -172,8 +171,7 @@ async fn killed(scene: &mut Scene<'_>) {
         })
         .await;
         let finaliser = format!("finaliser-{number}");
-        scene.system.process(&finaliser).signal(Signal::KILL);
-        scene.system.process(&finaliser).wait();
+        scene.system.process(&finaliser).kill();
         scene.assert_whole_or_absent("killed", (content.size, content.sha256));
         scene.system.start_service(Role::Finaliser, number + 1);
     }

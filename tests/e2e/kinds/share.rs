@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use contract::Digest;
 use servers::{Nginx, NginxOptions, can_test};
 use tempfile::TempDir;
-use testing::sshd;
+use testing::{sftp_section, sshd};
 
 use super::folder::Folder;
 use super::place::{Place, Trouble};
@@ -65,16 +65,7 @@ impl Share {
         let (file, path) = (secret.path(), folder.path().to_owned());
         Some(Self {
             server: SocketAddr::from(([127, 0, 0, 1], sshd.port())),
-            section: Box::new(move |address| {
-                format!(
-                    "kind = \"sftp\"\nhost = \"{}\"\nport = {}\nhost_key = {:?}\nusername = {:?}\n\
-                     private_key_file = {file:?}\npath = {path:?}\n",
-                    address.ip(),
-                    address.port(),
-                    sshd.host_key(),
-                    sshd.user(),
-                )
-            }),
+            section: Box::new(move |address| sftp_section(sshd, address, &file, &path)),
             secret,
             secrets: right.lines().filter(|line| !line.starts_with("---")).map(str::to_owned).collect(),
             right: right.into(),

@@ -1,12 +1,12 @@
 //! `waybill doctor`: content.
 
-use harness::{Behaviour, Options, Sink, System, until};
+use harness::{Behaviour, Options, Said, Sink, System, until};
 use mongodb::bson::{Document, doc};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testing::{binary, by_id, content_id, flip};
 
-use super::{Said, stop_services, waybill, waybill_with};
+use super::{stop_services, waybill, waybill_with};
 
 const MIB: u64 = 1024 * 1024;
 

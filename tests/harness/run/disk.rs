@@ -24,19 +24,11 @@ impl SmallDisk {
     }
 
     /// Fills it to the last byte.
-    ///
-    /// # Errors
-    ///
-    /// Anything but that it is full.
     pub fn fill(&self) -> anyhow::Result<()> {
         self.fill_but(0)
     }
 
     /// Fills it until at most so many bytes are free.
-    ///
-    /// # Errors
-    ///
-    /// Anything but that it is full.
     pub fn fill_but(&self, free: u64) -> anyhow::Result<()> {
         let mut file = std::fs::File::create(&self.ballast)?;
         let piece = vec![1_u8; 4096];

@@ -6,7 +6,8 @@ use tempfile::TempDir;
 
 use super::fault::Server;
 
-/// A nats-server and a mongod of one's own, to be killed at will: for many runs, one after the other. They keep their ports.
+/// A nats-server and a mongod to be killed at will, for many runs one after the other. They keep their ports. An error says
+/// that a signal was refused, or that a server did not start again at its port.
 #[derive(Debug)]
 pub struct Pair {
     nats: Nats,
@@ -17,10 +18,6 @@ pub struct Pair {
 
 impl Pair {
     /// Starts both.
-    ///
-    /// # Errors
-    ///
-    /// One does not start.
     pub async fn start() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("waybill-pair-").tempdir()?;
         let mut nats = NatsOptions::new(folder.path().join("nats"), 8 << 20);
@@ -50,10 +47,6 @@ impl Pair {
     }
 
     /// `kill -9`
-    ///
-    /// # Errors
-    ///
-    /// The signal is refused.
     pub async fn kill(&self, server: Server) -> anyhow::Result<()> {
         match server {
             Server::Nats => self.nats.kill().await?,
@@ -63,19 +56,11 @@ impl Pair {
     }
 
     /// Deletes all that NATS has kept; it must have been killed.
-    ///
-    /// # Errors
-    ///
-    /// The folder cannot be removed.
     pub fn lose_nats(&self) -> anyhow::Result<()> {
         std::fs::remove_dir_all(self.folder.path().join("nats/jetstream")).context("deleting NATS' data")
     }
 
     /// Starts a server again that was killed, with its data and at its port. Nothing happens to one that runs.
-    ///
-    /// # Errors
-    ///
-    /// It does not start, or another process has its port.
     pub async fn start_again(&mut self, server: Server) -> anyhow::Result<()> {
         let before = self.address(server);
         match server {
@@ -92,10 +77,6 @@ impl Pair {
     }
 
     /// Freezes a server.
-    ///
-    /// # Errors
-    ///
-    /// The signal is refused.
     pub fn freeze(&self, server: Server) -> anyhow::Result<()> {
         match server {
             Server::Nats => self.nats.pause()?,
@@ -105,10 +86,6 @@ impl Pair {
     }
 
     /// Wakes a frozen server.
-    ///
-    /// # Errors
-    ///
-    /// The signal is refused.
     pub fn wake(&self, server: Server) -> anyhow::Result<()> {
         match server {
             Server::Nats => self.nats.resume()?,

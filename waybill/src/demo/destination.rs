@@ -58,7 +58,7 @@ impl Destination {
             DestinationKind::Sftp => {
                 let folder = directory.join("inbox");
                 std::fs::create_dir(&folder).with_context(|| format!("{} cannot be created", folder.display()))?;
-                let options = SshdOptions { die_with_parent: true, ..SshdOptions::new(directory.join("sshd")) };
+                let options = SshdOptions::new(directory.join("sshd"));
                 Self::Sshd(Box::new(Sshd::start(options).await?), folder)
             }
         })
