@@ -12,23 +12,23 @@ pub struct DeadLetters {
     /// How many messages it holds.
     pub total: u64,
     /// The newest of them, newest first.
-    pub newest: Vec<Kept>,
+    pub newest: Vec<StoredMessage>,
 }
 
 /// A message of the stream.
 #[derive(Debug)]
-pub struct Kept {
+pub struct StoredMessage {
     /// Its number in the stream.
     pub sequence: u64,
     /// When it was published.
     pub at: Timestamp,
     /// The dead letter; or what another program published there.
-    pub letter: Result<DeadLetter, Foreign>,
+    pub letter: Result<DeadLetter, NotADeadLetter>,
 }
 
 /// A message of the stream that is no dead letter.
 #[derive(Debug)]
-pub struct Foreign {
+pub struct NotADeadLetter {
     /// The subject it was published on.
     pub subject: String,
     /// Why it is no dead letter.
@@ -48,10 +48,10 @@ pub async fn newest(nats: &Nats, limit: usize) -> Result<Option<DeadLetters>, Na
     let mut sequence = state.last_sequence;
     while newest.len() < wanted && sequence >= state.first_sequence.max(1) {
         match stream.get_raw_message(sequence).await {
-            Ok(message) => newest.push(Kept {
+            Ok(message) => newest.push(StoredMessage {
                 sequence,
                 at: timestamp(message.time.unix_timestamp_nanos()),
-                letter: DeadLetter::from_json(&message.payload).map_err(|error| Foreign {
+                letter: DeadLetter::from_json(&message.payload).map_err(|error| NotADeadLetter {
                     subject: message.subject.to_string(),
                     why: error.to_string(),
                     payload: String::from_utf8_lossy(&message.payload).into_owned(),

@@ -136,14 +136,6 @@ pub enum Error {
         /// mongod's words.
         message: String,
     },
-    /// A BSON document could not be written or read.
-    #[error("could not {what}")]
-    Bson {
-        /// Which document.
-        what: String,
-        /// The library's error.
-        source: mongodb::bson::error::Error,
-    },
     /// A process would not end even by SIGKILL.
     #[error("{server} (process {pid}) did not end within {seconds} s of SIGKILL")]
     Immortal {

@@ -1,18 +1,16 @@
 //! mongod on loopback, as a replica set of one.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::home::{Home, Record, free_port, is_free};
-use crate::locate::{Located, Server, locate};
-use crate::log;
-use crate::process::Process;
+use crate::handle;
+use crate::home::{free_port, is_free};
+use crate::locate::Server;
 use crate::replica_set::{self, Founder};
-use crate::{handle, on_thread};
+use crate::start::{Running, Start};
 
 /// The smallest cache mongod takes: 0.25 GiB.
 pub const MIN_CACHE_MIB: u32 = 256;
@@ -58,96 +56,45 @@ impl MongoOptions {
 /// A running mongod. Dropping it kills the server.
 #[derive(Debug)]
 pub struct Mongo {
-    process: Process,
+    running: Running,
     options: MongoOptions,
-    port: u16,
-    adopted: bool,
 }
 
 handle!(Mongo, MongoOptions, STOP_LIMIT);
 
 impl Mongo {
-    /// Finds a mongod and starts it, or adopts the one an earlier launcher left on this data directory if it has the
-    /// same settings. Returns when it is a writable primary.
-    ///
-    /// # Errors
-    ///
-    /// No server is to be found, the directory is in use, or the server does not start: the error has the end of its
-    /// log.
-    pub async fn start(options: MongoOptions) -> Result<Self, Error> {
-        on_thread("mongod-start", move || Self::start_blocking(options)).await?
-    }
-
-    /// [`start`](Self::start), for where there is no runtime.
-    ///
-    /// # Errors
-    ///
-    /// As for [`start`](Self::start).
-    pub fn start_blocking(options: MongoOptions) -> Result<Self, Error> {
-        let located = locate(Server::Mongo)?;
-        let home = Arc::new(Home::open(Server::Mongo, &options.data_dir)?);
-        let record = home.record()?;
-        let settings = settings(&home.dir, &located, &options);
-        if let Some(record) = &record
-            && let Some((process, port)) = adopt(&home, record, &settings, &options)?
-        {
-            tracing::info!(pid = process.pid(), port, "adopted a running mongod");
-            return Ok(Self { process, options, port, adopted: true });
-        }
-
-        let kept = record.and_then(|record| record.port);
-        let (process, port) = launch_somewhere(&home, &located, &options, &settings, kept)?;
-        tracing::info!(pid = process.pid(), port, version = located.version, "started mongod");
-        Ok(Self { process, options, port, adopted: false })
+    /// Returns when it is a writable primary.
+    pub(crate) fn start_blocking(options: MongoOptions) -> Result<Self, Error> {
+        let start = Start::open(Server::Mongo, &options.data_dir, Some(&options.log), options.die_with_parent)?;
+        let record = start.home.record()?;
+        let settings = settings(&start, &options);
+        let mut founder = Founder::new()?;
+        let ready = |port, pid| founder.look(port, pid);
+        let running = match start.adopt(record.as_ref(), &settings, options.port, ADOPT_LIMIT, ready)? {
+            Some(running) => running,
+            None => launch_somewhere(&start, &options, &settings, record.and_then(|record| record.port))?,
+        };
+        Ok(Self { running, options })
     }
 
     /// Where clients connect: to this server only, whatever its replica set says.
     pub fn uri(&self) -> String {
-        format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port)
+        format!("mongodb://127.0.0.1:{}/?directConnection=true", self.running.port)
     }
-}
-
-fn adopt(
-    home: &Arc<Home>,
-    record: &Record,
-    settings: &str,
-    options: &MongoOptions,
-) -> Result<Option<(Process, u16)>, Error> {
-    let Some(old) = record.process.as_ref().filter(|old| old.runs()) else {
-        return Ok(None);
-    };
-    if let Some(port) = record.port
-        && record.settings == settings
-        && options.port.is_none_or(|wanted| wanted == port)
-    {
-        let process = Process::adopt(home, old, options.die_with_parent)?;
-        let mut founder = Founder::new(port, process.pid());
-        match process.wait_ready((&options.log, 0), ADOPT_LIMIT, || founder.look()) {
-            Ok(()) => return Ok(Some((process, port))),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the mongod left by an earlier start is of no use; ending it"
-                );
-                process.leave();
-            }
-        }
-    }
-    home.end(old)?;
-    Ok(None)
 }
 
 /// Starts it at the port asked for, or at the kept one, or at any.
 fn launch_somewhere(
-    home: &Arc<Home>,
-    located: &Located,
+    start: &Start,
     options: &MongoOptions,
     settings: &str,
     kept: Option<u16>,
-) -> Result<(Process, u16), Error> {
-    let start = |port| launch(home, located, options, settings, port).map(|process| (process, port));
+) -> Result<Running, Error> {
     if let Some(port) = options.port {
-        return if is_free(port) { start(port) } else { Err(Error::PortTaken { server: Server::Mongo, port }) };
+        return match is_free(port) {
+            true => launch(start, options, settings, port),
+            false => Err(Error::PortTaken { server: Server::Mongo, port }),
+        };
     }
     let mut next = kept.filter(|port| is_free(*port));
     let mut tries = 0;
@@ -157,7 +104,7 @@ fn launch_somewhere(
             None => free_port().map_err(Error::io("could not find a free port on 127.0.0.1"))?,
         };
         tries += 1;
-        match start(port) {
+        match launch(start, options, settings, port) {
             Err(Error::Ended { exit, .. })
                 if tries < PORTS_TO_TRY && exit.status.and_then(|status| status.code()) == Some(CANNOT_LISTEN) =>
             {
@@ -168,28 +115,14 @@ fn launch_somewhere(
     }
 }
 
-fn launch(
-    home: &Arc<Home>,
-    located: &Located,
-    options: &MongoOptions,
-    settings: &str,
-    port: u16,
-) -> Result<Process, Error> {
-    let failed = |what: &Path| Error::io(format!("could not write {}", what.display()));
-    let db = home.dir.join("db");
-    fs::create_dir_all(&db).map_err(failed(&db))?;
-    let (log, from) = log::open(&options.log).map_err(failed(&options.log))?;
-    let mut command = Command::new(&located.path);
+fn launch(start: &Start, options: &MongoOptions, settings: &str, port: u16) -> Result<Running, Error> {
+    let db = start.home.dir.join("db");
+    fs::create_dir_all(&db).map_err(Error::io(format!("could not write {}", db.display())))?;
+    let mut command = Command::new(&start.located.path);
     command.arg("--dbpath").arg(&db).args(arguments(options)).args(["--port", &port.to_string()]);
-    let process = Process::spawn(home, command, log, options.die_with_parent)?;
-    let mut record = Record { process: process.identity(), port: Some(port), settings: settings.to_owned() };
-    // At once, for a launcher that is killed before the server is ready.
-    home.keep(&record)?;
-    let mut founder = Founder::new(port, process.pid());
-    process.wait_ready((&options.log, from), START_LIMIT, || founder.look())?;
-    record.process = process.identity();
-    home.keep(&record)?;
-    Ok(process)
+    let mut founder = Founder::new()?;
+    let ready = |pid| Ok(founder.look(port, pid)?.map(|()| port));
+    start.launch(command, settings, Some(port), START_LIMIT, ready)
 }
 
 /// All but the port and the data directory.
@@ -211,8 +144,9 @@ fn arguments(options: &MongoOptions) -> Vec<String> {
     .to_vec()
 }
 
-fn settings(data_dir: &Path, located: &Located, options: &MongoOptions) -> String {
-    format!("{}\n{}\n{}", located.path.display(), data_dir.display(), arguments(options).join(" "))
+fn settings(start: &Start, options: &MongoOptions) -> String {
+    let (binary, data_dir) = (start.located.path.display(), start.home.dir.display());
+    format!("{binary}\n{data_dir}\n{}", arguments(options).join(" "))
 }
 
 #[cfg(test)]

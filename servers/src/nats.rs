@@ -5,18 +5,16 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::error::Error;
-use crate::home::{Home, Record, is_free};
-use crate::locate::{Located, Server, locate};
-use crate::log;
-use crate::process::Process;
+use crate::handle;
+use crate::home::is_free;
+use crate::locate::Server;
 use crate::ready::Progress;
-use crate::{handle, on_thread};
+use crate::start::{Running, Start};
 
 /// JetStream reads its files before it listens; this is for many of them on a slow disk.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -55,134 +53,64 @@ impl NatsOptions {
 /// A running nats-server. Dropping it kills the server.
 #[derive(Debug)]
 pub struct Nats {
-    process: Process,
+    running: Running,
     options: NatsOptions,
-    port: u16,
-    adopted: bool,
 }
 
 handle!(Nats, NatsOptions, STOP_LIMIT);
 
 impl Nats {
-    /// Finds a nats-server and starts it, or adopts the one an earlier launcher left on this data directory if it has
-    /// the same settings. Returns when JetStream is ready.
-    ///
-    /// # Errors
-    ///
-    /// No server is to be found, the directory is in use, or the server does not start: the error has the end of its
-    /// log.
-    pub async fn start(options: NatsOptions) -> Result<Self, Error> {
-        on_thread("nats-server-start", move || Self::start_blocking(options)).await?
-    }
-
-    /// [`start`](Self::start), for where there is no runtime.
-    ///
-    /// # Errors
-    ///
-    /// As for [`start`](Self::start).
-    pub fn start_blocking(options: NatsOptions) -> Result<Self, Error> {
-        let located = locate(Server::Nats)?;
-        let home = Arc::new(Home::open(Server::Nats, &options.data_dir)?);
-        let record = home.record()?;
-        let settings = format!("{}\n{}", located.path.display(), config(&home.dir, &options, None)?);
-        if let Some(record) = &record
-            && let Some((process, port)) = adopt(&home, record, &settings, &options)?
-        {
-            tracing::info!(pid = process.pid(), port, "adopted a running nats-server");
-            return Ok(Self { process, options, port, adopted: true });
+    /// Returns when JetStream is ready.
+    pub(crate) fn start_blocking(options: NatsOptions) -> Result<Self, Error> {
+        let start = Start::open(Server::Nats, &options.data_dir, Some(&options.log), options.die_with_parent)?;
+        let record = start.home.record()?;
+        let settings = format!("{}\n{}", start.located.path.display(), config(&start.home.dir, &options, None)?);
+        let ready = |port, _| Ok(greeted(port));
+        if let Some(running) = start.adopt(record.as_ref(), &settings, options.port, ADOPT_LIMIT, ready)? {
+            return Ok(Self { running, options });
         }
 
         let kept = record.and_then(|record| record.port);
-        let start = |port| launch(&home, &located, &options, &settings, port);
-        let started = match (options.port, kept) {
+        let launch = |port| launch(&start, &options, &settings, port);
+        let running = match (options.port, kept) {
             (Some(port), _) if !is_free(port) => Err(Error::PortTaken { server: Server::Nats, port }),
-            (Some(port), _) => start(Some(port)),
-            (None, Some(port)) => match start(Some(port)) {
+            (Some(port), _) => launch(Some(port)),
+            (None, Some(port)) => match launch(Some(port)) {
                 // Another process has taken the port meanwhile.
-                Err(Error::Ended { .. }) if !is_free(port) => start(None),
+                Err(Error::Ended { .. }) if !is_free(port) => launch(None),
                 other => other,
             },
-            (None, None) => start(None),
+            (None, None) => launch(None),
         };
-        let (process, port) = started?;
-        tracing::info!(pid = process.pid(), port, version = located.version, "started nats-server");
-        Ok(Self { process, options, port, adopted: false })
+        Ok(Self { running: running?, options })
     }
 
     /// Where clients connect.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://127.0.0.1:{}", self.running.port)
     }
 }
 
-fn adopt(
-    home: &Arc<Home>,
-    record: &Record,
-    settings: &str,
-    options: &NatsOptions,
-) -> Result<Option<(Process, u16)>, Error> {
-    let Some(old) = record.process.as_ref().filter(|old| old.runs()) else {
-        return Ok(None);
-    };
-    if let Some(port) = record.port
-        && record.settings == settings
-        && options.port.is_none_or(|wanted| wanted == port)
-    {
-        let process = Process::adopt(home, old, options.die_with_parent)?;
-        let ready = process.wait_ready((&options.log, 0), ADOPT_LIMIT, || Ok(greeted(port)));
-        match ready {
-            Ok(()) => return Ok(Some((process, port))),
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the nats-server left by an earlier start is of no use; ending it"
-                );
-                process.leave();
-            }
-        }
-    }
-    home.end(old)?;
-    Ok(None)
-}
-
-fn launch(
-    home: &Arc<Home>,
-    located: &Located,
-    options: &NatsOptions,
-    settings: &str,
-    port: Option<u16>,
-) -> Result<(Process, u16), Error> {
+fn launch(start: &Start, options: &NatsOptions, settings: &str, port: Option<u16>) -> Result<Running, Error> {
     let failed = |what: &Path| Error::io(format!("could not write {}", what.display()));
+    let dir = &start.home.dir;
     // A server that was killed leaves its file with the ports; only the new one's may be read.
-    let ports = ports_dir(&home.dir);
+    let ports = ports_dir(dir);
     match fs::remove_dir_all(&ports) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&ports)(error)),
         _ => fs::create_dir(&ports).map_err(failed(&ports))?,
     }
-    let config_path = home.dir.join("nats.conf");
-    fs::write(&config_path, config(&home.dir, options, port)?).map_err(failed(&config_path))?;
-    let (log, from) = log::open(&options.log).map_err(failed(&options.log))?;
+    let config_path = dir.join("nats.conf");
+    fs::write(&config_path, config(dir, options, port)?).map_err(failed(&config_path))?;
 
-    let mut command = Command::new(&located.path);
+    let mut command = Command::new(&start.located.path);
     command.arg("--config").arg(&config_path);
-    let process = Process::spawn(home, command, log, options.die_with_parent)?;
-    let mut record = Record { process: process.identity(), port, settings: settings.to_owned() };
-    // At once, for a launcher that is killed before the server is ready.
-    home.keep(&record)?;
-    let port = process.wait_ready((&options.log, from), START_LIMIT, || {
-        let port = match read_port(&ports) {
-            Ok(port) => port,
-            Err(why) => return Ok(Progress::NotYet(why)),
-        };
-        Ok(match greeted(port) {
-            Progress::Ready(()) => Progress::Ready(port),
-            Progress::NotYet(why) => Progress::NotYet(why),
+    start.launch(command, settings, port, START_LIMIT, |_| {
+        Ok(match read_port(&ports) {
+            Ok(port) => greeted(port).map(|()| port),
+            Err(why) => Progress::NotYet(why),
         })
-    })?;
-    record.process = process.identity();
-    record.port = Some(port);
-    home.keep(&record)?;
-    Ok((process, port))
+    })
 }
 
 fn ports_dir(data_dir: &Path) -> PathBuf {

@@ -19,6 +19,15 @@ pub(crate) enum Progress<T> {
     NotYet(String),
 }
 
+impl<T> Progress<T> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Progress<U> {
+        match self {
+            Self::Ready(value) => Progress::Ready(change(value)),
+            Self::NotYet(why) => Progress::NotYet(why),
+        }
+    }
+}
+
 impl Process {
     /// Calls `check` until it is ready, the process has ended, or the time is over. Blocking.
     #[expect(clippy::disallowed_methods, reason = "blocking, as documented")]

@@ -1,19 +1,25 @@
 //! Making a mongod the primary of a replica set of one: retryable writes and majority need a set.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::error::ErrorKind;
+use mongodb::options::{ClientOptions, ServerAddress};
+use mongodb::{Client, Database};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::error::Error;
 use crate::locate::Server;
 use crate::ready::Progress;
-use crate::wire::Wire;
 
 /// The name of the set.
 pub(crate) const NAME: &str = "rs0";
 
-/// For one command: initiating the set takes about 0.1 s, here with room for a slow disk.
-const COMMAND_LIMIT: Duration = Duration::from_secs(10);
+/// For all commands of one look: initiating the set takes about 0.1 s, here with room for a slow disk.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+/// For the driver to connect: mongod listens before it is asked anything.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 // mongod's error codes.
 const ALREADY_INITIALIZED: i32 = 23;
@@ -21,93 +27,94 @@ const NOT_YET_INITIALIZED: i32 = 94;
 /// Another change of the settings is under way.
 const IN_PROGRESS: i32 = 109;
 
-/// Leads the mongod at `port` to being a writable primary, one look at a time.
+/// Leads one mongod to being a writable primary, one look at a time. Blocking, on a thread without a runtime.
 #[derive(Debug)]
 pub(crate) struct Founder {
-    port: u16,
-    pid: u32,
-    wire: Option<Wire>,
+    /// Dropped before the runtime that serves its connections.
+    admin: Option<Database>,
+    runtime: Runtime,
 }
 
 impl Founder {
-    /// `pid` is that of our mongod. The port was only found free: another server, perhaps one of another launcher, may
-    /// have been faster, and must be neither taken for ours nor changed.
-    pub(crate) fn new(port: u16, pid: u32) -> Self {
-        Self { port, pid, wire: None }
+    pub(crate) fn new() -> Result<Self, Error> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(Error::io("could not make a runtime to ask mongod"))?;
+        Ok(Self { admin: None, runtime })
     }
 
-    /// Looks how far mongod is, and does what is needed next.
-    pub(crate) fn look(&mut self) -> Result<Progress<()>, Error> {
-        let (port, pid) = (self.port, self.pid);
-        let looked = match &mut self.wire {
-            Some(wire) => step(wire, port),
-            None => match Wire::connect(port, COMMAND_LIMIT) {
-                Ok(wire) => is_of(wire, pid).and_then(|ours| match ours {
-                    Some(wire) => step(self.wire.insert(wire), port),
-                    None => Ok(Progress::NotYet(format!("another process answers on its port {port}"))),
-                }),
-                Err(error) => Ok(Progress::NotYet(format!("a connection: {error}"))),
-            },
+    /// Looks how far mongod is, and does what is needed next. `pid` is that of our mongod. The port was only found free:
+    /// another server, perhaps one of another launcher, may have been faster, and must be neither taken for ours nor
+    /// changed.
+    pub(crate) fn look(&mut self, port: u16, pid: u32) -> Result<Progress<()>, Error> {
+        let admin = match self.admin.take() {
+            Some(admin) => admin,
+            None => {
+                // The driver would find out only every 500 ms that mongod listens now.
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                if let Err(error) = TcpStream::connect_timeout(&address, CONNECT_LIMIT) {
+                    return Ok(Progress::NotYet(format!("a connection: {error}")));
+                }
+                self.runtime.block_on(connect(port))?
+            }
         };
-        match looked {
+        // Half a command may be dropped only with its client: the driver's futures are not cancel-safe.
+        let looking = async { tokio::time::timeout(LOOK_LIMIT, step(&admin, port, pid)).await };
+        match self.runtime.block_on(looking) {
             // mongod closes its connections when it changes its state.
-            Err(error @ Error::Io { .. }) => {
-                self.wire = None;
+            Ok(Err(error @ Error::Io { .. })) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 Ok(Progress::NotYet(format!("{error}: {}", cause.unwrap_or_default())))
             }
-            other => other,
+            Ok(looked) => {
+                self.admin = Some(admin);
+                looked
+            }
+            Err(_) => Ok(Progress::NotYet("an answer in time".to_owned())),
         }
     }
 }
 
-/// The connection, if it leads to the process `pid`.
-fn is_of(mut wire: Wire, pid: u32) -> Result<Option<Wire>, Error> {
-    // Without the sections that cost something to put together.
-    let status = doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "wiredTiger": 0, "locks": 0 };
-    let status = match wire.run(status) {
-        // Ours lets everyone ask.
-        Err(Error::Refused { .. }) => return Ok(None),
-        other => other?,
-    };
-    let found = match status.get("pid") {
-        Some(Bson::Int64(found)) => *found,
-        Some(Bson::Int32(found)) => i64::from(*found),
-        _ => return Ok(None),
-    };
-    Ok((found == i64::from(pid)).then_some(wire))
+async fn connect(port: u16) -> Result<Database, Error> {
+    let address = ServerAddress::Tcp { host: Ipv4Addr::LOCALHOST.to_string(), port: Some(port) };
+    // Directly: no set is known yet, and later the set may be known under another port.
+    let options = ClientOptions::builder()
+        .hosts(vec![address])
+        .direct_connection(true)
+        .connect_timeout(CONNECT_LIMIT)
+        .server_selection_timeout(CONNECT_LIMIT)
+        .build();
+    let client = Client::with_options(options);
+    client.map(|client| client.database("admin")).map_err(|error| not_asked("anything", error))
 }
 
-fn step(wire: &mut Wire, port: u16) -> Result<Progress<()>, Error> {
-    let hello = wire.run(doc! { "hello": 1 })?;
+async fn step(admin: &Database, port: u16, pid: u32) -> Result<Progress<()>, Error> {
+    if !is_of(admin, pid).await? {
+        return Ok(Progress::NotYet(format!("another process answers on its port {port}")));
+    }
+    let hello = run(admin, doc! { "hello": 1 }).await?;
     let me = format!("127.0.0.1:{port}");
     if let Ok(name) = hello.get_str("setName") {
         if name != NAME {
-            return Err(Error::Answer {
-                server: Server::Mongo,
-                port,
-                what: format!("as a member of the replica set {name}; expected {NAME}"),
-            });
+            let what = format!("as a member of the replica set {name}; expected {NAME}");
+            return Err(Error::Answer { server: Server::Mongo, port, what });
         }
-        let primary = hello.get_bool("isWritablePrimary").unwrap_or(false);
-        return Ok(if primary {
-            Progress::Ready(())
-        } else {
-            Progress::NotYet("it is not the primary yet".to_owned())
+        return Ok(match hello.get_bool("isWritablePrimary") {
+            Ok(true) => Progress::Ready(()),
+            _ => Progress::NotYet("it is not the primary yet".to_owned()),
         });
     }
 
     // No set, or not in it.
-    match wire.run(doc! { "replSetGetConfig": 1 }) {
+    match run(admin, doc! { "replSetGetConfig": 1 }).await {
         Err(Error::Refused { code: NOT_YET_INITIALIZED, .. }) => {
             let config = doc! { "_id": NAME, "members": [{ "_id": 0, "host": me }] };
-            accept(wire.run(doc! { "replSetInitiate": config }), "the replica set is being made")
+            accept(run(admin, doc! { "replSetInitiate": config }).await, "the replica set is being made")
         }
         Ok(reply) => match moved(&reply, &me) {
             Some(config) => {
                 tracing::info!(port, "mongod has a new port; changing its replica set's settings");
                 let command = doc! { "replSetReconfig": config, "force": true };
-                accept(wire.run(command), "the replica set's settings are being changed")
+                accept(run(admin, command).await, "the replica set's settings are being changed")
             }
             None => Ok(Progress::NotYet("it is reading its replica set's settings".to_owned())),
         },
@@ -115,18 +122,47 @@ fn step(wire: &mut Wire, port: u16) -> Result<Progress<()>, Error> {
     }
 }
 
+/// Whether the process `pid` answers.
+async fn is_of(admin: &Database, pid: u32) -> Result<bool, Error> {
+    // Without the sections that cost something to put together.
+    let status = doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "wiredTiger": 0, "locks": 0 };
+    let status = match run(admin, status).await {
+        // Ours answers everybody.
+        Err(Error::Refused { .. }) => return Ok(false),
+        other => other?,
+    };
+    Ok(match status.get("pid") {
+        Some(Bson::Int64(found)) => *found == i64::from(pid),
+        Some(Bson::Int32(found)) => i64::from(*found) == i64::from(pid),
+        _ => false,
+    })
+}
+
+/// [`Error::Refused`] if mongod says no. After any other error the connection is of no more use.
+async fn run(admin: &Database, command: Document) -> Result<Document, Error> {
+    let name = command.keys().next().cloned().unwrap_or_default();
+    admin.run_command(command).await.map_err(|error| match *error.kind {
+        ErrorKind::Command(refusal) => Error::Refused { command: name, code: refusal.code, message: refusal.message },
+        _ => not_asked(&name, error),
+    })
+}
+
+fn not_asked(what: &str, error: mongodb::error::Error) -> Error {
+    Error::io(format!("could not ask mongod for {what}"))(std::io::Error::other(error))
+}
+
 /// A command that was done by another, or is too early, is asked again on the next look.
 fn accept(reply: Result<Document, Error>, then: &str) -> Result<Progress<()>, Error> {
     match reply {
-        Ok(_) => {}
-        Err(Error::Refused { code: ALREADY_INITIALIZED | IN_PROGRESS, .. }) => {}
-        Err(error) => return Err(error),
+        Ok(_) | Err(Error::Refused { code: ALREADY_INITIALIZED | IN_PROGRESS, .. }) => {
+            Ok(Progress::NotYet(then.to_owned()))
+        }
+        Err(error) => Err(error),
     }
-    Ok(Progress::NotYet(then.to_owned()))
 }
 
-/// The set's settings with the one member at `me`, if it is elsewhere: a mongod started on another port does not find
-/// itself in its own set.
+/// The set's settings with its one member at `me`, if they have it elsewhere: a mongod started on another port does not
+/// find itself in its own set.
 fn moved(reply: &Document, me: &str) -> Option<Document> {
     let mut config = reply.get_document("config").ok()?.clone();
     let version = config.get_i32("version").ok()?;
@@ -164,7 +200,7 @@ mod tests {
         let mut options = crate::MongoOptions::new(folder.path(), crate::MIN_CACHE_MIB);
         options.die_with_parent = true;
         let theirs = crate::Mongo::start_blocking(options).unwrap();
-        let ready = |pid| matches!(Founder::new(theirs.port(), pid).look(), Ok(Progress::Ready(())));
+        let ready = |pid| matches!(Founder::new().unwrap().look(theirs.port(), pid), Ok(Progress::Ready(())));
         assert!(ready(theirs.pid()));
         assert!(!ready(theirs.pid() + 1));
     }
@@ -175,5 +211,30 @@ mod tests {
             "version": 3, "members": [{ "host": "127.0.0.1:1" }, { "host": "127.0.0.1:3" }],
         } };
         assert_eq!(moved(&reply, "127.0.0.1:2"), None);
+    }
+
+    #[test]
+    fn a_server_that_speaks_something_else_is_not_ready() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                // Until the client hangs up, which may come as a reset.
+                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n\0\0\0\0");
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
+        });
+        let looked = Founder::new().unwrap().look(port, 1);
+        let Ok(Progress::NotYet(why)) = looked else { panic!("{looked:?}") };
+        assert!(why.contains("could not ask mongod for serverStatus"), "{why}");
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_is_given_up() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let looked = Founder::new().unwrap().look(port, 1);
+        assert!(matches!(looked, Ok(Progress::NotYet(_))), "{looked:?}");
     }
 }

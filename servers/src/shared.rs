@@ -13,8 +13,8 @@ use crate::locate::Server;
 use crate::mongo::{MIN_CACHE_MIB, Mongo, MongoOptions};
 use crate::nats::{Nats, NatsOptions};
 use crate::on_thread;
-use crate::seaweed::{Seaweed, SeaweedOptions};
-use crate::sshd::{Sshd, SshdOptions};
+use crate::peers::seaweed::{Seaweed, SeaweedOptions};
+use crate::peers::sshd::{Sshd, SshdOptions};
 
 /// The environment variable with the URL of a NATS server for tests to use instead of one of their own.
 pub const NATS_URL: &str = "WAYBILL_TEST_NATS_URL";
@@ -92,14 +92,7 @@ impl Shared {
 /// Why a server could not be started; it stays the same for every later call.
 pub async fn shared() -> Result<&'static Shared, &'static Error> {
     static SHARED: OnceLock<Result<Shared, Error>> = OnceLock::new();
-    if let Some(shared) = SHARED.get() {
-        return shared.as_ref();
-    }
-    match on_thread("shared-servers", || SHARED.get_or_init(Shared::start)).await {
-        Ok(shared) => shared.as_ref(),
-        // Only if that thread could not be started or panicked.
-        Err(error) => SHARED.get_or_init(|| Err(error)).as_ref(),
-    }
+    once(&SHARED, Shared::start).await
 }
 
 /// The SeaweedFS for the tests of this process, started at the first call, which takes some seconds. Isolate by folders in
@@ -114,15 +107,7 @@ pub async fn shared_seaweed() -> Result<&'static Seaweed, &'static Error> {
         let folder = Folder::make(&base()?)?;
         Ok((Seaweed::start_blocking(SeaweedOptions::new(folder.path.join("seaweed")))?, folder))
     };
-    let shared = match SHARED.get() {
-        Some(shared) => shared,
-        None => match on_thread("shared-seaweed", move || SHARED.get_or_init(start)).await {
-            Ok(shared) => shared,
-            // Only if that thread could not be started or panicked.
-            Err(error) => SHARED.get_or_init(|| Err(error)),
-        },
-    };
-    shared.as_ref().map(|(seaweed, _)| seaweed)
+    once(&SHARED, start).await.map(|(seaweed, _)| seaweed)
 }
 
 /// The sshd for the tests of this process, started at the first call. Isolate by folders: it sees all that the user sees.
@@ -138,15 +123,23 @@ pub async fn shared_sshd() -> Result<&'static Sshd, &'static Error> {
         options.die_with_parent = true;
         Ok((Sshd::start_blocking(options)?, folder))
     };
-    let shared = match SHARED.get() {
-        Some(shared) => shared,
-        None => match on_thread("shared-sshd", move || SHARED.get_or_init(start)).await {
-            Ok(shared) => shared,
+    once(&SHARED, start).await.map(|(sshd, _)| sshd)
+}
+
+/// Starts what is not started yet.
+async fn once<T: Send + Sync>(
+    shared: &'static OnceLock<Result<T, Error>>,
+    start: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<&'static T, &'static Error> {
+    let started = match shared.get() {
+        Some(started) => started,
+        None => match on_thread("shared-servers", move || shared.get_or_init(start)).await {
+            Ok(started) => started,
             // Only if that thread could not be started or panicked.
-            Err(error) => SHARED.get_or_init(|| Err(error)),
+            Err(error) => shared.get_or_init(|| Err(error)),
         },
     };
-    shared.as_ref().map(|(sshd, _)| sshd)
+    started.as_ref()
 }
 
 /// Whether a test can run that needs what does not come with this project, as [`Nginx::is_here`](crate::Nginx::is_here) tells. If it

@@ -96,7 +96,7 @@ impl Handler {
                 format!("chunk {} is stored already, with {len} bytes and SHA-256 {sha256}", header.number),
             ),
             PutOutcome::NoDocument => {
-                ChunkReply::because(ChunkAnswer::Stale, "the content of this generation is not there")
+                ChunkReply::because(ChunkAnswer::Stale, "expected the content document of this generation, found none")
             }
         }))
     }

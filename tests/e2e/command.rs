@@ -83,8 +83,7 @@ impl Up {
     }
 
     async fn log_in(&self, username: &str, password: &str) -> Api {
-        let answer = self.api().log_in(username, password).await.expect(200);
-        self.api().with_token(answer.body["access_token"].as_str())
+        self.api().logged_in(username, password).await
     }
 
     fn write(&self, name: &str, size: u64) -> Content {

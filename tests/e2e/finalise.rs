@@ -2,7 +2,6 @@
 
 use contract::{Digest, Role};
 use harness::{Answer, Content, Options, Sink, System, until};
-use hyper::Method;
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 
@@ -10,7 +9,7 @@ const MIB: u64 = 1024 * 1024;
 
 /// A finalise request with any headers and body.
 async fn finalise(system: &System, file: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    system.api.call(Method::POST, &format!("/upload/{file}/finalise"), headers, body.to_owned()).await
+    system.api.call("POST", &format!("/upload/{file}/finalise"), headers, body.to_owned()).await
 }
 
 fn wrong() -> Digest {
@@ -89,7 +88,7 @@ async fn an_expectation_may_come_before_the_file_is_stored() {
 /// The record as MongoDB has it, but for what renewals and published events change.
 async fn record(system: &System, name: &str) -> Document {
     until("the events of the file are published", async || {
-        let files = system.database().await.collection::<Document>("files");
+        let files = system.stored().await.files();
         let record = files.find_one(doc! { "name": name }).await.unwrap().unwrap();
         (!record.contains_key("outbox_at")).then_some(record)
     })
@@ -243,7 +242,7 @@ async fn the_finaliser_judges_too_before_it_opens_a_connection() {
     let (file, _) = system.send("file", 1000, "sink").await;
     until("it is accepted", async || (system.api.file(&file).await["phase"] == "accepted").then_some(())).await;
     // Whoever wrote another hash into the record: what was expected is not what is recorded.
-    let files = system.database().await.collection::<Document>("files");
+    let files = system.stored().await.files();
     let set = doc! { "$set": { "sha256": wrong().to_string() } };
     assert_eq!(files.update_one(doc! { "name": "file" }, set).await.unwrap().modified_count, 1);
     system.start_service(Role::Finaliser, 0);

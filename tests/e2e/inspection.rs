@@ -1,12 +1,12 @@
 //! What an operator sees by NATS' own subjects, and what becomes of messages and streams that are not as they should be.
 
-use async_nats::jetstream::message::StreamMessage;
 use async_nats::{Client, jetstream};
 use bytes::Bytes;
 use contract::{Cause, DeadLetter, Event, EventKind, FileId, Hint, Receipt, Role, State, Step};
 use futures_util::StreamExt;
 use harness::{Options, System, gather, until};
 use serde_json::{Value, json};
+use testing::messages;
 
 /// Asks one server or service for JSON.
 async fn ask(nats: &Client, subject: &str) -> Value {
@@ -32,22 +32,11 @@ async fn delete(nats: &Client, stream: &str) {
     assert_eq!(answer["success"], true, "{answer}");
 }
 
-/// All that a stream holds, in its order; nothing where there is no such stream.
-async fn messages(nats: &Client, stream: &str) -> Vec<StreamMessage> {
-    let Ok(stream) = jetstream::new(nats.clone()).get_stream(stream).await else { return Vec::new() };
-    let state = stream.cached_info().state.clone();
-    let mut all = Vec::new();
-    for sequence in state.first_sequence..=state.last_sequence {
-        all.extend(stream.get_raw_message(sequence).await.ok());
-    }
-    all
-}
-
 /// Waits until the events of a file end with `last`, and reads them.
 pub(crate) async fn events_until(system: &System, nats: &Client, file: &str, last: EventKind) -> Vec<Event> {
     let file: FileId = file.parse().unwrap();
     let found = until(&format!("{last} of {file} is published"), async || {
-        let all = messages(nats, &system.names.events_stream()).await;
+        let all = messages(nats, &system.names.events_stream()).await?;
         let end = system.names.event(file, last);
         all.iter().any(|message| message.subject.as_str() == end).then_some(all)
     })
@@ -256,7 +245,7 @@ async fn hints_that_nobody_can_read_are_kept_with_a_reason() {
         publish(&system.names.hint(step, unknown), &Hint::new(unknown, Cause::Request).to_json()).await;
     }
     until_empty(&nats, &work).await;
-    let letters = messages(&nats, &dead).await;
+    let letters = messages(&nats, &dead).await.unwrap();
     assert_eq!(letters.len(), bad.len());
     for (worker, subject, body, reason) in &bad {
         let mut found = letters.iter().map(|message| (message, DeadLetter::from_json(&message.payload).unwrap()));
@@ -273,7 +262,7 @@ async fn hints_that_nobody_can_read_are_kept_with_a_reason() {
     delete(&nats, &dead).await;
     publish(&bad[0].1, bad[0].2).await;
     until_empty(&nats, &work).await;
-    assert_eq!(messages(&nats, &dead).await.len(), 1);
+    assert_eq!(messages(&nats, &dead).await.unwrap().len(), 1);
     // And the workers work on.
     let (file, _) = system.send("file", 10, "folder").await;
     system.api.until_state(&file, "delivered").await;

@@ -1,6 +1,5 @@
 //! What an operator does: looks for files and dead letters, takes failed files up again, and has everything examined.
 
-mod damage;
 mod dead;
 mod doctor;
 mod files;

@@ -140,11 +140,11 @@ fn what_is_no_receipt_cannot_be_checked() {
 
     comes_to(desk.verify(&json!({ "receipt": null, "state": "delivering" }), &all), 2, "one that is delivering");
     comes_to(desk.verify(&json!({ "event": "stored", "detail": { "size": 3 } }), &all), 2, "\"stored\"");
-    comes_to(desk.verify(&json!([receipt]), &all), 2, "expected an object");
-    comes_to(desk.verify(&json!({ "more": " ".repeat(1 << 20) }), &all), 2, "1048576 bytes at most");
+    comes_to(desk.verify(&json!([receipt]), &all), 2, "expected a JSON object");
+    comes_to(desk.verify(&json!({ "more": " ".repeat(1 << 20) }), &all), 2, "expected at most 1048576 bytes");
     comes_to(desk.verify(&json!({}), &all), 1, "expected a receipt");
     for (more, says) in [
-        (["--key", "/nowhere"], "\"/nowhere\" is no public key"),
+        (["--key", "/nowhere"], "\"/nowhere\" is not a public key"),
         (["--key", path(&data)], "holds no public key"),
         (["--data", "/nowhere"], "/nowhere cannot be read"),
         (["--data", "/"], "cannot be read"),

@@ -1,11 +1,10 @@
 //! Remotes that are down, refuse, break off or have something of that name already; finalisers that die; content that is damaged.
 
-use contract::{Digest, FileId, Role};
+use contract::{Digest, Role};
 use harness::{Behaviour, ClosedSink, Options, Sink, System, until};
-use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Bson, Document, doc};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testing::flip;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -263,39 +262,6 @@ async fn after_a_kill_the_next_finaliser_asks_first_and_delivers_once() {
     assert_eq!(receipt["guarantee"], "exactly-once");
 }
 
-/// The `_id` of a chunk that has a document of its own, or without a number of the document that has all of a file.
-fn content_id(file: &str, number: Option<u32>) -> Bson {
-    let file: FileId = file.parse().unwrap();
-    let mut bytes = [&file.as_bytes()[..], &1_u32.to_be_bytes()].concat();
-    if let Some(number) = number {
-        bytes.extend_from_slice(&number.to_be_bytes());
-        bytes.extend_from_slice(&0_u16.to_be_bytes());
-    }
-    Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes })
-}
-
-/// Flips a bit in the middle of a chunk that is stored.
-pub(crate) async fn damage(system: &System, file: &str, embedded: bool, number: u32) {
-    let collection = if embedded { "contents" } else { "chunks" };
-    let documents = system.database().await.collection::<Document>(collection);
-    let filter = doc! { "_id": content_id(file, (!embedded).then_some(number)) };
-    let mut document = documents.find_one(filter.clone()).await.unwrap().unwrap();
-    let chunk = match embedded {
-        true => document.get_document_mut("c").unwrap().get_document_mut(number.to_string()).unwrap(),
-        false => &mut document,
-    };
-    let Some(Bson::Binary(data)) = chunk.get_mut("data") else { panic!("a chunk has no data") };
-    let middle = data.bytes.len() / 2;
-    data.bytes[middle] ^= 1;
-    documents.replace_one(filter, document).await.unwrap();
-}
-
-async fn lose(system: &System, file: &str, number: u32) {
-    let chunks = system.database().await.collection::<Document>("chunks");
-    let deleted = chunks.delete_one(doc! { "_id": content_id(file, Some(number)) }).await.unwrap();
-    assert_eq!(deleted.deleted_count, 1);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn content_that_is_not_what_was_read_reaches_no_remote() {
     let sink = Sink::start().await;
@@ -309,24 +275,24 @@ async fn content_that_is_not_what_was_read_reaches_no_remote() {
     };
     // What fits into the prefetch is proved before any connection is opened.
     let (file, content) = system.store("embedded", 2 * MIB).await;
-    damage(&system, &file, true, 1).await;
+    system.stored().await.change_embedded(&file, 1, flip).await;
     fails(&file, content, "because of the chunks 1").await;
     let (file, content) = system.store("small", 5 * MIB).await;
-    damage(&system, &file, false, 3).await;
+    system.stored().await.change_chunk(&file, 3, flip).await;
     fails(&file, content, "because of the chunks 3").await;
     let (file, content) = system.store("small and lost", 5 * MIB).await;
-    lose(&system, &file, 4).await;
+    system.stored().await.delete_chunk(&file, 4).await;
     fails(&file, content, "chunk 4 is missing").await;
     assert_eq!(sink.requests(), [""; 0]);
 
     // Of what does not, the end is held back, wherever it is wrong.
     for (name, damaged) in [("at its beginning", 0), ("in its middle", 9), ("at its end", 19)] {
         let (file, content) = system.store(name, 20 * MIB - 1).await;
-        damage(&system, &file, false, damaged).await;
+        system.stored().await.change_chunk(&file, damaged, flip).await;
         fails(&file, content, &format!("because of the chunks {damaged}")).await;
     }
     let (file, content) = system.store("large and lost", 20 * MIB).await;
-    lose(&system, &file, 19).await;
+    system.stored().await.delete_chunk(&file, 19).await;
     fails(&file, content, "chunk 19 is missing").await;
     assert!(sink.requests().len() > 4, "large files are sent while they are proved");
     assert!(sink.puts().iter().all(|put| !put.complete), "no PUT came whole");

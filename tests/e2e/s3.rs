@@ -2,14 +2,15 @@
 
 use contract::Role;
 use harness::{Options, System, until};
-use mongodb::bson::{Document, doc};
+use mongodb::bson::doc;
 use rustix::process::Signal;
 use serde_json::json;
 use servers::Seaweed;
+use testing::flip;
 
 use crate::kinds::{Bucket, Place, Trouble};
 use crate::operator::waybill;
-use crate::remotes::{assert_error, damage};
+use crate::remotes::assert_error;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -21,7 +22,7 @@ fn options(bucket: &Bucket) -> Options {
 
 /// How many parts of an upload are recorded; `None` where there is no upload.
 async fn parts(system: &System, name: &str) -> Option<usize> {
-    let files = system.database().await.collection::<Document>("files");
+    let files = system.stored().await.files();
     let record = files.find_one(doc! { "name": name }).await.unwrap()?;
     let upload = record.get_document("delivery").ok()?.get_document("upload").ok()?;
     Some(upload.get_array("parts").unwrap().len())
@@ -79,7 +80,7 @@ async fn parts_of_wrong_content_are_given_back() {
     let bucket = Bucket::new().await;
     let system = System::start(options(&bucket)).await;
     let (file, content) = system.store("damaged", 33 * MIB).await;
-    damage(&system, &file, false, 30).await;
+    system.stored().await.change_chunk(&file, 30, flip).await;
     let body = json!({ "remote": "bucket" });
     system.api.finalise(&file, &content.sha256.to_string(), &body).await.expect(202);
     let failed = system.api.until_state(&file, "failed").await;

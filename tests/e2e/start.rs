@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use async_nats::jetstream;
 use contract::Role;
 use harness::{Api, Behaviour, Options, Process, Sink, System, binary, gather, until};
-use mongodb::bson::{Document, doc};
+use mongodb::bson::doc;
 use rustix::process::Signal;
 use serde_json::json;
 use settings::Settings;
@@ -309,14 +309,10 @@ async fn a_file_that_is_not_finished_is_handed_back() {
     let options = Options {
         files: "chunk_size = 65536".into(),
         work: "grace_ms = 2000".into(),
-        toml: format!(
-            "[chunker]\nwindow = 2\n[store]\nwriters = 1\n[remotes.sink]\nkind = \"http\"\nurl = {:?}\n",
-            sink.url()
-        ),
-        ..Options::default()
+        ..Options::with_sink(&sink.url()).toml("[chunker]\nwindow = 2\n[store]\nwriters = 1\n")
     };
     let mut system = System::start(options).await;
-    let chunks = system.database().await.collection::<Document>("chunks");
+    let chunks = system.stored().await.collection("chunks");
     let (file, content) = system.send("file", 40 * 1024 * 1024, "sink").await;
     until("some of it is stored", async || (chunks.count_documents(doc! {}).await.unwrap() > 0).then_some(())).await;
     system.process("store-0").signal(Signal::STOP);
@@ -351,7 +347,7 @@ async fn a_file_that_is_not_finished_is_handed_back() {
     let file = system.api.until_state(&file, "delivered").await;
     assert_eq!(file["receipt"]["attempts"], 1);
     assert_eq!(sink.object("/in/file"), Some((content.size, content.sha256)));
-    let record = system.database().await.collection::<Document>("files").find_one(doc! {}).await.unwrap().unwrap();
+    let record = system.stored().await.files().find_one(doc! {}).await.unwrap().unwrap();
     let attempts = record.get_document("attempts").unwrap();
     assert_eq!(attempts.get("chunking").and_then(|count| count.as_i64().or(count.as_i32().map(i64::from))), Some(1));
     let work = jetstream::new(system.nats().await).get_stream(system.names.work_stream()).await.unwrap();

@@ -1,6 +1,5 @@
 //! Files on their way, whole and in any shape.
 
-use contract::Role;
 use harness::{Options, System};
 use serde_json::json;
 
@@ -30,17 +29,10 @@ async fn sizes_around_every_edge_arrive_whole() {
         let file = send(&system, &format!("size-{size}"), size).await;
         assert_eq!(file["chunks"]["total"], json!(size.div_ceil(MIB)));
     }
-    let database = system.database().await;
-    let count = async |collection: &str| {
-        database
-            .collection::<mongodb::bson::Document>(collection)
-            .count_documents(mongodb::bson::doc! {})
-            .await
-            .unwrap()
-    };
+    let stored = system.stored().await;
     // 2 MiB and 1, and 16 MiB and 1, have children: 3 and 17. The others but the empty one have a document each.
-    assert_eq!(count("chunks").await, 3 + 17);
-    assert_eq!(count("contents").await, 5);
+    assert_eq!(stored.count("chunks").await, 3 + 17);
+    assert_eq!(stored.count("contents").await, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,9 +47,7 @@ async fn fifteen_mebibytes_fit_into_one_document() {
     let system = System::start(options).await;
     send(&system, "embedded", 15 * MIB).await;
     send(&system, "one more", 15 * MIB + 1).await;
-    let database = system.database().await;
-    let chunks = database.collection::<mongodb::bson::Document>("chunks");
-    assert_eq!(chunks.count_documents(mongodb::bson::doc! {}).await.unwrap(), 16);
+    assert_eq!(system.stored().await.count("chunks").await, 16);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,12 +74,7 @@ async fn any_name_arrives_as_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_of_each_share_fifty_files_and_deliver_each_once() {
     let sink = harness::Sink::start().await;
-    let options = Options {
-        workers: [(Role::Chunker, 2), (Role::Store, 2), (Role::Finaliser, 2)],
-        toml: format!("[remotes.sink]\nkind = \"http\"\nurl = {:?}\n", sink.url()),
-        ..Options::default()
-    };
-    let system = System::start(options).await;
+    let system = System::start(Options::with_sink(&sink.url()).workers(2, 2, 2)).await;
     let mut files = Vec::new();
     for number in 0..50_usize {
         let size = [0, 1, 10_000, MIB, MIB + 1, 3 * MIB, 9 * MIB + 7][number % 7] + number as u64 % 3;

@@ -6,13 +6,13 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use contract::{Names, Role};
-use mongodb::bson::doc;
 use settings::Settings;
 use tempfile::TempDir;
+use testing::{Cleanup, Stored};
 
 use crate::binaries::{Process, binary};
 use crate::source::{Content, write_source};
-use crate::{Api, until};
+use crate::{Api, Proxy, until};
 
 /// The user of every system.
 const USER: (&str, &str) = ("ada", "a long enough password");
@@ -78,6 +78,11 @@ impl Options {
         Self { toml: format!("[remotes.sink]\nkind = \"http\"\nurl = {url:?}\n"), ..Self::default() }
     }
 
+    /// With further settings, as TOML. What begins without a section is of the last one: of the sink, after `with_sink`.
+    pub fn toml(self, more: &str) -> Self {
+        Self { toml: self.toml + more, ..self }
+    }
+
     /// With so many of each worker.
     pub fn workers(self, chunkers: u8, stores: u8, finalisers: u8) -> Self {
         Self { workers: [(Role::Chunker, chunkers), (Role::Store, stores), (Role::Finaliser, finalisers)], ..self }
@@ -101,6 +106,7 @@ pub struct System {
     mongodb_uri: String,
     database: String,
     folder: TempDir,
+    _cleanup: Cleanup,
 }
 
 impl System {
@@ -109,6 +115,17 @@ impl System {
         let mut system = Self::prepare(&options).await;
         system.start_services(&options).await;
         system
+    }
+
+    /// Starts a system in which processes whose names begin so reach NATS by the line that is returned.
+    pub async fn start_with_line(options: Options, process: &str, pace: Option<u64>) -> (Self, Proxy) {
+        let mut system = Self::prepare(&options).await;
+        let line = Proxy::start(system.nats_url.trim_start_matches("nats://").parse().unwrap());
+        line.pace(pace);
+        let url = format!("nats://{}", line.address());
+        system.environment.push(Variable::new(process, "WAYBILL__NATS__URL", url));
+        system.start_services(&options).await;
+        (system, line)
     }
 
     /// Starts the services of a system that was [prepared](Self::prepare), and waits until all of them are ready.
@@ -127,8 +144,7 @@ impl System {
     /// Waits until the gateway listens, and gets a token there.
     pub async fn log_in(&mut self) {
         let gateway = Api::new(&self.gateway_address().await);
-        let answer = gateway.log_in(USER.0, USER.1).await.expect(200);
-        self.api = gateway.with_token(answer.body["access_token"].as_str());
+        self.api = gateway.logged_in(USER.0, USER.1).await;
     }
 
     /// Makes folders, settings and a user, and starts nothing.
@@ -154,6 +170,7 @@ impl System {
             config: folder.path().join("waybill.toml"),
             processes: Vec::new(),
             environment: options.environment.clone(),
+            _cleanup: Cleanup::of_database(&mongodb_uri, &format!("waybill-{name}")),
             nats_url,
             mongodb_uri,
             database: format!("waybill-{name}"),
@@ -273,6 +290,11 @@ impl System {
         mongodb::Client::with_uri_str(&self.mongodb_uri).await.unwrap().database(&self.database)
     }
 
+    /// What it has.
+    pub async fn stored(&self) -> Stored {
+        Stored { db: self.database().await }
+    }
+
     /// The allowed root.
     pub fn source(&self) -> PathBuf {
         self.folder.path().join("source")
@@ -328,24 +350,14 @@ impl System {
 
     /// How many files are recorded.
     pub async fn recorded(&self) -> u64 {
-        let files = self.database().await.collection::<mongodb::bson::Document>("files");
-        files.count_documents(doc! {}).await.unwrap()
+        self.stored().await.count("files").await
     }
 }
 
 impl Drop for System {
     fn drop(&mut self) {
+        // Before the database.
         self.processes.clear();
-        let (uri, database) = (self.mongodb_uri.clone(), self.database.clone());
-        // A runtime of its own: this one may be ending.
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let client = mongodb::Client::with_uri_str(&uri).await.ok()?;
-                tokio::time::timeout(std::time::Duration::from_secs(10), client.database(&database).drop()).await.ok()
-            })
-        });
-        drop(dropped.join());
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Context, Result};
-use bus::dead_letters::{self, Foreign, Kept};
+use bus::dead_letters::{self, NotADeadLetter, StoredMessage};
 use contract::DeadLetter;
 use serde_json::{Value, json};
 
@@ -58,15 +58,15 @@ pub async fn list(args: &ListArgs, connection: &ConnectionArgs) -> Result<()> {
 }
 
 /// The worker, subject, reason and data of a message.
-fn parts(kept: &Kept) -> (&str, &str, &str, &str) {
+fn parts(kept: &StoredMessage) -> (&str, &str, &str, &str) {
     match &kept.letter {
         Ok(DeadLetter { worker, subject, reason, payload, .. }) => (worker, subject, reason, payload),
         // It was not published by a worker.
-        Err(Foreign { subject, why, payload }) => ("-", subject, why, payload),
+        Err(NotADeadLetter { subject, why, payload }) => ("-", subject, why, payload),
     }
 }
 
-fn to_json(kept: &Kept) -> Value {
+fn to_json(kept: &StoredMessage) -> Value {
     let (worker, subject, reason, data) = parts(kept);
     json!({
         "sequence": kept.sequence,

@@ -9,12 +9,9 @@ use std::time::Duration;
 use contract::{Epoch, FileId, ObjectPath};
 use finaliser::remote::{Comparison, Precondition, RemoteError};
 use rustix::fs::{CWD, FileType, Mode};
+use testing::names;
 
 use crate::object::{PATIENT, body, bytes, folder, later, object, open_body, refused, send, within};
-
-fn names(path: &Path) -> BTreeSet<String> {
-    fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-}
 
 /// Waits until a file lies aside.
 async fn until_aside(root: &Path, there: bool) {

@@ -1,28 +1,23 @@
 //! HTTP/2: by agreement over TLS, and in clear text where the settings say so.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use finaliser::remote::{Comparison, Remote, RemoteError};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::{Response, Version};
 use servers::NginxTls;
 use settings::{HttpRemote, HttpVersion, RemoteSettings};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::conformance::{Server, suite};
 use crate::object::{IMPATIENT, PATIENT, bytes, later, object, open_body, refused, send, within};
+use crate::serving::serve;
 use crate::storing_server::StoringServer;
 use crate::tls;
-use crate::webdav::{Served, open_webdav};
+use crate::webdav::{Share, open_webdav};
 
 /// More than any window.
 const LARGE: usize = 32 * 1024 * 1024;
@@ -90,36 +85,10 @@ async fn what_is_spoken() {
     assert_eq!(plain.versions(), [Version::HTTP_11]);
 }
 
-/// A server of HTTP/2 in clear text that does `answer` with each request.
-async fn answering<F>(
-    answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
-) -> (String, AbortOnDropHandle<()>)
-where
-    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/in/", listener.local_addr().unwrap());
-    let accept = async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let answer = answer.clone();
-            tokio::spawn(async move {
-                let service = service_fn(move |request| {
-                    let answered = answer(request);
-                    async { Ok::<_, Infallible>(answered.await) }
-                });
-                // A client that breaks off is what some tests are about.
-                let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
-            });
-        }
-    };
-    (url, AbortOnDropHandle::new(tokio::spawn(accept)))
-}
-
 #[tokio::test]
 async fn a_refusal_before_the_body_was_read_counts() {
     for code in [401, 413, 507] {
-        let (url, _server) = answering(move |request| async move {
+        let (origin, _server) = serve(None, move |request| async move {
             assert_eq!(request.uri().path(), "/in/x");
             assert!(request.uri().authority().is_some() && !request.headers().contains_key("host"));
             // Not read: the stream is reset, without an error.
@@ -129,7 +98,9 @@ async fn a_refusal_before_the_body_was_read_counts() {
         })
         .await;
         let content = vec![0; LARGE];
-        let sent = send(&*open(&url, HttpVersion::Two, PATIENT, None), &object("x", &content), &content).await;
+        let sent =
+            send(&*open(&format!("{origin}/in/"), HttpVersion::Two, PATIENT, None), &object("x", &content), &content)
+                .await;
         let detail = match code {
             507 => later(sent).0,
             _ => refused(sent),
@@ -140,10 +111,12 @@ async fn a_refusal_before_the_body_was_read_counts() {
 
 #[tokio::test]
 async fn a_success_before_the_body_was_sent_is_none() {
-    let (url, _server) = answering(|_| async { Response::new(Full::default()) }).await;
+    let (origin, _server) = serve(None, |_| async { Response::new(Full::default()) }).await;
     let (to, body) = open_body(6);
     to.send(b"abc".as_slice().into()).await.unwrap();
-    let sent = within(open(&url, HttpVersion::Two, PATIENT, None).send(&object("x", b"abcdef"), body)).await;
+    let sent =
+        within(open(&format!("{origin}/in/"), HttpVersion::Two, PATIENT, None).send(&object("x", b"abcdef"), body))
+            .await;
     let (detail, _) = later(sent);
     assert!(detail.contains("answered 200 OK after") && detail.contains("of 6 bytes"), "{detail}");
     drop(to);
@@ -151,7 +124,7 @@ async fn a_success_before_the_body_was_sent_is_none() {
 
 #[tokio::test]
 async fn a_server_that_stops_reading_is_given_up() {
-    let (url, _server) = answering(|request| async move {
+    let (origin, _server) = serve(None, |request| async move {
         std::future::pending::<()>().await;
         drop(request);
         Response::new(Full::default())
@@ -159,7 +132,9 @@ async fn a_server_that_stops_reading_is_given_up() {
     .await;
     for size in [3, LARGE] {
         let content = vec![0; size];
-        let sent = send(&*open(&url, HttpVersion::Two, IMPATIENT, None), &object("x", &content), &content).await;
+        let sent =
+            send(&*open(&format!("{origin}/in/"), HttpVersion::Two, IMPATIENT, None), &object("x", &content), &content)
+                .await;
         let (detail, _) = later(sent);
         assert!(detail.contains("neither took bytes nor answered for 200ms"), "{detail}");
     }
@@ -171,7 +146,7 @@ async fn a_delivery_that_nobody_waits_for_is_reset() {
     let (begun, ended) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let wholes = Arc::new(AtomicUsize::new(0));
     let (began, at_end, whole) = (Arc::clone(&begun), Arc::clone(&ended), Arc::clone(&wholes));
-    let (url, _server) = answering(move |request| {
+    let (origin, _server) = serve(None, move |request| {
         let (began, at_end, whole) = (Arc::clone(&began), Arc::clone(&at_end), Arc::clone(&whole));
         async move {
             let mut body = request.into_body();
@@ -185,7 +160,7 @@ async fn a_delivery_that_nobody_waits_for_is_reset() {
         }
     })
     .await;
-    let remote = open(&url, HttpVersion::Two, PATIENT, None);
+    let remote = open(&format!("{origin}/in/"), HttpVersion::Two, PATIENT, None);
     for dropped in [true, false] {
         let object = object("x", b"abcdef");
         let (to, body) = open_body(6);
@@ -231,17 +206,13 @@ async fn a_connection_that_ends_is_later() {
 /// nginx over TLS, HTTP/2 and nothing else.
 #[tokio::test]
 async fn webdav_conforms_at_nginx_over_http_2() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
     let (certificate, key) = tls::pem(&["127.0.0.1"]);
-    let mut served = Served::new(|options| {
-        (options.tls, options.http2) = (Some(NginxTls { certificate: certificate.clone(), key }), true);
-    })
-    .await;
+    let tls = NginxTls { certificate: certificate.clone(), key };
+    let share = Share::new(|options| (options.tls, options.http2) = (Some(tls), true)).await;
+    let Some(mut served) = share else { return };
     let ca = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(ca.path(), certificate).unwrap();
-    served.remote = open_webdav(&format!("{}in/", served.nginx.url()), |remote| {
+    served.remote = open_webdav(&served.url(), |remote| {
         (remote.server.http_version, remote.server.ca_file) = (HttpVersion::Two, Some(ca.path().to_owned()));
     });
     suite(&served).await;

@@ -6,18 +6,13 @@ use finaliser::remote::{Evidence, Object, Precondition, Remote, RemoteError, Sou
 use settings::{DirectoryRemote, HttpRemote, RemoteSettings};
 use tokio::sync::mpsc;
 
-/// Long enough for any machine; only a test that hangs gets there.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) use testing::within;
 
 /// Long enough for any machine to answer; for tests in which nobody should be waited for.
 pub(crate) const PATIENT: Duration = Duration::from_secs(30);
 
 /// For tests that wait until it is over.
 pub(crate) const IMPATIENT: Duration = Duration::from_millis(200);
-
-pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, work).await.expect("the test hangs")
-}
 
 pub(crate) fn http(url: &str, idle: Duration) -> Box<dyn Remote> {
     open_http(url, idle, None).unwrap()
@@ -37,15 +32,7 @@ pub(crate) fn folder(path: &Path) -> Result<Box<dyn Remote>, RemoteError> {
 
 /// Bytes that repeat nowhere within a file.
 pub(crate) fn bytes(size: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    (0..size)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[0]
-        })
-        .collect()
+    testing::bytes(size, 0)
 }
 
 pub(crate) fn object(name: &str, content: &[u8]) -> Object {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use settings::{HttpRemote, RemoteSettings, Secret};
 
 use crate::object::{IMPATIENT, PATIENT, bytes, http, later, object, open_body, open_http, refused, send, within};
-use crate::raw_server::{answer, raw_server, read_body, read_head, read_to_end, write_until_closed};
+use crate::raw_server::{SilentServer, answer, raw_server, read_body, read_head, read_to_end, write_until_closed};
 use crate::storing_server::StoringServer;
 
 /// More than the buffers of any pair of sockets hold.
@@ -203,9 +203,8 @@ async fn a_refusal_before_the_body_was_read_counts() {
     }
 }
 
-/// As above, made sure that our write fails before we could see the answer: the runtime of this test has one thread,
-/// which the test blocks until the server has reset the connection, and so the next piece is written before the socket
-/// is polled.
+/// As above, made sure that our write fails before we could see the answer: the runtime of this test has one thread, which
+/// the test blocks until the server has reset the connection, and so the next piece is written before the socket is polled.
 #[tokio::test(flavor = "current_thread")]
 async fn a_refusal_counts_even_where_a_write_failed_first() {
     let (began, begun) = oneshot::channel();
@@ -251,59 +250,39 @@ async fn a_success_before_the_body_was_sent_is_none() {
 
 #[tokio::test]
 async fn a_server_that_never_answers_is_given_up() {
-    let (stop, stopped) = mpsc::channel::<()>();
-    let (url, server) = raw_server(move |mut stream| {
-        read_head(&mut stream);
-        read_body(&mut stream, 3);
-        let _ = stopped.recv();
+    let server = SilentServer::start(|stream| {
+        read_head(stream);
+        read_body(stream, 3);
     });
-    let (detail, _) = later(send(&*http(&url, IMPATIENT), &object("x", b"abc"), b"abc").await);
+    let (detail, _) = later(send(&*http(&server.url, IMPATIENT), &object("x", b"abc"), b"abc").await);
     assert!(detail.contains("nor answered for 200ms"), "{detail}");
-    drop(stop);
-    server.join().unwrap();
 }
 
 #[tokio::test]
 async fn a_server_that_stops_reading_is_given_up() {
-    let (stop, stopped) = mpsc::channel::<()>();
-    let (url, server) = raw_server(move |mut stream| {
-        read_head(&mut stream);
-        let _ = stopped.recv();
-    });
+    let server = SilentServer::start(|stream| drop(read_head(stream)));
     let content = vec![0; LARGE];
-    let (detail, _) = later(send(&*http(&url, IMPATIENT), &object("x", &content), &content).await);
+    let (detail, _) = later(send(&*http(&server.url, IMPATIENT), &object("x", &content), &content).await);
     assert!(detail.contains("neither took bytes"), "{detail}");
-    drop(stop);
-    server.join().unwrap();
 }
 
 #[tokio::test]
 async fn a_server_that_stops_reading_is_given_up_though_the_source_is_slow_too() {
-    let (stop, stopped) = mpsc::channel::<()>();
-    let (url, server) = raw_server(move |mut stream| {
-        read_head(&mut stream);
-        let _ = stopped.recv();
-    });
+    let server = SilentServer::start(|stream| drop(read_head(stream)));
     let content = vec![0; LARGE];
     let (to, body) = open_body(LARGE);
     to.send(content[1..].to_vec().into()).await.unwrap();
-    let (detail, _) = later(within(http(&url, IMPATIENT).send(&object("x", &content), body)).await);
+    let (detail, _) = later(within(http(&server.url, IMPATIENT).send(&object("x", &content), body)).await);
     assert!(detail.contains("neither took bytes"), "{detail}");
-    drop((stop, to));
-    server.join().unwrap();
+    drop(to);
 }
 
 #[tokio::test]
 async fn a_server_that_never_speaks_tls_is_given_up() {
-    let (stop, stopped) = mpsc::channel::<()>();
-    let (url, server) = raw_server(move |_stream| {
-        let _ = stopped.recv();
-    });
-    let remote = open_http(&url.replace("http://", "https://"), IMPATIENT, None).unwrap();
+    let server = SilentServer::start(|_| {});
+    let remote = open_http(&server.url.replace("http://", "https://"), IMPATIENT, None).unwrap();
     let (detail, _) = later(send(&*remote, &object("x", b"abc"), b"abc").await);
     assert!(detail.contains("no connection within 200ms"), "{detail}");
-    drop(stop);
-    server.join().unwrap();
 }
 
 #[tokio::test]

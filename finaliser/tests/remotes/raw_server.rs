@@ -2,9 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use crate::object::DEADLINE;
+use testing::DEADLINE;
 
 /// A server that does `script` with its only connection, on a thread of its own. Returns its address and what `script`
 /// returned; a script that fails makes the test fail where it is joined.
@@ -19,6 +20,33 @@ pub(crate) fn raw_server<T: Send + 'static>(
         script(stream)
     });
     (url, server)
+}
+
+/// A server that does `script` with its only connection, and then neither reads nor answers until it is dropped.
+pub(crate) struct SilentServer {
+    pub(crate) url: String,
+    stop: Option<mpsc::Sender<()>>,
+    server: Option<JoinHandle<()>>,
+}
+
+impl SilentServer {
+    pub(crate) fn start(script: impl FnOnce(&mut TcpStream) + Send + 'static) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let (url, server) = raw_server(move |mut stream| {
+            script(&mut stream);
+            let _ = stopped.recv();
+        });
+        Self { url, stop: Some(stop), server: Some(server) }
+    }
+}
+
+impl Drop for SilentServer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(server) = self.server.take().filter(|_| !std::thread::panicking()) {
+            server.join().unwrap();
+        }
+    }
 }
 
 /// Reads a request up to its body, and not a byte of that.

@@ -1,6 +1,5 @@
 //! Servers that redirect a request to another address.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use contract::Digest;
@@ -8,17 +7,13 @@ use finaliser::remote::{Comparison, Remote};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::http::request;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use settings::{HttpRemote, RemoteSettings, Secret};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::object::{bytes, object, refused, send, within};
+use crate::serving::serve;
 use crate::tls;
 
 /// More than the buffers of any pair of sockets hold.
@@ -62,24 +57,10 @@ impl Router {
         route: impl Fn(&str) -> Option<(u16, String, bool)> + Send + Sync + 'static,
         tls: Option<TlsAcceptor>,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let origin = format!("{scheme}://{}", listener.local_addr().unwrap());
         let (route, seen): (Route, _) = (Arc::new(route), Arc::new(Mutex::new(Seen::default())));
         let kept = Arc::clone(&seen);
-        let accept = async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (route, kept, tls) = (Arc::clone(&route), Arc::clone(&kept), tls.clone());
-                tokio::spawn(async move {
-                    match tls {
-                        None => connection(stream, route, kept).await,
-                        Some(tls) => connection(tls.accept(stream).await.unwrap(), route, kept).await,
-                    }
-                });
-            }
-        };
-        Self { origin, seen, _task: AbortOnDropHandle::new(tokio::spawn(accept)) }
+        let (origin, task) = serve(tls, move |request| answer(request, Arc::clone(&route), Arc::clone(&kept))).await;
+        Self { origin, seen, _task: task }
     }
 
     fn lines(&self) -> Vec<String> {
@@ -94,19 +75,6 @@ impl Router {
     fn url(&self) -> String {
         format!("{}/in/", self.origin)
     }
-}
-
-async fn connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    route: Route,
-    kept: Arc<Mutex<Seen>>,
-) {
-    let service = service_fn(move |request| {
-        let (route, kept) = (Arc::clone(&route), Arc::clone(&kept));
-        async move { Ok::<_, Infallible>(answer(request, route, kept).await) }
-    });
-    // A client that breaks off is what some tests are about.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer(request: Request<Incoming>, route: Route, kept: Arc<Mutex<Seen>>) -> Response<Full<Bytes>> {

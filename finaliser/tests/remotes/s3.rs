@@ -1,13 +1,11 @@
 //! S3, against SeaweedFS: what it has is looked at by WebDAV.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use finaliser::remote::{Comparison, Evidence, Object, Precondition, Remote, RemoteError, UploadLog};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use servers::Seaweed;
 use settings::{RemoteSettings, S3Remote, Secret};
+use testing::ask_bucket;
 
 use crate::conformance::{Place, suite};
 use crate::object::{body, bytes, object, open_body, refused, within};
@@ -23,7 +21,7 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) async fn new(change: impl FnOnce(&mut S3Remote)) -> Self {
-        let seaweed = servers::shared_seaweed().await.unwrap_or_else(|error| panic!("{error}"));
+        let seaweed = testing::seaweed().await;
         let folder = contract::FileId::generate().to_string();
         let mut settings = S3Remote {
             access_key: Some(Seaweed::ACCESS_KEY.into()),
@@ -36,29 +34,13 @@ impl Bucket {
     }
 }
 
-/// Asks SeaweedFS by WebDAV about a name in a folder of the bucket; returns the status and the content.
-pub(crate) fn webdav(seaweed: &Seaweed, folder: &str, method: &str, name: &str) -> (u16, Vec<u8>) {
-    let encode = |segment| utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string();
-    let name = name.split('/').map(encode).collect::<Vec<_>>().join("/");
-    let host = seaweed.webdav_url().replace("http://", "").replace('/', "");
-    let mut stream = TcpStream::connect(&host).unwrap();
-    let path = format!("/buckets/{}/{folder}/{name}", Seaweed::BUCKET);
-    // Of this version no answer is cut into chunks.
-    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\nDepth: 1\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap();
-    let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
-    (status, answer.split_off(end + 4))
-}
-
 impl Place for Bucket {
     fn remote(&self) -> &dyn Remote {
         &*self.remote
     }
 
     fn stored(&self, name: &str) -> Option<Vec<u8>> {
-        match webdav(self.seaweed, &self.folder, "GET", name) {
+        match ask_bucket(self.seaweed, &self.folder, "GET", name, b"") {
             (200, content) => Some(content),
             (404, _) => None,
             other => panic!("{name}: {other:?}"),
@@ -66,7 +48,7 @@ impl Place for Bucket {
     }
 
     fn count(&self) -> usize {
-        match webdav(self.seaweed, &self.folder, "PROPFIND", "") {
+        match ask_bucket(self.seaweed, &self.folder, "PROPFIND", "", b"") {
             (207, content) => String::from_utf8(content).unwrap().matches("<D:response>").count() - 1,
             (404, _) => 0,
             other => panic!("{other:?}"),
@@ -202,15 +184,7 @@ async fn what_another_put_there_is_read_back() {
     let bucket = Bucket::new(|_| {}).await;
     // Without metadata of ours.
     let put = |name: &str, content: &[u8]| {
-        let host = bucket.seaweed.webdav_url().replace("http://", "").replace('/', "");
-        let mut stream = TcpStream::connect(&host).unwrap();
-        let path = format!("/buckets/{}/{}/{name}", Seaweed::BUCKET, bucket.folder);
-        let length = content.len();
-        write!(stream, "PUT {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n").unwrap();
-        stream.write_all(content).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.contains(" 201 "), "{answer}");
+        assert_eq!(ask_bucket(bucket.seaweed, &bucket.folder, "PUT", name, content).0, 201);
     };
     // Makes the folder.
     send(&*bucket.remote, &claim("first", &content), &content).await.unwrap();

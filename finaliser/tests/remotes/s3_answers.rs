@@ -28,7 +28,7 @@ async fn behind(
     nth: usize,
     action: impl Fn() -> Action + Send + Sync + 'static,
 ) -> (Bucket, ScriptedProxy) {
-    let seaweed = servers::shared_seaweed().await.unwrap_or_else(|error| panic!("{error}"));
+    let seaweed = testing::seaweed().await;
     let server = seaweed.s3_url().replace("http://", "").replace('/', "");
     let count = AtomicUsize::new(0);
     let script = move |line: &str| {

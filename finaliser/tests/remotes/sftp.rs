@@ -11,6 +11,7 @@ use finaliser::remote::{Comparison, Precondition, Remote, RemoteError, StagingNa
 use servers::{Sshd, SshdOptions};
 use settings::{RemoteSettings, SftpRemote};
 use tempfile::TempDir;
+use testing::{names, sshd};
 
 use crate::conformance::{Place, suite};
 use crate::object::{body, bytes, later, object, open_body, refused, send, within};
@@ -19,10 +20,6 @@ use crate::object::{body, bytes, later, object, open_body, refused, send, within
 pub(crate) struct Inbox {
     pub(crate) remote: Box<dyn Remote>,
     pub(crate) root: TempDir,
-}
-
-pub(crate) async fn sshd() -> &'static Sshd {
-    servers::shared_sshd().await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// How `root` at this server is reached.
@@ -40,24 +37,26 @@ pub(crate) fn open(settings: SftpRemote) -> Result<Box<dyn Remote>, RemoteError>
 }
 
 impl Inbox {
-    pub(crate) async fn new() -> Self {
+    /// `None` where there is no sshd.
+    pub(crate) async fn new() -> Option<Self> {
         Self::with(|_| {}).await
     }
 
-    pub(crate) async fn with(change: impl FnOnce(&mut SftpRemote)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut SftpRemote)) -> Option<Self> {
         let root = tempfile::tempdir().unwrap();
-        let mut settings = settings(sshd().await, root.path());
+        let mut settings = settings(sshd().await?, root.path());
         change(&mut settings);
-        Self { remote: open(settings).unwrap(), root }
+        Some(Self { remote: open(settings).unwrap(), root })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    /// What lies aside.
+    /// What lies aside; nothing where nothing was ever written.
     pub(crate) fn asides(&self) -> BTreeSet<String> {
-        names(&self.path(".waybill"))
+        let folder = self.path(".waybill");
+        if folder.exists() { names(&folder) } else { BTreeSet::new() }
     }
 }
 
@@ -73,11 +72,6 @@ impl Place for Inbox {
     fn count(&self) -> usize {
         names(self.root.path()).len() - 1 // .waybill
     }
-}
-
-fn names(path: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(path).into_iter().flatten();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 /// Waits until something lies aside, or nothing does.
@@ -99,7 +93,10 @@ struct Own {
 
 impl Own {
     /// Whose sftp-server does not know these requests, and whose sshd has these settings.
-    async fn new(without: &[&str], lines: &[&str]) -> Self {
+    async fn new(without: &[&str], lines: &[&str]) -> Option<Self> {
+        if !servers::can_test(Sshd::is_here()) {
+            return None;
+        }
         let folder = tempfile::tempdir().unwrap();
         let mut options = SshdOptions::new(folder.path().join("sshd"));
         options.die_with_parent = true;
@@ -107,30 +104,21 @@ impl Own {
         options.settings = lines.iter().map(|&line| line.to_owned()).collect();
         let sshd = Sshd::start(options).await.unwrap_or_else(|error| panic!("{error}"));
         let root = tempfile::tempdir().unwrap();
-        Self {
-            inbox: Inbox { remote: open(settings(&sshd, root.path())).unwrap(), root },
-            _sshd: sshd,
-            _folder: folder,
-        }
+        let inbox = Inbox { remote: open(settings(&sshd, root.path())).unwrap(), root };
+        Some(Self { inbox, _sshd: sshd, _folder: folder })
     }
 }
 
 #[tokio::test]
 async fn sftp_conforms() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     suite(&inbox).await;
     assert_eq!(inbox.asides(), BTreeSet::new());
 }
 
 #[tokio::test]
 async fn a_server_without_extensions_conforms() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let own = Own::new(&["limits", "fsync", "posix-rename"], &[]).await;
+    let Some(own) = Own::new(&["limits", "fsync", "posix-rename"], &[]).await else { return };
     let inbox = &own.inbox;
     suite(inbox).await;
     assert_eq!(inbox.asides(), BTreeSet::new());
@@ -140,9 +128,6 @@ async fn a_server_without_extensions_conforms() {
 
 #[tokio::test]
 async fn every_cipher_and_new_keys_on_the_way_give_the_same_bytes() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
     let content = bytes(9_000_000);
     for ciphers in [
         "aes128-gcm@openssh.com",
@@ -151,7 +136,7 @@ async fn every_cipher_and_new_keys_on_the_way_give_the_same_bytes() {
         "aes128-ctr",
         "aes256-ctr",
     ] {
-        let own = Own::new(&[], &[&format!("Ciphers {ciphers}"), "RekeyLimit 1M"]).await;
+        let Some(own) = Own::new(&[], &[&format!("Ciphers {ciphers}"), "RekeyLimit 1M"]).await else { return };
         let object = object("x", &content);
         send(&*own.inbox.remote, &object, &content).await.unwrap_or_else(|error| panic!("{ciphers}: {error}"));
         assert!(own.inbox.stored("x").as_ref() == Some(&content), "{ciphers}: other bytes");
@@ -159,17 +144,14 @@ async fn every_cipher_and_new_keys_on_the_way_give_the_same_bytes() {
         assert!(matches!(found, Ok(Comparison::Equal(_))), "{ciphers}: {found:?}");
     }
     // No cipher in common: the settings of one side must change.
-    let own = Own::new(&[], &["Ciphers aes256-cbc"]).await;
+    let Some(own) = Own::new(&[], &["Ciphers aes256-cbc"]).await else { return };
     let detail = refused(send(&*own.inbox.remote, &object("x", b"abc"), b"abc").await);
     assert!(detail.contains("aes256-cbc") && detail.contains("aes128-gcm"), "{detail}");
 }
 
 #[tokio::test]
 async fn what_it_makes() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     let object = object("x y", b"abc");
     let evidence = send(&*inbox.remote, &object, b"abc").await.unwrap();
     assert_eq!((evidence.status, evidence.etag, evidence.proof.as_str(), evidence.sent), (None, None, "fsync", 3));
@@ -177,7 +159,7 @@ async fn what_it_makes() {
         Comparison::Equal(evidence) => assert_eq!((evidence.proof.as_str(), evidence.sent), ("read-back", 0)),
         other => panic!("{other:?}"),
     }
-    let port = sshd().await.port();
+    let port = sshd().await.unwrap().port();
     let expected = format!("sftp://127.0.0.1:{port}{}/x%20y", inbox.root.path().display());
     assert_eq!(inbox.remote.address(&object.path), expected);
     let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -189,10 +171,7 @@ async fn what_it_makes() {
 
 #[tokio::test]
 async fn large_files_arrive_whole_and_are_read_back() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     for size in [255 * 1024, 255 * 1024 + 1, 4 * 1024 * 1024 + 1, 40_000_003] {
         let (name, content) = (format!("size {size}"), bytes(size));
         let object = object(&name, &content);
@@ -208,29 +187,22 @@ async fn large_files_arrive_whole_and_are_read_back() {
 
 #[tokio::test]
 async fn a_path_may_begin_where_a_login_does() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(sshd) = sshd().await else { return };
     let home = within(async { Command::new("sh").arg("-c").arg("cd ~ && pwd").output().unwrap() }).await;
     let home = PathBuf::from(String::from_utf8(home.stdout).unwrap().trim());
     let root = tempfile::Builder::new().prefix("waybill-test-").tempdir_in(&home).unwrap();
-    let mut settings = settings(sshd().await, root.path());
+    let mut settings = settings(sshd, root.path());
     settings.path = root.path().file_name().unwrap().to_str().unwrap().to_owned();
     let (remote, object) = (open(settings.clone()).unwrap(), object("x", b"abc"));
     send(&*remote, &object, b"abc").await.unwrap();
     assert_eq!(fs::read(root.path().join("x")).unwrap(), b"abc");
     let address = remote.address(&object.path);
     assert!(address.ends_with(&format!("/~/{}/x", settings.path)), "{address}");
-    drop(inbox);
 }
 
 #[tokio::test]
 async fn nothing_has_the_name_before_the_whole_is_there() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     let object = object("x", b"abcdef");
     let (to, body) = open_body(6);
     let watch = async {
@@ -248,10 +220,7 @@ async fn nothing_has_the_name_before_the_whole_is_there() {
 
 #[tokio::test]
 async fn a_name_taken_before_the_rename_is_a_clash() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     let mut object = object("x", b"abc");
     // Asked twice: before folders are made, and when nothing but the rename is left to do.
     let (taken, asked) = (inbox.path("x"), std::sync::atomic::AtomicU32::new(0));
@@ -269,10 +238,7 @@ async fn a_name_taken_before_the_rename_is_a_clash() {
 
 #[tokio::test]
 async fn a_name_taken_before_costs_nothing() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     fs::write(inbox.path("x"), "1234").unwrap();
     let object = object("x", b"abcdef");
     let (_to, body) = open_body(6);
@@ -285,10 +251,7 @@ async fn a_name_taken_before_costs_nothing() {
 
 #[tokio::test]
 async fn the_claim_is_asked_when_all_is_written() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     let content = bytes(1_000_000);
     let mut object = object("x", &content);
     object.epoch = Epoch(i64::MAX);
@@ -306,10 +269,7 @@ async fn the_claim_is_asked_when_all_is_written() {
 
 #[tokio::test]
 async fn leftovers_of_older_claims_are_removed() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     let (first, second) = (object("x", b"abc"), object("y", b"abc"));
     for by_look in [false, true] {
         let (id, other) = (first.file_id, FileId::generate());
@@ -335,10 +295,7 @@ async fn leftovers_of_older_claims_are_removed() {
 
 #[tokio::test]
 async fn what_the_dead_left_is_found_and_discarded() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     fs::create_dir(inbox.path(".waybill")).unwrap();
     let (dead, alive) = (FileId::generate(), FileId::generate());
     let of_dead = [format!("{dead}.3.0"), format!("{dead}.3.9")];
@@ -359,10 +316,7 @@ async fn what_the_dead_left_is_found_and_discarded() {
 
 #[tokio::test]
 async fn its_own_folder_is_no_name() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     let mut object = object(".waybill", b"abc");
     assert!(refused(send(&*inbox.remote, &object, b"abc").await).contains("expected another name"));
     assert!(refused(within(inbox.remote.compare(&object)).await).contains("expected another name"));
@@ -373,10 +327,7 @@ async fn its_own_folder_is_no_name() {
 
 #[tokio::test]
 async fn what_is_in_the_place_of_a_folder_is_refused() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     let mut object = object("x", b"abc");
     object.path = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
     assert!(matches!(within(inbox.remote.compare(&object)).await, Ok(Comparison::Absent)));
@@ -404,10 +355,8 @@ async fn what_is_in_the_place_of_a_folder_is_refused() {
 
 #[tokio::test]
 async fn what_is_no_file_is_never_replaced_or_followed() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let (inbox, elsewhere) = (Inbox::new().await, tempfile::tempdir().unwrap());
+    let Some(inbox) = Inbox::new().await else { return };
+    let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("target");
     fs::write(&target, "abc").unwrap();
     fs::create_dir(inbox.path("folder")).unwrap();
@@ -435,10 +384,7 @@ async fn what_is_no_file_is_never_replaced_or_followed() {
 
 #[tokio::test]
 async fn a_folder_that_is_not_there_may_come_back() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::with(|settings| settings.path.push_str("/gone")).await;
+    let Some(inbox) = Inbox::with(|settings| settings.path.push_str("/gone")).await else { return };
     let object = object("x", b"abc");
     assert!(later(send(&*inbox.remote, &object, b"abc").await).0.contains("expected a folder, found nothing"));
     later(within(inbox.remote.compare(&object)).await);
@@ -449,11 +395,8 @@ async fn a_folder_that_is_not_there_may_come_back() {
 
 #[tokio::test]
 async fn what_the_server_does_not_permit_is_refused() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
     for (request, left) in [("mkdir", None), ("write", Some(0)), ("rename", Some(0))] {
-        let own = Own::new(&[request], &[]).await;
+        let Some(own) = Own::new(&[request], &[]).await else { return };
         let inbox = &own.inbox;
         let content = bytes(3_000_000);
         let detail = refused(send(&*inbox.remote, &object("x", &content), &content).await);
@@ -462,7 +405,7 @@ async fn what_the_server_does_not_permit_is_refused() {
         assert_eq!(left, inbox.path(".waybill").exists().then(|| inbox.asides().len()), "{request}");
     }
     // A folder that is read only, to all but root.
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     fs::set_permissions(inbox.root.path(), fs::Permissions::from_mode(0o555)).unwrap();
     if fs::write(inbox.path("probe"), "").is_err() {
         let detail = refused(send(&*inbox.remote, &object("x", b"abc"), b"abc").await);
@@ -472,10 +415,7 @@ async fn what_the_server_does_not_permit_is_refused() {
 
 #[tokio::test]
 async fn a_full_disk_may_have_room_later() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let inbox = Inbox::new().await;
+    let Some(inbox) = Inbox::new().await else { return };
     let mount = |args: &[&str]| Command::new("mount").args(args).arg(inbox.root.path()).output().unwrap();
     let mounted = mount(&["-t", "tmpfs", "-o", "size=4m", "tmpfs"]);
     if !mounted.status.success() {

@@ -10,10 +10,11 @@ use finaliser::remote::{Comparison, Precondition, Remote};
 use russh::keys::{HashAlg, PublicKey};
 use servers::Sshd;
 use settings::{Secret, SftpRemote};
+use testing::sshd;
 
 use crate::conformance::suite;
 use crate::object::{bytes, later, object, refused, send, within};
-use crate::sftp::{Inbox, open, settings, sshd};
+use crate::sftp::{Inbox, open, settings};
 use crate::sftp_server::{PasswordServer, Twist};
 
 /// Makes a key, and lets who has it log in if wanted.
@@ -42,32 +43,30 @@ async fn refused_login(remote: &dyn Remote) -> String {
 
 #[tokio::test]
 async fn only_a_server_with_a_known_key_gets_anything() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
+    let Some(sshd) = sshd().await else { return };
     let folder = tempfile::tempdir().unwrap();
     let other = fs::read_to_string(key(folder.path(), "ed25519", "", None).with_extension("pub")).unwrap();
     let rsa = fs::read_to_string(key(folder.path(), "rsa", "", None).with_extension("pub")).unwrap();
     let fingerprint = |line: &str| PublicKey::from_openssh(line).unwrap().fingerprint(HashAlg::Sha256).to_string();
-    let right = sshd().await.host_key();
+    let right = sshd.host_key();
     for known in [
         right.to_owned(),
         fingerprint(right),
         format!("{other}\n  {right}  \n"),
         format!("{rsa}{}", fingerprint(right)),
     ] {
-        let inbox = Inbox::with(|settings| settings.host_key = known).await;
+        let Some(inbox) = Inbox::with(|settings| settings.host_key = known).await else { return };
         assert!(matches!(within(inbox.remote.compare(&object("x", b"abc"))).await, Ok(Comparison::Absent)));
     }
     for known in [other.clone(), fingerprint(&other), rsa.clone()] {
         let expected = if known.starts_with("SHA256:") { known.clone() } else { fingerprint(&known) };
-        let inbox = Inbox::with(|settings| settings.host_key = known).await;
+        let Some(inbox) = Inbox::with(|settings| settings.host_key = known).await else { return };
         let detail = refused_login(&*inbox.remote).await;
         assert!(detail.contains(&expected) && detail.contains(&fingerprint(right)), "{detail}");
         assert!(fs::read_dir(inbox.root.path()).unwrap().next().is_none());
     }
     for wrong in ["*", "ssh-ed25519 AAAA", "SHA256:abc"] {
-        let mut settings = settings(sshd().await, folder.path());
+        let mut settings = settings(sshd, folder.path());
         settings.host_key = format!("{right}\n{wrong}");
         assert!(refused(open(settings)).contains("host_key"), "{wrong}");
     }
@@ -75,21 +74,18 @@ async fn only_a_server_with_a_known_key_gets_anything() {
 
 #[tokio::test]
 async fn a_login_needs_a_key_that_the_server_knows() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let stranger = key(folder.path(), "ed25519", "", None);
-    let inbox = Inbox::with(|settings| settings.private_key_file = Some(stranger)).await;
+    let Some(inbox) = Inbox::with(|settings| settings.private_key_file = Some(stranger)).await else { return };
     let detail = refused_login(&*inbox.remote).await;
     assert!(detail.contains("did not take the private key") && detail.contains("PublicKey"), "{detail}");
-    let inbox = Inbox::with(|settings| settings.username = "nobody-of-that-name".into()).await;
+    let Some(inbox) = Inbox::with(|settings| settings.username = "nobody-of-that-name".into()).await else { return };
     assert!(refused_login(&*inbox.remote).await.contains("nobody-of-that-name"));
-    let inbox = Inbox::with(|settings| {
+    let with_password = |settings: &mut SftpRemote| {
         settings.private_key_file = None;
         settings.password = Some(Secret::new("hush".into()));
-    })
-    .await;
+    };
+    let Some(inbox) = Inbox::with(with_password).await else { return };
     let detail = refused_login(&*inbox.remote).await;
     assert!(detail.contains("did not take the password") && !detail.contains("hush"), "{detail}");
     assert!(!format!("{:?}", inbox.remote).contains("hush"));
@@ -97,29 +93,25 @@ async fn a_login_needs_a_key_that_the_server_knows() {
 
 #[tokio::test]
 async fn keys_of_every_kind_log_in() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let (folder, sshd) = (tempfile::tempdir().unwrap(), sshd().await);
+    let Some(sshd) = sshd().await else { return };
+    let folder = tempfile::tempdir().unwrap();
     let passphrase = folder.path().join("passphrase");
     fs::write(&passphrase, "hush, hush\n").unwrap();
     for (kind, secret) in [("rsa", ""), ("ecdsa", ""), ("ed25519", "hush, hush")] {
         let private = key(folder.path(), kind, secret, Some(sshd));
-        let inbox = Inbox::with(|settings| {
+        let settings = |settings: &mut SftpRemote| {
             settings.private_key_file = Some(private);
             settings.passphrase_file = (!secret.is_empty()).then(|| passphrase.clone());
-        })
-        .await;
+        };
+        let Some(inbox) = Inbox::with(settings).await else { return };
         send(&*inbox.remote, &object("x", b"abc"), b"abc").await.unwrap_or_else(|error| panic!("{kind}: {error}"));
     }
 }
 
 #[tokio::test]
 async fn a_key_that_cannot_be_read_is_said_at_the_start() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let (folder, sshd) = (tempfile::tempdir().unwrap(), sshd().await);
+    let Some(sshd) = sshd().await else { return };
+    let folder = tempfile::tempdir().unwrap();
     let locked = key(folder.path(), "ed25519", "hush, hush", None);
     let wrong = folder.path().join("passphrase");
     fs::write(&wrong, "another").unwrap();
@@ -141,9 +133,9 @@ async fn a_key_that_cannot_be_read_is_said_at_the_start() {
         assert!(detail.contains(expected) && !detail.contains("hush") && !detail.contains("another"), "{detail}");
     }
     // It may be renewed, and be missing for a moment.
-    let inbox =
-        Inbox::with(|settings| settings.private_key_file = Some(key(folder.path(), "ed25519", "", Some(sshd)))).await;
-    let private = folder.path().join("key-ed25519-0");
+    let private = key(folder.path(), "ed25519", "", Some(sshd));
+    let inbox = Inbox::with(|settings| settings.private_key_file = Some(private.clone())).await;
+    let Some(inbox) = inbox else { return };
     fs::rename(&private, folder.path().join("moved")).unwrap();
     assert!(later(within(inbox.remote.compare(&object("x", b"abc"))).await).0.contains("key-ed25519-0"));
     fs::rename(folder.path().join("moved"), &private).unwrap();
@@ -152,10 +144,7 @@ async fn a_key_that_cannot_be_read_is_said_at_the_start() {
 
 #[tokio::test]
 async fn a_password_logs_in_to_another_server() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
-    let server = PasswordServer::start(Twist::None).await;
+    let Some(server) = PasswordServer::start(Twist::None).await else { return };
     let inbox = server.inbox("hush 1815");
     suite(&inbox).await;
     assert!(inbox.asides().is_empty());
@@ -166,12 +155,9 @@ async fn a_password_logs_in_to_another_server() {
 /// What OpenSSH never does, and other servers may.
 #[tokio::test]
 async fn packets_that_come_otherwise_are_understood_or_end_the_session() {
-    if !servers::can_test(servers::Sshd::is_here()) {
-        return;
-    }
     let content = bytes(1_500_000);
     for twist in [Twist::ShortReads, Twist::Shuffled] {
-        let server = PasswordServer::start(twist).await;
+        let Some(server) = PasswordServer::start(twist).await else { return };
         let inbox = server.inbox("hush 1815");
         let object = object("x", &content);
         send(&*inbox.remote, &object, &content).await.unwrap();
@@ -183,13 +169,13 @@ async fn packets_that_come_otherwise_are_understood_or_end_the_session() {
         (Twist::OtherId, "expected the answer"),
         (Twist::OtherVersion, "expected version 3 of SFTP, found 6"),
     ] {
-        let server = PasswordServer::start(twist).await;
+        let Some(server) = PasswordServer::start(twist).await else { return };
         let inbox = server.inbox("hush 1815");
         let (detail, _) = later(send(&*inbox.remote, &object("x", &content), &content).await);
         assert!(detail.contains(expected), "{twist:?}: {detail}");
     }
     // A rename to where a file is in the place of a folder fails without a name, or with one of a later version.
-    let server = PasswordServer::start(Twist::LaterCodes).await;
+    let Some(server) = PasswordServer::start(Twist::LaterCodes).await else { return };
     let inbox = server.inbox("hush 1815");
     let mut claimed = object("x", &content);
     let (folder, asked) = (inbox.path("x"), AtomicU32::new(0));

@@ -46,7 +46,11 @@ pub(crate) struct PasswordServer {
 struct Visitor(Twist, Option<Channel<Msg>>);
 
 impl PasswordServer {
-    pub(crate) async fn start(twist: Twist) -> Self {
+    /// `None`, said aloud, where OpenSSH is not.
+    pub(crate) async fn start(twist: Twist) -> Option<Self> {
+        if !servers::can_test(Sshd::is_here()) {
+            return None;
+        }
         let folder = tempfile::tempdir().unwrap();
         let path = key(folder.path(), "ed25519", "", None);
         let host_key = fs::read_to_string(path.with_extension("pub")).unwrap();
@@ -63,7 +67,7 @@ impl PasswordServer {
                 );
             }
         };
-        Self { port, host_key, _task: AbortOnDropHandle::new(tokio::spawn(accept)) }
+        Some(Self { port, host_key, _task: AbortOnDropHandle::new(tokio::spawn(accept)) })
     }
 
     /// A folder of its own, in which this password logs in.

@@ -7,14 +7,11 @@ use std::sync::{Arc, Mutex};
 use contract::Digest;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Frame, Incoming};
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version, header};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::serving::serve;
 
 /// What the server does beyond the plain.
 #[derive(Clone)]
@@ -69,12 +66,14 @@ impl StoringServer {
             tls: None,
         };
         change(&mut habits);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let scheme = if habits.tls.is_some() { "https" } else { "http" };
-        let url = format!("{scheme}://{}/in/", listener.local_addr().unwrap());
         let kept = Arc::new(Mutex::new(Kept::default()));
-        let task = AbortOnDropHandle::new(tokio::spawn(accept(listener, habits, Arc::clone(&kept))));
-        Self { url, kept, _task: task }
+        let (tls, shared) = (habits.tls.clone(), Arc::clone(&kept));
+        let answer = move |request| {
+            let (habits, kept) = (habits.clone(), Arc::clone(&shared));
+            async move { handle(request, &habits, &kept).await }
+        };
+        let (origin, task) = serve(tls, answer).await;
+        Self { url: format!("{origin}/in/"), kept, _task: task }
     }
 
     pub(crate) fn stored(&self, name: &str) -> Option<Vec<u8>> {
@@ -101,33 +100,6 @@ impl StoringServer {
     pub(crate) fn calls(&self) -> Vec<Method> {
         self.kept.lock().unwrap().calls.clone()
     }
-}
-
-async fn accept(listener: TcpListener, habits: Habits, kept: Arc<Mutex<Kept>>) {
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        let (habits, kept) = (habits.clone(), Arc::clone(&kept));
-        tokio::spawn(async move {
-            match habits.tls.clone() {
-                None => serve(stream, habits, kept).await,
-                Some(tls) => {
-                    // A client that does not trust us hangs up.
-                    if let Ok(stream) = tls.accept(stream).await {
-                        serve(stream, habits, kept).await;
-                    }
-                }
-            }
-        });
-    }
-}
-
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, habits: Habits, kept: Arc<Mutex<Kept>>) {
-    let service = service_fn(move |request| {
-        let (habits, kept) = (habits.clone(), Arc::clone(&kept));
-        async move { Ok::<_, hyper::Error>(handle(request, &habits, &kept).await) }
-    });
-    // A client that breaks off is what some tests are about.
-    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn handle(request: Request<Incoming>, habits: &Habits, kept: &Mutex<Kept>) -> Answer {

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
 
 use contract::{FileId, ObjectPath};
 use finaliser::remote::{Comparison, Precondition, Remote, RemoteError, StagingName};
-use servers::{Nginx, NginxOptions, Seaweed};
+use servers::{NginxOptions, Seaweed};
 use settings::{RemoteSettings, Secret, WebdavRemote};
-use tempfile::TempDir;
+use testing::{Served, ask_bucket, names};
 
 use crate::conformance::{Place, suite};
 use crate::object::{object, open_body, refused, send, within};
-use crate::s3::webdav;
 
 pub(crate) fn open_webdav(url: &str, change: impl FnOnce(&mut WebdavRemote)) -> Box<dyn Remote> {
     let mut settings = WebdavRemote::new(url);
@@ -20,40 +19,29 @@ pub(crate) fn open_webdav(url: &str, change: impl FnOnce(&mut WebdavRemote)) -> 
     finaliser::remote::open(&RemoteSettings::Webdav(settings)).unwrap()
 }
 
-/// An nginx of its own, and the folder that it serves.
-pub(crate) struct Served {
+/// The folder that an nginx of its own serves, as a remote.
+pub(crate) struct Share {
     pub(crate) remote: Box<dyn Remote>,
-    pub(crate) nginx: Nginx,
-    folder: TempDir,
+    served: Served,
 }
 
-impl Served {
-    pub(crate) async fn new(change: impl FnOnce(&mut NginxOptions)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("root");
-        fs::create_dir_all(root.join("in")).unwrap();
-        let mut options = NginxOptions::new(folder.path().join("nginx"), root);
-        change(&mut options);
-        let nginx = Nginx::start(options).await.unwrap_or_else(|error| panic!("{error}"));
-        let remote = open_webdav(&format!("{}in/", nginx.url()), |_| {});
-        Self { remote, nginx, folder }
-    }
+impl Deref for Share {
+    type Target = Served;
 
-    /// The remote's folder.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join("root/in").join(name)
-    }
-
-    fn aside(&self) -> BTreeSet<String> {
-        names(&self.path(".waybill"))
+    fn deref(&self) -> &Served {
+        &self.served
     }
 }
 
-fn names(path: &Path) -> BTreeSet<String> {
-    fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+impl Share {
+    /// `None` where there is no nginx.
+    pub(crate) async fn new(change: impl FnOnce(&mut NginxOptions)) -> Option<Self> {
+        let served = Served::start(change).await?;
+        Some(Self { remote: open_webdav(&served.url(), |_| {}), served })
+    }
 }
 
-impl Place for Served {
+impl Place for Share {
     fn remote(&self) -> &dyn Remote {
         &*self.remote
     }
@@ -76,15 +64,15 @@ struct Collection {
 
 impl Collection {
     async fn new() -> Self {
-        let seaweed = servers::shared_seaweed().await.unwrap_or_else(|error| panic!("{error}"));
+        let seaweed = testing::seaweed().await;
         let folder = FileId::generate().to_string();
-        assert_eq!(webdav(seaweed, &folder, "MKCOL", "").0, 201);
+        assert_eq!(ask_bucket(seaweed, &folder, "MKCOL", "", b"").0, 201);
         let url = format!("{}buckets/{}/{folder}/", seaweed.webdav_url(), Seaweed::BUCKET);
         Self { remote: open_webdav(&url, |_| {}), seaweed, folder }
     }
 
     fn ask(&self, method: &str, name: &str) -> (u16, Vec<u8>) {
-        webdav(self.seaweed, &self.folder, method, name)
+        ask_bucket(self.seaweed, &self.folder, method, name, b"")
     }
 }
 
@@ -117,13 +105,10 @@ impl Place for Collection {
 
 #[tokio::test]
 async fn webdav_conforms_at_nginx() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
     for propfind in [true, false] {
-        let served = Served::new(|options| options.propfind = propfind).await;
+        let Some(served) = Share::new(|options| options.propfind = propfind).await else { return };
         suite(&served).await;
-        assert_eq!(served.aside(), BTreeSet::new(), "left aside");
+        assert_eq!(served.asides(), BTreeSet::new(), "left aside");
     }
 }
 
@@ -148,10 +133,8 @@ async fn webdav_conforms_at_seaweedfs() {
 
 #[tokio::test]
 async fn what_a_dead_attempt_left_is_found_and_removed() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
-    let (served, collection) = (Served::new(|_| {}).await, Collection::new().await);
+    let Some(served) = Share::new(|_| {}).await else { return };
+    let collection = Collection::new().await;
     assert_eq!(within(served.remote.staging_files()).await.unwrap(), []);
     assert_eq!(within(collection.remote.staging_files()).await.unwrap(), []);
 
@@ -174,7 +157,7 @@ async fn what_a_dead_attempt_left_is_found_and_removed() {
     within(served.remote.remove_staging_file(left(&ours)[0])).await.unwrap();
     assert_eq!(found(&*served.remote).await, left(&ours[1..]));
     let kept = others.into_iter().chain(ours[1..].iter().cloned()).chain(["folder".into()]).collect();
-    assert_eq!(served.aside(), kept);
+    assert_eq!(served.asides(), kept);
 
     assert_eq!(collection.ask("MKCOL", ".waybill").0, 201);
     for name in &ours {
@@ -187,26 +170,20 @@ async fn what_a_dead_attempt_left_is_found_and_removed() {
 
 #[tokio::test]
 async fn without_propfind_nothing_is_known_of_what_was_left() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
-    let served = Served::new(|options| options.propfind = false).await;
+    let Some(served) = Share::new(|options| options.propfind = false).await else { return };
     let name = format!("{}.6.0", FileId::generate());
     fs::create_dir(served.path(".waybill")).unwrap();
     fs::write(served.path(".waybill").join(&name), "left").unwrap();
     assert_eq!(within(served.remote.staging_files()).await.unwrap(), []);
     let another = format!("{}.6.0", FileId::generate());
     within(served.remote.remove_staging_file(another.parse().unwrap())).await.unwrap();
-    assert_eq!(served.aside(), [name].into());
+    assert_eq!(served.asides(), [name].into());
 }
 
 #[tokio::test]
 async fn a_name_taken_meanwhile_is_a_clash() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
     for propfind in [true, false] {
-        let served = Served::new(|options| options.propfind = propfind).await;
+        let Some(served) = Share::new(|options| options.propfind = propfind).await else { return };
         for onto in [Precondition::NameIsFree, Precondition::Replace(Some("\"another\"".into()))] {
             let mut object = object("x", b"abcdef");
             object.precondition = onto;
@@ -220,7 +197,7 @@ async fn a_name_taken_meanwhile_is_a_clash() {
             let (sent, ()) = within(async { tokio::join!(served.remote.send(&object, body), meanwhile) }).await;
             assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
             assert_eq!(fs::read(served.path("x")).unwrap(), b"first");
-            assert_eq!(served.aside(), BTreeSet::new());
+            assert_eq!(served.asides(), BTreeSet::new());
         }
     }
 }
@@ -228,9 +205,6 @@ async fn a_name_taken_meanwhile_is_a_clash() {
 /// To replace it would be to delete all that is in it.
 #[tokio::test]
 async fn a_collection_in_the_way_stays() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
     async fn stays(remote: &dyn Remote) {
         let mut object = object("x y", b"abc");
         let found = within(remote.compare(&object)).await;
@@ -244,12 +218,12 @@ async fn a_collection_in_the_way_stays() {
         }
     }
     for propfind in [true, false] {
-        let served = Served::new(|options| options.propfind = propfind).await;
+        let Some(served) = Share::new(|options| options.propfind = propfind).await else { return };
         fs::create_dir(served.path("x y")).unwrap();
         fs::write(served.path("x y/kept"), "kept").unwrap();
         stays(&*served.remote).await;
         assert_eq!(fs::read(served.path("x y/kept")).unwrap(), b"kept");
-        assert_eq!(served.aside(), BTreeSet::new());
+        assert_eq!(served.asides(), BTreeSet::new());
     }
     let collection = Collection::new().await;
     assert_eq!((collection.ask("MKCOL", "x y").0, collection.ask("PUT", "x y/kept").0), (201, 201));
@@ -259,9 +233,6 @@ async fn a_collection_in_the_way_stays() {
 
 #[tokio::test]
 async fn a_file_in_the_place_of_a_collection_is_refused() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
     async fn is_refused(remote: &dyn Remote) {
         for path in ["a/x", "a/b/x", "a/b/c/x"] {
             let mut object = object("x", b"abc");
@@ -271,11 +242,11 @@ async fn a_file_in_the_place_of_a_collection_is_refused() {
         }
     }
     for propfind in [true, false] {
-        let served = Served::new(|options| options.propfind = propfind).await;
+        let Some(served) = Share::new(|options| options.propfind = propfind).await else { return };
         fs::write(served.path("a"), "1").unwrap();
         is_refused(&*served.remote).await;
         assert_eq!(fs::read(served.path("a")).unwrap(), b"1");
-        assert_eq!(served.aside(), BTreeSet::new());
+        assert_eq!(served.asides(), BTreeSet::new());
     }
     let collection = Collection::new().await;
     assert_eq!(collection.ask("PUT", "a").0, 201);
@@ -285,10 +256,7 @@ async fn a_file_in_the_place_of_a_collection_is_refused() {
 
 #[tokio::test]
 async fn collections_are_made_only_for_what_becomes_visible() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
-    let served = Served::new(|_| {}).await;
+    let Some(served) = Share::new(|_| {}).await else { return };
     let mut object = object("x", b"abc");
     object.path = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
     let (to, body) = open_body(3);
@@ -306,10 +274,7 @@ async fn collections_are_made_only_for_what_becomes_visible() {
 
 #[tokio::test]
 async fn the_folder_must_be_there() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
-    let served = Served::new(|_| {}).await;
+    let Some(served) = Share::new(|_| {}).await else { return };
     fs::remove_dir(served.path("")).unwrap();
     let detail = refused(send(&*served.remote, &object("x", b"abc"), b"abc").await);
     assert!(detail.contains("/in/: expected a collection, found none"), "{detail}");
@@ -317,11 +282,10 @@ async fn the_folder_must_be_there() {
 
 #[tokio::test]
 async fn who_may_not_is_refused() {
-    if !servers::can_test(servers::Nginx::is_here()) {
+    let Some(locked) = Share::new(|options| options.user = Some(("ada".into(), "hush-pass".into()))).await else {
         return;
-    }
-    let locked = Served::new(|options| options.user = Some(("ada".into(), "hush-pass".into()))).await;
-    let url = format!("{}in/", locked.nginx.url());
+    };
+    let url = locked.url();
     let as_ada = |password: &str| {
         open_webdav(&url, |remote| {
             remote.server.username = Some("ada".into());
@@ -341,7 +305,7 @@ async fn who_may_not_is_refused() {
     send(&*as_ada("hush-pass"), &object, b"abc").await.unwrap();
     assert_eq!(locked.stored("x").as_deref(), Some(&b"abc"[..]));
 
-    let reading = Served::new(|options| options.read_only = true).await;
+    let Some(reading) = Share::new(|options| options.read_only = true).await else { return };
     assert!(refused(send(&*reading.remote, &object, b"abc").await).contains("403"));
     assert!(matches!(within(reading.remote.compare(&object)).await, Ok(Comparison::Absent)));
 }

@@ -7,7 +7,7 @@ use finaliser::remote::{Comparison, Remote, RemoteError};
 use crate::conformance::Place;
 use crate::object::{IMPATIENT, bytes, later, object, refused, send, within};
 use crate::scripted_proxy::{Action, ScriptedProxy};
-use crate::webdav::{Served, open_webdav};
+use crate::webdav::{Share, open_webdav};
 
 fn says(status: &str) -> Action {
     Action::Answer(format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\nsaid so"))
@@ -17,15 +17,15 @@ fn says(status: &str) -> Action {
 async fn behind(
     mark: &'static str,
     action: impl Fn() -> Action + Send + Sync + 'static,
-) -> (Box<dyn Remote>, ScriptedProxy, Served) {
-    let served = Served::new(|_| {}).await;
+) -> Option<(Box<dyn Remote>, ScriptedProxy, Share)> {
+    let served = Share::new(|_| {}).await?;
     let server = served.nginx.url().replace("http://", "").replace('/', "");
     let script = move |line: &str| if line.starts_with(mark) { action() } else { Action::Pass };
     let proxy = ScriptedProxy::start(server, script).await;
     let url = format!("http://{}/in/", proxy.address);
     let idle = u64::try_from(IMPATIENT.as_millis()).unwrap();
     let remote = open_webdav(&url, |remote| remote.server.idle_timeout_ms = 5 * idle);
-    (remote, proxy, served)
+    Some((remote, proxy, served))
 }
 
 /// The first lines of what was asked, without addresses.
@@ -33,17 +33,9 @@ fn asked(proxy: &ScriptedProxy) -> Vec<String> {
     proxy.seen().iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
-fn aside(served: &Served) -> BTreeSet<String> {
-    let names = std::fs::read_dir(served.path(".waybill")).into_iter().flatten();
-    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-}
-
 #[tokio::test]
 async fn what_is_asked_in_which_order() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
-    let (remote, proxy, served) = behind("nothing", || Action::Pass).await;
+    let Some((remote, proxy, served)) = behind("nothing", || Action::Pass).await else { return };
     let mut object = object("x", b"abc");
     object.path = contract::ObjectPath::try_from("a/b/x".to_owned()).unwrap();
     let evidence = send(&*remote, &object, b"abc").await.unwrap();
@@ -67,16 +59,13 @@ async fn what_is_asked_in_which_order() {
     assert!(matches!(again, Err(RemoteError::Conflict(_))), "{again:?}");
     let puts: BTreeSet<_> = proxy.seen().into_iter().filter(|line| line.starts_with("PUT ")).collect();
     assert_eq!(puts.len(), 2, "{puts:?}");
-    assert_eq!(aside(&served), BTreeSet::new());
+    assert_eq!(served.asides(), BTreeSet::new());
 }
 
 #[tokio::test]
 async fn a_put_that_is_refused_is_cleaned_up_after() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
     for (status, is_later) in [("507 Full", true), ("503 Busy", true), ("412 There", true), ("413 Large", false)] {
-        let (remote, proxy, served) = behind("PUT ", move || says(status)).await;
+        let Some((remote, proxy, served)) = behind("PUT ", move || says(status)).await else { return };
         let content = bytes(1000);
         let sent = send(&*remote, &object("x", &content), &content).await;
         match is_later {
@@ -87,7 +76,7 @@ async fn a_put_that_is_refused_is_cleaned_up_after() {
         assert_eq!(served.stored("x"), None);
     }
     // A line that breaks.
-    let (remote, proxy, _served) = behind("PUT ", || Action::CutAfter(500)).await;
+    let Some((remote, proxy, _served)) = behind("PUT ", || Action::CutAfter(500)).await else { return };
     let content = bytes(1000);
     later(send(&*remote, &object("x", &content), &content).await);
     assert_eq!(asked(&proxy), ["MKCOL", "PUT", "DELETE"]);
@@ -95,9 +84,6 @@ async fn a_put_that_is_refused_is_cleaned_up_after() {
 
 #[tokio::test]
 async fn each_answer_to_a_move() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
     // Whether it may be tried again, and whether what lies aside is removed.
     for (status, is_later, removed) in [
         ("404 Gone", true, true),
@@ -112,7 +98,7 @@ async fn each_answer_to_a_move() {
         ("502 Elsewhere", true, false),
         ("507 Full", true, false),
     ] {
-        let (remote, proxy, served) = behind("MOVE ", move || says(status)).await;
+        let Some((remote, proxy, served)) = behind("MOVE ", move || says(status)).await else { return };
         let sent = send(&*remote, &object("x", b"abc"), b"abc").await;
         let detail = match is_later {
             true => later(sent).0,
@@ -120,40 +106,34 @@ async fn each_answer_to_a_move() {
         };
         assert!(detail.contains(&status[..3]) && detail.contains("said so"), "{status}: {detail}");
         assert_eq!(proxy.seen().last().unwrap().starts_with("DELETE "), removed, "{status}");
-        assert_eq!(aside(&served).is_empty(), removed, "{status}");
+        assert_eq!(served.asides().is_empty(), removed, "{status}");
         assert_eq!(served.stored("x"), None);
     }
-    let (remote, proxy, served) = behind("MOVE ", || says("412 There")).await;
+    let Some((remote, proxy, served)) = behind("MOVE ", || says("412 There")).await else { return };
     let sent = send(&*remote, &object("x", b"abc"), b"abc").await;
     assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
     assert_eq!(asked(&proxy), ["MKCOL", "PUT", "MOVE", "DELETE"]);
-    assert!(aside(&served).is_empty());
+    assert!(served.asides().is_empty());
 }
 
 #[tokio::test]
 async fn a_move_without_an_answer_is_asked_about() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
     for (action, done) in [((|| Action::Swallow) as fn() -> Action, true), (|| Action::CutAfter(0), false)] {
-        let (remote, _proxy, served) = behind("MOVE ", action).await;
+        let Some((remote, _proxy, served)) = behind("MOVE ", action).await else { return };
         let object = object("x", b"abc");
         later(send(&*remote, &object, b"abc").await);
         let found = within(remote.compare(&object)).await.unwrap();
         assert_eq!(matches!(found, Comparison::Equal(_)), done, "{found:?}");
         assert_eq!(matches!(found, Comparison::Absent), !done, "{found:?}");
         // It may have been under way; whoever tidies up finds what is left.
-        assert_eq!(aside(&served).len(), usize::from(!done));
+        assert_eq!(served.asides().len(), usize::from(!done));
     }
 }
 
 #[tokio::test]
 async fn a_collection_that_cannot_be_made() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
     for (status, is_later) in [("401 Who", false), ("403 No", false), ("507 Full", true), ("409 Conflict", false)] {
-        let (remote, proxy, _served) = behind("MKCOL ", move || says(status)).await;
+        let Some((remote, proxy, _served)) = behind("MKCOL ", move || says(status)).await else { return };
         let sent = send(&*remote, &object("x", b"abc"), b"abc").await;
         match is_later {
             true => drop(later(sent)),
@@ -165,11 +145,8 @@ async fn a_collection_that_cannot_be_made() {
 
 #[tokio::test]
 async fn propfind_that_is_forbidden_or_odd() {
-    if !servers::can_test(servers::Nginx::is_here()) {
-        return;
-    }
     for status in ["403 No", "405 Not", "501 Not"] {
-        let (remote, _proxy, served) = behind("PROPFIND ", move || says(status)).await;
+        let Some((remote, _proxy, served)) = behind("PROPFIND ", move || says(status)).await else { return };
         let object = object("x", b"abc");
         assert!(matches!(within(remote.compare(&object)).await, Ok(Comparison::Absent)));
         assert_eq!(within(remote.staging_files()).await.unwrap(), []);
@@ -177,11 +154,13 @@ async fn propfind_that_is_forbidden_or_odd() {
         assert!(matches!(within(remote.compare(&object)).await, Ok(Comparison::Equal(_))));
     }
     let odd = "HTTP/1.1 207 Multi-Status\r\nContent-Length: 4\r\n\r\n<a/>";
-    let (remote, _proxy, _served) = behind("PROPFIND ", move || Action::Answer(odd.to_owned())).await;
+    let Some((remote, _proxy, _served)) = behind("PROPFIND ", move || Action::Answer(odd.to_owned())).await else {
+        return;
+    };
     let (detail, _) = later(within(remote.compare(&object("x", b"abc"))).await);
     assert!(detail.contains("expected a multistatus"), "{detail}");
     later(within(remote.staging_files()).await);
-    let (remote, _proxy, _served) = behind("PROPFIND ", || says("503 Busy")).await;
+    let Some((remote, _proxy, _served)) = behind("PROPFIND ", || says("503 Busy")).await else { return };
     later(within(remote.compare(&object("x", b"abc"))).await);
     later(within(remote.staging_files()).await);
 }

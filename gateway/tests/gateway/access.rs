@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use contract::FileId;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, get_current_timestamp};
 use serde_json::{Value, json};
+use testing::{Api, until};
 
-use crate::call::Caller;
 use crate::stage::{PASSWORD, SECRET, Stage, USER};
 
 /// Requests of all kinds, most of them wrong in another way too: address, method, id, body.
@@ -29,15 +29,15 @@ fn requests() -> Vec<(&'static str, String, &'static str)> {
     ]
 }
 
-async fn assert_kept_out(stage: &Stage, caller: &Caller) {
+async fn assert_kept_out(stage: &Stage, caller: &Api) {
     let before = stage.snapshot().await;
     let mut bodies = BTreeSet::new();
     for (method, path, body) in requests() {
-        let answer = caller.send(caller.request(method, &path), body).await;
+        let answer = caller.call(method, &path, &[], body).await;
         answer.assert_problem(401, "unauthorized");
         // It would tell which addresses exist.
         assert_eq!(answer.header("allow"), None, "{method} {path}");
-        bodies.insert(answer.body);
+        bodies.insert(answer.bytes);
     }
     assert_eq!(bodies.len(), 1, "expected the same answer to every request, found {bodies:?}");
     stage.assert_unchanged(&before).await;
@@ -54,14 +54,15 @@ async fn a_request_without_a_token_learns_nothing() {
 async fn anything_but_one_bearer_token_is_refused() {
     let stage = Stage::set().await;
     stage.write("a", b"abc");
-    let token = stage.ada.log_in(USER, PASSWORD).await;
+    let token = stage.ada.logged_in(USER, PASSWORD).await;
     assert_eq!(token.get("/files").await.status, 200);
     for field in ["", "Bearer", "Bearer ", "Basic YWRhOmNvcnJlY3QgaG9yc2U=", "correct horse"] {
-        let request = stage.stranger.request("POST", "/upload/prepare").header("authorization", field);
-        stage.stranger.send(request, r#"{"file_path":"a"}"#).await.assert_problem(401, "unauthorized");
+        let body = r#"{"file_path":"a"}"#;
+        let answer = stage.stranger.call("POST", "/upload/prepare", &[("authorization", field)], body).await;
+        answer.assert_problem(401, "unauthorized");
     }
-    let twice = stage.ada.request("GET", "/files").header("authorization", "Bearer abc");
-    stage.ada.send(twice, "").await.assert_problem(401, "unauthorized");
+    let twice = stage.ada.call("GET", "/files", &[("authorization", "Bearer abc")], "").await;
+    twice.assert_problem(401, "unauthorized");
 }
 
 #[tokio::test]
@@ -70,7 +71,7 @@ async fn open_addresses_need_no_token() {
     for path in ["/healthz", "/healthz/", "/readyz", "/readyz/"] {
         assert_ne!(stage.stranger.get(path).await.status, 401, "{path}");
         // Whatever the method.
-        let answer = stage.stranger.send(stage.stranger.request("POST", path), "").await;
+        let answer = stage.stranger.call("POST", path, &[], "").await;
         answer.assert_problem(405, "method-not-allowed");
         assert_eq!(answer.header("allow"), Some("GET,HEAD"), "{path}");
     }
@@ -78,10 +79,10 @@ async fn open_addresses_need_no_token() {
         stage.stranger.form(path, &[]).await.assert_problem(400, "malformed-request");
         // Only POST is open there.
         for method in ["GET", "HEAD", "PUT", "OPTIONS"] {
-            let answer = stage.stranger.send(stage.stranger.request(method, path), "").await;
-            assert_eq!((answer.status, answer.header("allow")), (401, None), "{method} {path}");
-            let answer = stage.ada.send(stage.ada.request(method, path), "").await;
-            assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")), "{method} {path}");
+            let answer = stage.stranger.call(method, path, &[], "").await;
+            assert_eq!((answer.status.as_u16(), answer.header("allow")), (401, None), "{method} {path}");
+            let answer = stage.ada.call(method, path, &[], "").await;
+            assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some("POST")), "{method} {path}");
         }
     }
     for path in ["/healthz//", "/healthz/x", "/Healthz", "/auth/token//", "/auth/token/x"] {
@@ -154,8 +155,5 @@ async fn a_user_who_is_disabled_while_at_work_is_refused_soon() {
     let stage = Stage::set().await;
     assert_eq!(stage.ada.get("/files").await.status, 200);
     stage.disable(USER, true).await;
-    crate::stage::eventually("the user is refused", async || {
-        (stage.ada.get("/files").await.status == 401).then_some(())
-    })
-    .await;
+    until("the user is refused", async || (stage.ada.get("/files").await.status == 401).then_some(())).await;
 }

@@ -11,7 +11,7 @@ use crate::stage::Stage;
 async fn file(stage: &Stage, id: &str) -> Value {
     let answer = stage.ada.get(&format!("/files/{id}")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()
+    answer.body
 }
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn a_file_is_shown_with_all_that_is_known() {
     let stage = Stage::set().await;
     stage.write("in/a.txt", &[7; (1 << 20) + 1]);
     let request = json!({ "file_path": "in/a.txt", "remote": "archive", "metadata": { "order": "7" } });
-    let id = stage.ada.prepare(&request).await.text("file_id");
+    let id = stage.ada.prepare_with(&request).await.file_id();
     let mut shown = file(&stage, &id).await;
     let (created, updated) = (shown["created_at"].take(), shown["updated_at"].take());
     let moment = |value: Value| Timestamp::try_from(value.as_str().unwrap().to_owned()).unwrap();
@@ -94,7 +94,7 @@ async fn the_list_is_newest_first_and_comes_in_pages() {
     ids.reverse();
     let (mut seen, mut path) = (Vec::new(), "/files?limit=2".to_owned());
     for length in [2, 2, 1] {
-        let page = stage.ada.get(&path).await.json();
+        let page = stage.ada.get(&path).await.body;
         let files = page["files"].as_array().unwrap();
         assert_eq!(files.len(), length);
         seen.extend(files.iter().map(|file| file["file_id"].as_str().unwrap().to_owned()));
@@ -102,7 +102,7 @@ async fn the_list_is_newest_first_and_comes_in_pages() {
     }
     assert!(path.ends_with("none"));
     assert_eq!(seen, ids);
-    let all = stage.ada.get("/files").await.json();
+    let all = stage.ada.get("/files").await.body;
     assert_eq!(all["files"].as_array().unwrap().len(), 5);
     assert_eq!(all["files"][0], file(&stage, &ids[0]).await);
     assert_eq!(all.as_object().unwrap().len(), 2);
@@ -113,7 +113,7 @@ async fn the_list_can_be_filtered() {
     let stage = Stage::set().await;
     let stored = stage.stored("a", b"abc").await;
     stage.write("b", b"abc");
-    let meant = stage.ada.prepare(&json!({ "file_path": "b", "remote": "archive" })).await.text("file_id");
+    let meant = stage.ada.prepare_with(&json!({ "file_path": "b", "remote": "archive" })).await.file_id();
     for (query, expected) in [
         ("state=stored", vec![&stored]),
         ("state=prepared", vec![&meant]),
@@ -122,7 +122,7 @@ async fn the_list_can_be_filtered() {
         ("remote=nowhere", vec![]),
         ("state=stored&remote=archive", vec![]),
     ] {
-        let page = stage.ada.get(&format!("/files?{query}")).await.json();
+        let page = stage.ada.get(&format!("/files?{query}")).await.body;
         let found: Vec<_> = page["files"].as_array().unwrap().iter().map(|file| file["file_id"].clone()).collect();
         assert_eq!(json!(found), json!(expected), "{query}");
     }

@@ -1,10 +1,9 @@
 //! `POST /upload/{id}/finalise`
 
 use contract::{Digest, Expectation, FileId, Receipt, ReceiptRemote, ReceiptSource, State};
-use hyper::header::CONTENT_TYPE;
 use serde_json::{Value, json};
+use testing::Answer;
 
-use crate::call::Answer;
 use crate::stage::Stage;
 
 const CONTENT: &[u8] = b"abc";
@@ -20,7 +19,7 @@ fn archive() -> Value {
 #[track_caller]
 fn assert_accepted(answer: &Answer, id: &str, state: &str) {
     assert_eq!(answer.status, 202, "{answer:?}");
-    assert_eq!(answer.json(), json!({ "file_id": id, "state": state }));
+    assert_eq!(answer.body, json!({ "file_id": id, "state": state }));
     assert_eq!(answer.header("location"), Some(format!("/files/{id}").as_str()));
 }
 
@@ -133,7 +132,7 @@ async fn a_delivered_file_accepts_only_the_same_request() {
     assert_accepted(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "delivered");
     stage.ada.finalise(&id, &sha256(), &json!({ "remote": "mirror" })).await.assert_problem(409, "already-finalised");
     stage.assert_unchanged(&before).await;
-    let file = stage.ada.get(&format!("/files/{id}")).await.json();
+    let file = stage.ada.get(&format!("/files/{id}")).await.body;
     assert_eq!((&file["state"], &file["phase"]), (&json!("delivered"), &json!("delivered")));
     assert_eq!(file["receipt"], json!(receipt(&id)));
     assert_eq!(file["bytes"], json!({ "stored": 3, "delivered": 3 }));
@@ -189,12 +188,12 @@ async fn a_wrong_expectation_that_came_early_is_shown_and_can_be_corrected() {
     let id = stage.prepared("a", CONTENT).await;
     stage.ada.finalise(&id, &Digest::of(b"wrong").to_string(), &archive()).await;
     stage.store(&id, CONTENT).await;
-    let file = stage.ada.get(&format!("/files/{id}")).await.json();
+    let file = stage.ada.get(&format!("/files/{id}")).await.body;
     assert_eq!((&file["state"], &file["phase"]), (&json!("stored"), &json!("stored")));
     assert_eq!(file["error"]["type"], "/problems/digest-mismatch");
     assert_eq!(file["error"]["found"], json!(sha256()));
     assert_accepted(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "stored");
-    assert_eq!(stage.ada.get(&format!("/files/{id}")).await.json()["error"], Value::Null);
+    assert_eq!(stage.ada.get(&format!("/files/{id}")).await.body["error"], Value::Null);
 }
 
 #[tokio::test]
@@ -230,15 +229,13 @@ async fn a_missing_or_malformed_hash_is_refused() {
     ];
     let path = format!("/upload/{id}/finalise");
     for headers in bad {
-        let request = headers
-            .iter()
-            .fold(stage.ada.request("POST", &path), |request, (name, value)| request.header(*name, *value));
-        stage.ada.send(request, archive().to_string()).await.assert_problem(400, "bad-digest");
+        let answer = stage.ada.call("POST", &path, headers, archive().to_string()).await;
+        answer.assert_problem(400, "bad-digest");
     }
     stage.assert_unchanged(&before).await;
 
-    let request = stage.ada.request("POST", &path).header("repr-digest", repr);
-    assert_accepted(&stage.ada.send(request, archive().to_string()).await, &id, "prepared");
+    let answer = stage.ada.call("POST", &path, &[("repr-digest", &repr)], archive().to_string()).await;
+    assert_accepted(&answer, &id, "prepared");
 }
 
 #[tokio::test]
@@ -246,18 +243,15 @@ async fn a_form_is_accepted_and_so_is_an_empty_body() {
     let stage = Stage::set_with(|settings| settings.default_remote = Some("mirror".into())).await;
     let id = stage.prepared("a", CONTENT).await;
     let path = format!("/upload/{id}/finalise");
-    let form = || {
-        let request = stage.ada.request("POST", &path).header("content-sha256", sha256());
-        request.header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-    };
-    let answer = stage.ada.send(form(), "fileSize=3&chunksCount=1&fileName=b+c&remote=archive").await;
-    assert_accepted(&answer, &id, "prepared");
+    let sha256 = sha256();
+    let headers = [("content-sha256", &*sha256), ("content-type", "application/x-www-form-urlencoded")];
+    let form = "fileSize=3&chunksCount=1&fileName=b+c&remote=archive";
+    assert_accepted(&stage.ada.call("POST", &path, &headers, form).await, &id, "prepared");
     let waiting = expectation(&stage, &id).await;
     assert_eq!((waiting.name.as_str(), waiting.remote.as_str()), ("b c", "archive"));
     assert_eq!((waiting.size, waiting.chunks), (Some(3), Some(1)));
 
-    let bare = stage.ada.request("POST", &path).header("content-sha256", sha256());
-    assert_accepted(&stage.ada.send(bare, "").await, &id, "prepared");
+    assert_accepted(&stage.ada.call("POST", &path, &headers[..1], "").await, &id, "prepared");
     let waiting = expectation(&stage, &id).await;
     assert_eq!((waiting.name.as_str(), waiting.remote.as_str()), ("a", "mirror"));
     assert_eq!((waiting.size, waiting.chunks), (None, None));
@@ -267,8 +261,8 @@ async fn a_form_is_accepted_and_so_is_an_empty_body() {
 async fn the_remote_of_the_request_wins_over_that_of_prepare() {
     let stage = Stage::set_with(|settings| settings.default_remote = Some("mirror".into())).await;
     stage.write("a", CONTENT);
-    let prepared = stage.ada.prepare(&json!({ "file_path": "a", "remote": "archive" })).await;
-    let id = prepared.text("file_id");
+    let prepared = stage.ada.prepare_with(&json!({ "file_path": "a", "remote": "archive" })).await;
+    let id = prepared.file_id();
     stage.ada.finalise(&id, &sha256(), &json!({})).await;
     assert_eq!(expectation(&stage, &id).await.remote, "archive");
     stage.ada.finalise(&id, &sha256(), &json!({ "remote": "mirror" })).await;
@@ -333,9 +327,8 @@ async fn a_malformed_body_is_refused() {
         ("multipart/form-data; boundary=x", "--x\r\n\r\n--x--"),
         ("text/plain", "fileSize=3"),
     ] {
-        let request = stage.ada.request("POST", &path).header("content-sha256", sha256());
-        let answer = stage.ada.send(request.header(CONTENT_TYPE, content_type), body).await;
-        answer.assert_problem(400, "malformed-request");
+        let headers = [("content-sha256", &*sha256()), ("content-type", content_type)];
+        stage.ada.call("POST", &path, &headers, body).await.assert_problem(400, "malformed-request");
     }
     stage.assert_unchanged(&before).await;
 }

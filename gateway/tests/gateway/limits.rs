@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use hyper::header::CONTENT_TYPE;
+use contract::Role;
 use serde_json::json;
+use testing::{Api, DEADLINE, JSON, Sandbox, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::call::Caller;
-use crate::stage::{DEADLINE, PASSWORD, Stage, USER};
+use crate::stage::{PASSWORD, Stage, USER};
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
@@ -18,12 +18,13 @@ async fn a_body_over_the_limit_is_refused() {
     // The last is refused by its Content-Length, without being read.
     for size in [2049, 100_000, 3 << 20] {
         let body = format!("{}{}", r#"{"file_path":"a"}"#, " ".repeat(size - 17));
-        let request = stage.ada.request("POST", "/upload/prepare").header(CONTENT_TYPE, "application/json");
         if size < 1 << 20 {
-            stage.ada.send(request, body.clone()).await.assert_problem(413, "body-too-large");
-            let finalise = stage.ada.request("POST", &format!("/upload/{id}/finalise"));
-            let finalise = finalise.header("content-sha256", contract::Digest::of(b"abc").to_string());
-            stage.ada.send(finalise, body).await.assert_problem(413, "body-too-large");
+            let prepare = stage.ada.call("POST", "/upload/prepare", &[JSON], body.clone()).await;
+            prepare.assert_problem(413, "body-too-large");
+            let sha256 = contract::Digest::of(b"abc").to_string();
+            let finalise = format!("/upload/{id}/finalise");
+            let finalise = stage.ada.call("POST", &finalise, &[("content-sha256", &sha256)], body).await;
+            finalise.assert_problem(413, "body-too-large");
         } else {
             let head = format!(
                 "POST /auth/token HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\nexpect: 100-continue\r\n\r\n"
@@ -34,7 +35,7 @@ async fn a_body_over_the_limit_is_refused() {
     }
     let just = format!("{}{}", r#"{"file_path":"a"}"#, " ".repeat(2048 - 17));
     stage.assert_unchanged(&before).await;
-    assert_eq!(stage.ada.send(stage.ada.request("POST", "/upload/prepare"), just).await.status, 201);
+    assert_eq!(stage.ada.call("POST", "/upload/prepare", &[], just).await.status, 201);
 }
 
 #[tokio::test]
@@ -75,8 +76,7 @@ async fn connections_are_limited() {
     })
     .await;
     // Frees the connection that the stage's own client keeps.
-    let close = stage.stranger.request("GET", "/healthz").header("connection", "close");
-    stage.stranger.send(close, "").await;
+    stage.stranger.call("GET", "/healthz", &[("connection", "close")], "").await;
 
     let first = TcpStream::connect(stage.address).await.unwrap();
     let mut second = TcpStream::connect(stage.address).await.unwrap();
@@ -106,10 +106,7 @@ async fn a_request_under_way_is_answered_before_the_gateway_ends() {
     assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
 
     stage.service.life.stop();
-    crate::stage::eventually("no further connection is accepted", async || {
-        TcpStream::connect(stage.address).await.err()
-    })
-    .await;
+    until("no further connection is accepted", async || TcpStream::connect(stage.address).await.err()).await;
     stream.write_all(login.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -122,7 +119,7 @@ async fn a_client_that_lingers_does_not_delay_the_end() {
     let stage = Stage::set().await;
     let mut stream = TcpStream::connect(stage.address).await.unwrap();
     stream.write_all(b"POST /auth/token HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n").await.unwrap();
-    assert_eq!(stage.ada.prepare(&json!({ "file_path": "nothing" })).await.status, 404);
+    assert_eq!(stage.ada.prepare("nothing").await.status, 404);
     stage.service.life.stop();
     stage.service.life.ended().await.unwrap();
 }
@@ -143,20 +140,18 @@ async fn below_the_floor_of_free_space_new_files_are_refused_and_known_ones_go_o
     let stage = Stage::set_with(|settings| settings.gateway.free_space_floor = 1 << 50).await;
     stage.write("a", b"abc");
     let before = stage.snapshot().await;
-    let request = || stage.ada.request("POST", "/upload/prepare").header("idempotency-key", "k");
-    let refused = stage.ada.send(request(), r#"{"file_path":"a"}"#).await;
+    let refused = stage.ada.call("POST", "/upload/prepare", &[("idempotency-key", "k")], r#"{"file_path":"a"}"#).await;
     refused.assert_problem(507, "insufficient-storage");
     stage.assert_unchanged(&before).await;
 
     // The same database behind a gateway with a lower floor.
-    let mut settings = (*stage.service.settings).clone();
+    let mut settings = stage.settings.clone();
     settings.gateway.free_space_floor = 1;
-    let service = crate::stage::start(settings).await.unwrap();
-    let address = gateway::run(service.clone()).await.unwrap();
-    let lower = Caller::stranger(address).log_in(USER, PASSWORD).await;
-    let taken = lower.post("/upload/prepare", &json!({ "file_path": "a" })).await;
-    assert_eq!(taken.status, 201, "{taken:?}");
-    let id = taken.json()["file_id"].as_str().unwrap().to_owned();
+    let sandbox = Sandbox::of(settings).await;
+    let service = sandbox.start(Role::Gateway).await.unwrap();
+    let address = gateway::run(service).await.unwrap();
+    let lower = Api::new(&format!("http://{address}")).logged_in(USER, PASSWORD).await;
+    let id = lower.prepare("a").await.expect(201).file_id();
     stage.store(&id, b"abc").await;
     let sha256 = contract::Digest::of(b"abc").to_string();
     let finalised = stage.ada.finalise(&id, &sha256, &json!({ "remote": "archive" })).await;

@@ -2,14 +2,15 @@
 
 use std::net::TcpListener;
 
-use contract::{Cause, Hint, Step};
+use contract::{Cause, Hint, Role, Step};
 use futures_util::StreamExt;
 use serde_json::json;
-use servers::{MIN_CACHE_MIB, Mongo, MongoOptions, Nats, NatsOptions};
+use servers::Nats;
 use settings::{Secret, Settings};
 use tempfile::TempDir;
+use testing::{DEADLINE, own_mongo, own_nats, until};
 
-use crate::stage::{self, DEADLINE, Stage, eventually};
+use crate::stage::{self, Stage};
 
 fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -28,8 +29,8 @@ async fn prepare_and_finalise_are_answered_while_nats_is_down() {
     assert_eq!(answer.status, 202, "{answer:?}");
     assert_eq!(stage.stranger.get("/healthz").await.status, 200);
     let answer = stage.stranger.get("/readyz").await;
-    assert_eq!((answer.status, &answer.json()["ok"]), (503, &json!(false)));
-    assert_eq!(answer.json()["problems"], json!(["NATS is not connected"]));
+    assert_eq!((answer.status.as_u16(), &answer.body["ok"]), (503, &json!(false)));
+    assert_eq!(answer.body["problems"], json!(["NATS is not connected"]));
 }
 
 #[tokio::test]
@@ -37,7 +38,7 @@ async fn prepare_and_finalise_are_announced() {
     let stage = Stage::set().await;
     let names = &stage.service.names;
     // The streams are made in the background; hints from before that are left to the sweep.
-    eventually("ready", async || (stage.stranger.get("/readyz").await.status == 200).then_some(())).await;
+    until("ready", async || (stage.stranger.get("/readyz").await.status == 200).then_some(())).await;
     let client = async_nats::connect(&stage.service.settings.nats.url).await.unwrap();
     let mut prepares = client.subscribe(names.hints(Step::Prepare)).await.unwrap();
     let mut finalises = client.subscribe(names.hints(Step::Finalise)).await.unwrap();
@@ -68,25 +69,21 @@ async fn it_registers_in_the_services_api() {
 
 #[tokio::test]
 async fn it_registers_when_nats_starts_later_than_the_gateway() {
-    let folder = TempDir::new().unwrap();
-    let mut options = NatsOptions::new(folder.path().join("nats"), 8 << 20);
-    options.die_with_parent = true;
-    let nats = Nats::start(options).await.unwrap();
-    let options = nats.options().clone();
-    let url = nats.url();
-    nats.stop().await.unwrap();
+    let nats = own_nats(8 << 20).await;
+    let (options, url) = (nats.options().clone(), nats.url());
+    nats.kill().await.unwrap();
     let stage = Stage::set_with(|settings| settings.nats.url = url.clone()).await;
     assert_eq!(stage.stranger.get("/readyz").await.status, 503);
     let nats = Nats::start(options).await.unwrap();
     assert_eq!(nats.url(), url);
     assert_registered(&stage).await;
-    eventually("ready", async || (stage.stranger.get("/readyz").await.status == 200).then_some(())).await;
+    until("ready", async || (stage.stranger.get("/readyz").await.status == 200).then_some(())).await;
 }
 
 async fn assert_registered(stage: &Stage) {
     let client = async_nats::connect(&stage.service.settings.nats.url).await.unwrap();
-    let subject = format!("$SRV.INFO.{}", stage.service.names.service(contract::Role::Gateway));
-    let info = eventually("registered", async || client.request(subject.clone(), "".into()).await.ok()).await;
+    let subject = format!("$SRV.INFO.{}", stage.service.names.service(Role::Gateway));
+    let info = until("registered", async || client.request(subject.clone(), "".into()).await.ok()).await;
     let info: serde_json::Value = serde_json::from_slice(&info.payload).unwrap();
     assert_eq!(info["metadata"]["worker"], json!(stage.service.worker));
     assert_eq!(info["endpoints"][0]["name"], "status");
@@ -94,10 +91,7 @@ async fn assert_registered(stage: &Stage) {
 
 #[tokio::test]
 async fn without_mongodb_callers_are_only_told_to_try_again() {
-    let folder = TempDir::new().unwrap();
-    let mut options = MongoOptions::new(folder.path().join("mongo"), MIN_CACHE_MIB);
-    options.die_with_parent = true;
-    let mongo = Mongo::start(options).await.unwrap();
+    let mongo = own_mongo().await;
     let stage = Stage::set_with(|settings| {
         settings.mongodb.uri = Secret::new(mongo.uri());
         settings.mongodb.server_selection_timeout_ms = 500;
@@ -111,21 +105,20 @@ async fn without_mongodb_callers_are_only_told_to_try_again() {
 
     let sha256 = contract::Digest::of(b"abc").to_string();
     let answers = [
-        stage.ada.prepare(&json!({ "file_path": "a" })).await,
+        stage.ada.prepare("a").await,
         stage.ada.finalise(&id, &sha256, &json!({ "remote": "archive" })).await,
         stage.ada.get(&format!("/files/{id}")).await,
         stage.ada.get("/files").await,
-        stage.stranger.form("/auth/token", &[("username", "ada"), ("password", "x")]).await,
+        stage.stranger.log_in("ada", "x").await,
     ];
     for answer in &answers {
         answer.assert_problem(503, "unavailable");
     }
-    let ready = eventually("not ready", async || {
-        Some(stage.stranger.get("/readyz").await).filter(|answer| answer.status == 503)
-    })
-    .await;
+    let ready =
+        until("not ready", async || Some(stage.stranger.get("/readyz").await).filter(|answer| answer.status == 503))
+            .await;
     for answer in answers.iter().chain([&ready]) {
-        let body = String::from_utf8_lossy(&answer.body);
+        let body = String::from_utf8_lossy(&answer.bytes);
         assert!(!body.contains("127.0.0.1") && !body.contains(&mongo.port().to_string()), "{body}");
     }
     assert_eq!(stage.stranger.get("/healthz").await.status, 200);
@@ -146,10 +139,8 @@ async fn a_gateway_that_cannot_serve_does_not_start() {
     ];
     for (key, change) in changes {
         let folder = TempDir::new().unwrap();
-        let mut settings = stage::settings(folder.path()).await;
-        change(&mut settings);
-        let _cleanup = stage::Cleanup::of(&settings);
-        let service = stage::start(settings).await.unwrap();
+        let sandbox = stage::sandbox(folder.path(), change).await;
+        let service = sandbox.start(Role::Gateway).await.unwrap();
         let error = gateway::run(service.clone()).await.unwrap_err().to_string();
         assert!(error.contains(key), "{key} is not named in {error:?}");
         assert!(!error.contains("xxx"), "{error}");

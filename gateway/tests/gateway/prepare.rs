@@ -3,20 +3,19 @@
 use std::collections::BTreeMap;
 
 use contract::State;
-use hyper::header::CONTENT_TYPE;
 use serde_json::{Value, json};
+use testing::{Answer, JSON};
 
-use crate::call::Answer;
 use crate::stage::{Stage, USER};
 
 #[tokio::test]
 async fn a_file_is_recorded() {
     let stage = Stage::set().await;
     stage.write("in/report 1.pdf", b"abc");
-    let answer = stage.ada.prepare(&json!({ "file_path": "./in/report 1.pdf" })).await;
+    let answer = stage.ada.prepare("./in/report 1.pdf").await;
     assert_eq!(answer.status, 201, "{answer:?}");
-    let id = answer.text("file_id");
-    assert_eq!(answer.json(), json!({ "file_id": id, "state": "prepared" }));
+    let id = answer.file_id();
+    assert_eq!(answer.body, json!({ "file_id": id, "state": "prepared" }));
     assert_eq!(answer.header("location"), Some(format!("/files/{id}").as_str()));
 
     let record = stage.record(&id).await;
@@ -40,7 +39,7 @@ async fn what_the_caller_says_about_a_file_is_recorded() {
         "name": "..größe%2f \n",
         "metadata": { "order": "7", "Note_1-a": "$set" },
     });
-    let id = stage.ada.prepare(&request).await.text("file_id");
+    let id = stage.ada.prepare_with(&request).await.file_id();
     let record = stage.record(&id).await;
     assert_eq!((record.name.as_str(), record.remote.as_deref()), ("..größe%2f \n", Some("archive")));
     assert_eq!((record.source.path.as_str(), record.source.size), ("a", 0));
@@ -57,8 +56,7 @@ async fn every_request_without_a_key_makes_a_file_of_its_own() {
 }
 
 async fn with_key(stage: &Stage, key: &str, body: &Value) -> Answer {
-    let request = stage.ada.request("POST", "/upload/prepare").header("idempotency-key", key);
-    stage.ada.send(request.header(CONTENT_TYPE, "application/json"), body.to_string()).await
+    stage.ada.call("POST", "/upload/prepare", &[JSON, ("idempotency-key", key)], body.to_string()).await
 }
 
 #[tokio::test]
@@ -69,11 +67,11 @@ async fn a_repeated_request_gets_the_first_answer() {
     let first = with_key(&stage, "key 1", &request).await;
     assert_eq!(first.status, 201, "{first:?}");
     // Whatever has become of the file since, and of its source.
-    stage.store(&first.text("file_id"), b"abc").await;
+    stage.store(&first.file_id(), b"abc").await;
     std::fs::remove_file(stage.root().join("a")).unwrap();
     let before = stage.snapshot().await;
     let again = with_key(&stage, "key 1", &request).await;
-    assert_eq!((again.status, &again.body), (201, &first.body));
+    assert_eq!((again.status.as_u16(), &again.bytes), (201, &first.bytes));
     assert_eq!(again.header("location"), first.header("location"));
     stage.assert_unchanged(&before).await;
 }
@@ -86,15 +84,14 @@ async fn a_request_that_is_sent_many_times_at_once_makes_one_file() {
     let calls = (0..16).map(|_| {
         let (ada, request) = (stage.ada.clone(), request.clone());
         tokio::spawn(async move {
-            let builder = ada.request("POST", "/upload/prepare").header("idempotency-key", "k");
-            ada.send(builder, request.to_string()).await
+            ada.call("POST", "/upload/prepare", &[("idempotency-key", "k")], request.to_string()).await
         })
     });
     let mut ids = Vec::new();
     for call in calls.collect::<Vec<_>>() {
         let answer = call.await.unwrap();
         assert_eq!(answer.status, 201, "{answer:?}");
-        ids.push(answer.text("file_id"));
+        ids.push(answer.file_id());
     }
     ids.dedup();
     assert_eq!(ids.len(), 1);
@@ -120,10 +117,9 @@ async fn a_key_belongs_to_one_request_of_one_user() {
     stage.assert_unchanged(&before).await;
 
     let eve = stage.another_user("eve").await;
-    let request = eve.request("POST", "/upload/prepare").header("idempotency-key", "k");
-    let answer = eve.send(request, r#"{"file_path":"b"}"#).await;
-    assert_eq!(answer.status, 201, "{answer:?}");
-    assert_ne!(answer.text("file_id"), first.text("file_id"));
+    let answer =
+        eve.call("POST", "/upload/prepare", &[("idempotency-key", "k")], r#"{"file_path":"b"}"#).await.expect(201);
+    assert_ne!(answer.file_id(), first.file_id());
 }
 
 #[tokio::test]
@@ -134,9 +130,9 @@ async fn a_malformed_key_is_refused() {
     for key in ["", &"k".repeat(256), "a\tb"] {
         with_key(&stage, key, &json!({ "file_path": "a" })).await.assert_problem(400, "malformed-request");
     }
-    let twice =
-        stage.ada.request("POST", "/upload/prepare").header("idempotency-key", "a").header("idempotency-key", "b");
-    stage.ada.send(twice, r#"{"file_path":"a"}"#).await.assert_problem(400, "malformed-request");
+    let twice = [("idempotency-key", "a"), ("idempotency-key", "b")];
+    let twice = stage.ada.call("POST", "/upload/prepare", &twice, r#"{"file_path":"a"}"#).await;
+    twice.assert_problem(400, "malformed-request");
     stage.assert_unchanged(&before).await;
 }
 
@@ -166,17 +162,13 @@ async fn a_malformed_request_is_refused() {
         (&long_key, "keys"),
         (&long_value, "values"),
     ] {
-        let request = stage.ada.request("POST", "/upload/prepare").header(CONTENT_TYPE, "application/json");
-        let problem = stage.ada.send(request, body.to_owned()).await.assert_problem(400, "malformed-request");
+        let answer = stage.ada.call("POST", "/upload/prepare", &[JSON], body.to_owned()).await;
+        let problem = answer.assert_problem(400, "malformed-request");
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains(named), "{named} is not named in {detail:?} for {body}");
     }
     let invalid = &b"{\"file_path\":\"\xff\"}"[..];
-    stage
-        .ada
-        .send(stage.ada.request("POST", "/upload/prepare"), invalid)
-        .await
-        .assert_problem(400, "malformed-request");
+    stage.ada.call("POST", "/upload/prepare", &[], invalid).await.assert_problem(400, "malformed-request");
     stage.ada.form("/upload/prepare", &[("file_path", "a")]).await.assert_problem(400, "malformed-request");
     stage.assert_unchanged(&before).await;
 }
@@ -188,7 +180,7 @@ async fn a_name_must_be_plain() {
     let before = stage.snapshot().await;
     for name in ["", ".", "..", "a/b", "/", "a\0b", &"n".repeat(256)] {
         let request = json!({ "file_path": "a", "name": name });
-        stage.ada.prepare(&request).await.assert_problem(422, "bad-name");
+        stage.ada.prepare_with(&request).await.assert_problem(422, "bad-name");
     }
     stage.assert_unchanged(&before).await;
 }
@@ -200,7 +192,7 @@ async fn a_remote_must_be_configured() {
     let before = stage.snapshot().await;
     for remote in ["", "nowhere", "Archive", "http://evil.example/", "$archive"] {
         let request = json!({ "file_path": "a", "remote": remote });
-        stage.ada.prepare(&request).await.assert_problem(422, "unknown-remote");
+        stage.ada.prepare_with(&request).await.assert_problem(422, "unknown-remote");
     }
     stage.assert_unchanged(&before).await;
 }
@@ -218,8 +210,8 @@ async fn a_file_of_more_chunks_than_can_be_counted_is_refused() {
     let file = std::fs::File::create(memory.path().join("huge")).unwrap();
     let before = stage.snapshot().await;
     file.set_len(most + 1).unwrap();
-    stage.ada.prepare(&json!({ "file_path": "huge" })).await.assert_problem(422, "file-too-large");
+    stage.ada.prepare("huge").await.assert_problem(422, "file-too-large");
     stage.assert_unchanged(&before).await;
     file.set_len(most).unwrap();
-    assert_eq!(stage.ada.prepare(&json!({ "file_path": "huge" })).await.status, 201);
+    assert_eq!(stage.ada.prepare("huge").await.status, 201);
 }

@@ -5,21 +5,22 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
+use contract::Role;
 use ledger::NewUser;
 use serde_json::{Value, json};
 use settings::Settings;
 use tempfile::TempDir;
+use testing::{Api, DEADLINE, Sandbox};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::call::Caller;
-use crate::stage::{self, Cleanup, DEADLINE, PASSWORD, SECRET, USER};
+use crate::stage::{self, PASSWORD, SECRET, USER};
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_gateway");
 
 struct Process {
     child: Child,
-    caller: Caller,
+    ada: Api,
 }
 
 /// Starts the binary by `command`, waits until it listens, and logs in.
@@ -43,7 +44,7 @@ async fn start(mut command: Command, settings: &Settings) -> Process {
         while let Some(line) = lines.next_line().await.unwrap() {
             let entry: Value = serde_json::from_str(&line).unwrap_or_default();
             if entry["message"] == "listening" {
-                return entry["address"].as_str().unwrap().parse().unwrap();
+                return entry["address"].as_str().unwrap().to_owned();
             }
             log.push(line);
         }
@@ -52,25 +53,24 @@ async fn start(mut command: Command, settings: &Settings) -> Process {
     let address = tokio::time::timeout(DEADLINE, listening).await.expect("the gateway listens");
     // Keeps reading, so that the gateway never waits for a reader of its log.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    let caller = Caller::stranger(address).log_in(USER, PASSWORD).await;
-    Process { child, caller }
+    let ada = Api::new(&format!("http://{address}")).logged_in(USER, PASSWORD).await;
+    Process { child, ada }
 }
 
-async fn settings_with_user(folder: &Path) -> (Settings, Cleanup) {
-    let settings = stage::settings(folder).await;
-    let cleanup = Cleanup::of(&settings);
-    let service = stage::start(settings.clone()).await.unwrap();
+async fn sandbox_with_user(folder: &Path) -> Sandbox {
+    let sandbox = stage::sandbox(folder, |_| {}).await;
+    let service = sandbox.start(Role::Gateway).await.unwrap();
     service.ledger.add_user(&NewUser { username: USER, password: PASSWORD }).await.unwrap();
     service.life.stop();
-    (settings, cleanup)
+    sandbox
 }
 
 /// Root can read everything, so the gateway runs without the capabilities that allow it.
 #[tokio::test]
 async fn a_file_that_may_not_be_read_is_refused() {
     let folder = TempDir::new().unwrap();
-    let (settings, _cleanup) = settings_with_user(folder.path()).await;
-    let root = &settings.files.roots[0];
+    let sandbox = sandbox_with_user(folder.path()).await;
+    let root = &sandbox.settings.files.roots[0];
     fs::create_dir(root.join("closed")).unwrap();
     for path in ["secret", "closed/a", "open"] {
         fs::write(root.join(path), b"abc").unwrap();
@@ -85,24 +85,24 @@ async fn a_file_that_may_not_be_read_is_refused() {
     } else {
         Command::new(GATEWAY)
     };
-    let process = start(command, &settings).await;
+    let process = start(command, &sandbox.settings).await;
     for path in ["secret", "closed/a"] {
-        let answer = process.caller.prepare(&json!({ "file_path": path })).await;
+        let answer = process.ada.prepare(path).await;
         answer.assert_problem(403, "unreadable-file");
     }
-    assert_eq!(process.caller.get("/files").await.json()["files"], json!([]));
-    assert_eq!(process.caller.prepare(&json!({ "file_path": "open" })).await.status, 201);
+    assert_eq!(process.ada.get("/files").await.body["files"], json!([]));
+    assert_eq!(process.ada.prepare("open").await.status, 201);
     fs::set_permissions(root.join("closed"), Permissions::from_mode(0o700)).unwrap();
 }
 
 #[tokio::test]
 async fn sigterm_ends_it_in_good_order() {
     let folder = TempDir::new().unwrap();
-    let (settings, _cleanup) = settings_with_user(folder.path()).await;
+    let sandbox = sandbox_with_user(folder.path()).await;
     let mut command = Command::new(GATEWAY);
     command.args(["--workers", "1"]);
-    let mut process = start(command, &settings).await;
-    assert_eq!(process.caller.get("/files").await.status, 200);
+    let mut process = start(command, &sandbox.settings).await;
+    assert_eq!(process.ada.get("/files").await.status, 200);
     let pid = rustix::process::Pid::from_raw(process.child.id().unwrap().cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let status = tokio::time::timeout(DEADLINE, process.child.wait()).await.unwrap().unwrap();

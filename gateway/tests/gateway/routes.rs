@@ -1,8 +1,9 @@
 //! Addresses and methods.
 
 use serde_json::json;
+use testing::{JSON, until};
 
-use crate::stage::{Stage, eventually};
+use crate::stage::Stage;
 
 #[tokio::test]
 async fn an_unknown_address_is_not_found() {
@@ -24,7 +25,7 @@ async fn the_answer_to_a_wrong_method_lists_the_right_ones() {
         ("GET", "/auth/token", "POST"),
         ("POST", "/healthz", "GET,HEAD"),
     ] {
-        let answer = stage.ada.send(stage.ada.request(method, path), "").await;
+        let answer = stage.ada.call(method, path, &[], "").await;
         answer.assert_problem(405, "method-not-allowed");
         assert_eq!(answer.header("allow"), Some(allowed), "{method} {path}");
     }
@@ -37,22 +38,20 @@ async fn addresses_end_with_a_slash_or_without() {
     for slash in ["", "/"] {
         let answer = stage.ada.post(&format!("/upload/prepare{slash}"), &json!({ "file_path": "a" })).await;
         assert_eq!(answer.status, 201, "{answer:?}");
-        let id = answer.text("file_id");
+        let id = answer.file_id();
         assert_eq!(stage.ada.get(&format!("/files/{id}{slash}")).await.status, 200);
         assert_eq!(stage.ada.get(&format!("/files{slash}?limit=1")).await.status, 200);
         let sha256 = contract::Digest::of(b"abc").to_string();
         let path = format!("/upload/{id}/finalise{slash}");
-        let finalise = stage.ada.request("POST", &path).header("content-sha256", sha256);
-        let answer =
-            stage.ada.send(finalise.header("content-type", "application/json"), r#"{"remote":"archive"}"#).await;
-        assert_eq!(answer.status, 202, "{answer:?}");
+        let headers = [JSON, ("content-sha256", &sha256)];
+        stage.ada.call("POST", &path, &headers, r#"{"remote":"archive"}"#).await.expect(202);
         for health in ["/healthz", "/readyz"] {
             let path = format!("{health}{slash}");
-            let answer = eventually("NATS is connected", async || {
+            let answer = until("NATS is connected", async || {
                 Some(stage.stranger.get(&path).await).filter(|answer| answer.status != 503)
             })
             .await;
-            assert_eq!((answer.status, answer.json()), (200, json!({ "ok": true })));
+            assert_eq!((answer.status.as_u16(), answer.body), (200, json!({ "ok": true })));
         }
     }
 }

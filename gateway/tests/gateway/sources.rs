@@ -5,14 +5,13 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
-use serde_json::json;
 
 use crate::stage::Stage;
 
 async fn assert_refused(stage: &Stage, path: impl AsRef<Path>, status: u16, slug: &str) -> String {
     let before = stage.snapshot().await;
     let path = path.as_ref().to_str().unwrap();
-    let problem = stage.ada.prepare(&json!({ "file_path": path })).await.assert_problem(status, slug);
+    let problem = stage.ada.prepare(path).await.assert_problem(status, slug);
     stage.assert_unchanged(&before).await;
     problem["detail"].as_str().unwrap().to_owned()
 }
@@ -40,9 +39,9 @@ async fn paths_within_the_roots_are_accepted() {
         (stage.root().join("in/a"), stage.root(), "in/a"),
         (second.join("c"), second.clone(), "c"),
     ] {
-        let answer = stage.ada.prepare(&json!({ "file_path": asked })).await;
+        let answer = stage.ada.prepare(asked.to_str().unwrap()).await;
         assert_eq!(answer.status, 201, "{asked:?}: {answer:?}");
-        let source = stage.record(&answer.text("file_id")).await.source;
+        let source = stage.record(&answer.file_id()).await.source;
         assert_eq!((source.root.as_str(), source.path.as_str()), (root.to_str().unwrap(), path), "{asked:?}");
     }
     // Relative paths lie beneath the first root only.

@@ -2,27 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{Digest, FileId, ProblemKind, Role};
-use ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, GenerationOptions, NewUser, Problem, StoredOutcome};
+use ledger::{ClaimRequest, ClaimedFile, FileRecord, GenerationOptions, NewUser, Problem, StoredOutcome};
 use mongodb::bson::{Bson, Document, doc};
-use runtime::StartError;
-use runtime::{Lifecycle, Service};
-use serde_json::json;
+use runtime::Service;
 use settings::{DirectoryRemote, RemoteSettings, Secret, Settings};
 use tempfile::TempDir;
-
-use crate::call::Caller;
+use testing::{Api, Sandbox, taken};
 
 pub(crate) const USER: &str = "ada";
 pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) const SECRET: &str = "a secret of at least 32 bytes, for tests";
-
-/// Generous: passed only by what is broken.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -30,12 +24,19 @@ pub(crate) struct Stage {
     pub(crate) address: SocketAddr,
     pub(crate) service: Service,
     /// The user [`USER`].
-    pub(crate) ada: Caller,
+    pub(crate) ada: Api,
     /// Nobody.
-    pub(crate) stranger: Caller,
+    pub(crate) stranger: Api,
     pub(crate) folder: TempDir,
-    db: mongodb::Database,
-    _cleanup: Cleanup,
+    sandbox: Sandbox,
+}
+
+impl Deref for Stage {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.sandbox
+    }
 }
 
 /// Files by id, with what changes whenever anything of note does.
@@ -48,23 +49,19 @@ impl Stage {
 
     pub(crate) async fn set_with(change: impl FnOnce(&mut Settings)) -> Self {
         let folder = TempDir::new().unwrap();
-        let mut settings = settings(folder.path()).await;
-        change(&mut settings);
-        let cleanup = Cleanup::of(&settings);
-        let service = start(settings).await.unwrap();
-        let ledger = service.ledger.clone();
-        assert!(ledger.add_user(&NewUser { username: USER, password: PASSWORD }).await.unwrap());
+        let sandbox = sandbox(folder.path(), change).await;
+        let service = sandbox.start(Role::Gateway).await.unwrap();
+        assert!(service.ledger.add_user(&NewUser { username: USER, password: PASSWORD }).await.unwrap());
         let address = gateway::run(service.clone()).await.unwrap();
-        let db = database(&service.settings).await;
-        let stranger = Caller::stranger(address);
-        let ada = stranger.log_in(USER, PASSWORD).await;
-        Self { address, service, ada, stranger, folder, db, _cleanup: cleanup }
+        let stranger = Api::new(&format!("http://{address}"));
+        let ada = stranger.logged_in(USER, PASSWORD).await;
+        Self { address, service, ada, stranger, folder, sandbox }
     }
 
     /// A further user, logged in.
-    pub(crate) async fn another_user(&self, username: &str) -> Caller {
+    pub(crate) async fn another_user(&self, username: &str) -> Api {
         assert!(self.service.ledger.add_user(&NewUser { username, password: PASSWORD }).await.unwrap());
-        self.stranger.log_in(username, PASSWORD).await
+        self.stranger.logged_in(username, PASSWORD).await
     }
 
     /// The folder beneath which files may be read.
@@ -82,9 +79,7 @@ impl Stage {
     /// Writes and prepares a file; its id.
     pub(crate) async fn prepared(&self, path: &str, content: &[u8]) -> String {
         self.write(path, content);
-        let answer = self.ada.prepare(&json!({ "file_path": path })).await;
-        assert_eq!(answer.status, 201, "{answer:?}");
-        answer.text("file_id")
+        self.ada.prepare(path).await.expect(201).file_id()
     }
 
     /// Writes and prepares a file, and does to its record what a chunker does that has stored it.
@@ -124,7 +119,7 @@ impl Stage {
 
     /// All files as they are now.
     pub(crate) async fn snapshot(&self) -> Snapshot {
-        let mut cursor = self.db.collection::<Document>("files").find(doc! {}).await.unwrap();
+        let mut cursor = self.files().find(doc! {}).await.unwrap();
         let mut files = Snapshot::new();
         while cursor.advance().await.unwrap() {
             let file = cursor.deserialize_current().unwrap();
@@ -156,86 +151,20 @@ impl Stage {
     }
 }
 
-/// Settings for a gateway whose folder is `folder`: the source beneath it, two remotes, no default.
-pub(crate) async fn settings(folder: &Path) -> Settings {
-    let shared = servers::shared().await.unwrap();
-    let mut settings = Settings::default();
-    let unique = format!("t{:016x}", rand::random::<u64>());
-    settings.nats.url = shared.nats_url().to_owned();
-    settings.nats.prefix = unique.clone();
-    settings.mongodb.uri = Secret::new(shared.mongodb_uri().to_owned());
-    settings.mongodb.database = unique;
-    settings.mongodb.pool_size = 4;
-    settings.auth.jwt_secret = Some(Secret::new(SECRET.to_owned()));
-    settings.gateway.listen = "127.0.0.1:0".parse().unwrap();
-    settings.work.grace_ms = 2_000;
+/// A sandbox with the settings of a gateway whose folder is `folder`: the source beneath it, two remotes, no default.
+pub(crate) async fn sandbox(folder: &Path, change: impl FnOnce(&mut Settings)) -> Sandbox {
     let source = folder.join("source");
     std::fs::create_dir(&source).unwrap();
-    settings.files.roots = vec![source];
-    for name in ["archive", "mirror"] {
-        let path = folder.join(name);
-        settings.remotes.insert(name.to_owned(), RemoteSettings::Directory(DirectoryRemote::new(path)));
-    }
-    settings
-}
-
-pub(crate) async fn start(settings: Settings) -> Result<Service, StartError> {
-    let life = Lifecycle::new(settings.work.grace());
-    runtime::start(Role::Gateway, Arc::new(settings), life).await
-}
-
-pub(crate) async fn database(settings: &Settings) -> mongodb::Database {
-    let client = mongodb::Client::with_uri_str(settings.mongodb.uri().unwrap().expose()).await.unwrap();
-    client.database(&settings.mongodb.database)
-}
-
-/// Polls until `question` gives something.
-pub(crate) async fn eventually<T>(what: &str, mut question: impl AsyncFnMut() -> Option<T>) -> T {
-    let asking = async {
-        loop {
-            if let Some(answer) = question().await {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+    let sandbox = Sandbox::with(|settings| {
+        settings.auth.jwt_secret = Some(Secret::new(SECRET.to_owned()));
+        settings.gateway.listen = "127.0.0.1:0".parse().unwrap();
+        settings.work.grace_ms = 2_000;
+        settings.files.roots = vec![source];
+        for name in ["archive", "mirror"] {
+            let path = folder.join(name);
+            settings.remotes.insert(name.to_owned(), RemoteSettings::Directory(DirectoryRemote::new(path)));
         }
-    };
-    tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("not so in time: {what}"))
-}
-
-fn taken(claim: Claim) -> ClaimedFile {
-    match claim {
-        Claim::Taken(held) => *held,
-        other => panic!("expected to get the file, found {other:?}"),
-    }
-}
-
-/// Drops the database. Matters where the servers are not ours.
-pub(crate) struct Cleanup {
-    uri: String,
-    database: String,
-}
-
-impl Cleanup {
-    pub(crate) fn of(settings: &Settings) -> Self {
-        let uri = settings.mongodb.uri().unwrap().expose().to_owned();
-        Self { uri, database: settings.mongodb.database.clone() }
-    }
-}
-
-impl Drop for Cleanup {
-    fn drop(&mut self) {
-        if std::env::var_os(servers::MONGODB_URI).is_none() {
-            return;
-        }
-        let (uri, database) = (self.uri.clone(), self.database.clone());
-        let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let client = mongodb::Client::with_uri_str(uri).await.unwrap();
-                client.database(&database).drop().await
-            })
-        });
-        // A test that has failed already says more than a database that is left behind.
-        let _ = dropping.join();
-    }
+        change(settings);
+    });
+    sandbox.await
 }

@@ -1,6 +1,6 @@
 //! `POST /auth/token`
 
-use hyper::header::CONTENT_TYPE;
+use serde_json::json;
 
 use crate::stage::{PASSWORD, Stage, USER};
 
@@ -15,21 +15,19 @@ async fn name_and_password_are_exchanged_for_a_token() {
         [&with_grant[..], &[("scope", ""), ("client_id", "x"), ("client_secret", "y"), ("z", "")]].concat();
     for (path, fields) in [("/auth/token", &GOOD[..]), ("/auth/token/", &with_grant), ("/auth/token", &as_clients_send)]
     {
-        let answer = stage.stranger.form(path, fields).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        let answer = stage.stranger.form(path, fields).await.expect(200);
         assert_eq!(answer.header("cache-control"), Some("no-store"));
-        let json = answer.json();
-        assert_eq!((&json["token_type"], &json["expires_in"]), (&"bearer".into(), &1234.into()));
-        assert_eq!(json.as_object().unwrap().len(), 3);
-        assert_eq!(stage.stranger.with_token(&answer.text("access_token")).get("/files").await.status, 200);
+        assert_eq!((&answer.body["token_type"], &answer.body["expires_in"]), (&"bearer".into(), &1234.into()));
+        assert_eq!(answer.body.as_object().unwrap().len(), 3);
+        assert_eq!(stage.stranger.with_token(answer.text("access_token")).get("/files").await.status, 200);
     }
 }
 
 #[tokio::test]
 async fn nobody_learns_which_users_exist() {
     let stage = Stage::set().await;
-    let wrong = stage.stranger.form("/auth/token", &[("username", USER), ("password", "battery staple")]).await;
-    let unknown = stage.stranger.form("/auth/token", &[("username", "eve"), ("password", PASSWORD)]).await;
+    let wrong = stage.stranger.log_in(USER, "battery staple").await;
+    let unknown = stage.stranger.log_in("eve", PASSWORD).await;
     wrong.assert_problem(401, "wrong-credentials");
     unknown.assert_problem(401, "wrong-credentials");
     assert_eq!(wrong.body, unknown.body);
@@ -39,7 +37,7 @@ async fn nobody_learns_which_users_exist() {
 async fn a_disabled_user_gets_no_token() {
     let stage = Stage::set().await;
     stage.disable(USER, true).await;
-    stage.stranger.form("/auth/token", &GOOD).await.assert_problem(401, "wrong-credentials");
+    stage.stranger.log_in(USER, PASSWORD).await.assert_problem(401, "wrong-credentials");
 }
 
 #[tokio::test]
@@ -59,9 +57,8 @@ async fn anything_but_a_password_grant_is_refused() {
     for fields in bad {
         stage.stranger.form("/auth/token", fields).await.assert_problem(400, "malformed-request");
     }
-    let json = stage.stranger.request("POST", "/auth/token").header(CONTENT_TYPE, "application/json");
-    let answer = stage.stranger.send(json, format!(r#"{{"username":"{USER}","password":"{PASSWORD}"}}"#)).await;
-    answer.assert_problem(400, "malformed-request");
+    let json = json!({ "username": USER, "password": PASSWORD });
+    stage.stranger.post("/auth/token", &json).await.assert_problem(400, "malformed-request");
 }
 
 /// Hashing is bounded: all of a crowd get an answer, some of them that they must try again.
@@ -70,7 +67,7 @@ async fn a_crowd_is_answered_or_told_to_try_again() {
     let stage = Stage::set().await;
     let crowd = (0..200).map(|_| {
         let stranger = stage.stranger.clone();
-        tokio::spawn(async move { stranger.form("/auth/token", &[("username", "eve"), ("password", "x")]).await })
+        tokio::spawn(async move { stranger.log_in("eve", "x").await })
     });
     let (mut refused, mut told) = (0, 0);
     for one in crowd.collect::<Vec<_>>() {

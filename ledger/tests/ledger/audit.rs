@@ -2,20 +2,10 @@ use std::collections::BTreeSet;
 
 use contract::{ChunkNumber, FileId, Generation, Step};
 use ledger::{Batch, FoundKey, Layout, Moment, Position};
-use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Bson, Document, doc};
+use mongodb::bson::{Document, doc};
+use testing::{MIB, Sandbox, by_id, content_id};
 
-use crate::stage::{Empty, MIB, Stage, by_id};
-
-fn key(file: FileId, generation: u32, number: Option<u32>) -> Bson {
-    let mut bytes = file.as_bytes().to_vec();
-    bytes.extend(generation.to_be_bytes());
-    if let Some(number) = number {
-        bytes.extend(number.to_be_bytes());
-        bytes.extend([0, 0]);
-    }
-    Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes })
-}
+use crate::stage::{Stage, options};
 
 /// Walks to the end, and sees that every step keeps to its limit.
 async fn walk<T>(limit: u16, mut step: impl AsyncFnMut(Option<&Position>) -> Batch<T>) -> Vec<T> {
@@ -77,8 +67,9 @@ async fn every_generation_with_content_is_met_once() {
     let mut expected = Vec::new();
     for file in &files {
         for generation in [1, 2, 256, u32::MAX] {
-            contents.insert_one(doc! { "_id": key(*file, generation, None) }).await.unwrap();
-            let numbers = [0, 1, 255, 256, u32::MAX].map(|number| doc! { "_id": key(*file, generation, Some(number)) });
+            contents.insert_one(doc! { "_id": content_id(*file, generation, None) }).await.unwrap();
+            let numbers =
+                [0, 1, 255, 256, u32::MAX].map(|number| doc! { "_id": content_id(*file, generation, Some(number)) });
             chunks.insert_many(numbers).await.unwrap();
             expected.push((*file, Generation(generation)));
         }
@@ -98,7 +89,7 @@ async fn every_generation_with_content_is_met_once() {
         }
     }
     // A chunk's key is none of a content document.
-    contents.insert_one(doc! { "_id": key(files[0], 1, Some(0)) }).await.unwrap();
+    contents.insert_one(doc! { "_id": content_id(files[0], 1, Some(0)) }).await.unwrap();
     let found = stage.ledger.audit_content(Layout::Embedded, None, 100).await.unwrap().found;
     assert_eq!(found.iter().filter(|found| matches!(found.key, FoundKey::Unreadable(_))).count(), 1);
 }
@@ -140,7 +131,7 @@ async fn only_what_nobody_reaches_is_removed() {
     let file = stage.prepared(3 * u64::from(MIB)).await;
     let chunks = stage.db.collection::<Document>("chunks");
     for generation in [2, 3, 4] {
-        let numbers = (0..3).map(|number| doc! { "_id": key(file, generation, Some(number)) });
+        let numbers = (0..3).map(|number| doc! { "_id": content_id(file, generation, Some(number)) });
         chunks.insert_many(numbers).await.unwrap();
     }
     stage.files().update_one(by_id(file), doc! { "$set": { "generation": 3_i64 } }).await.unwrap();
@@ -167,10 +158,10 @@ async fn what_is_stored_wrongly_is_told_from_what_cannot_be_reached() {
     let stage = Stage::set().await;
     let file = FileId::generate();
     let chunks = stage.db.collection::<Document>("chunks");
-    chunks.insert_one(doc! { "_id": key(file, 1, Some(0)), "len": "three" }).await.unwrap();
+    chunks.insert_one(doc! { "_id": content_id(file, 1, Some(0)), "len": "three" }).await.unwrap();
     let read = stage.ledger.read_proofs(file, Generation(1), Layout::Children, ChunkNumber(0), 1).await;
     assert!(read.unwrap_err().is_corrupt_data());
-    let mut nowhere = Empty::new().await.options.clone();
+    let mut nowhere = options(&Sandbox::new().await);
     nowhere.uri = "mongodb://127.0.0.1:1/".into();
     nowhere.server_selection_timeout = std::time::Duration::from_millis(100);
     assert!(!ledger::Ledger::connect(&nowhere).await.unwrap_err().is_corrupt_data());

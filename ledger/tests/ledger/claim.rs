@@ -6,8 +6,9 @@ use contract::{Digest, Epoch, EventKind, FileId, State};
 use ledger::{
     Claim, ClaimRequest, ClaimedFile, GenerationOptions, Layout, NextGeneration, Progress, Renewal, StoredOutcome,
 };
+use testing::{MIB, new_file, taken, until};
 
-use crate::stage::{LEASE, MIB, OPENING, Stage, eventually, new_file, problem, receipt, request, request_for, taken};
+use crate::stage::{LEASE, OPENING, Stage, problem, receipt, request, request_for};
 
 #[tokio::test]
 async fn a_claim_takes_the_file() {
@@ -123,7 +124,7 @@ async fn after_its_lease_a_chunker_can_do_nothing_any_more() {
     let short = request_for(file, Duration::from_millis(300));
     let begun = Instant::now();
     let mut first = taken(stage.ledger.claim_chunking(&short, OPENING).await.unwrap());
-    let second = eventually("the lease ends", async || match stage.try_claim(file).await {
+    let second = until("the lease ends", async || match stage.try_claim(file).await {
         Claim::Taken(held) => Some(held),
         Claim::HeldByAnother { remaining } => {
             assert!(remaining <= short.lease);
@@ -174,7 +175,7 @@ async fn a_retry_comes_when_its_time_has_come() {
     let (file, delay) = (held.lease.file, Duration::from_millis(300));
     let begun = Instant::now();
     stage.ledger.record_retry(&held.lease, &problem(), delay).await.unwrap().unwrap();
-    eventually("it may be claimed again", async || match stage.try_claim_delivering(file).await {
+    until("it may be claimed again", async || match stage.try_claim_delivering(file).await {
         Claim::Taken(held) => Some(held),
         Claim::NothingToDo => None,
         held @ Claim::HeldByAnother { .. } => panic!("nobody holds it: {held:?}"),

@@ -5,8 +5,9 @@ use std::time::Duration;
 use ledger::{Ledger, LedgerError, LedgerOptions};
 use mongodb::bson::doc;
 use settings::BlockCompressor;
+use testing::{Sandbox, bytes};
 
-use crate::stage::{Empty, HINT_PUSH, RETENTION, Stage, bytes};
+use crate::stage::{self, HINT_PUSH, RETENTION, Stage};
 
 const PASSWORD: &str = "open-sesame";
 
@@ -26,17 +27,18 @@ fn options(uri: &str) -> LedgerOptions {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_may_make_the_collections_at_the_same_moment() {
-    let empty = Empty::new().await;
+    let sandbox = Sandbox::new().await;
+    let options = stage::options(&sandbox);
     let connecting: Vec<_> = (0..4)
         .map(|_| {
-            let options = empty.options.clone();
+            let options = options.clone();
             tokio::spawn(async move { Ledger::connect(&options).await.map(drop) })
         })
         .collect();
     for connected in connecting {
         connected.await.unwrap().unwrap();
     }
-    Ledger::connect(&empty.options).await.unwrap().ping().await.unwrap();
+    Ledger::connect(&options).await.unwrap().ping().await.unwrap();
 }
 
 #[tokio::test]
@@ -52,11 +54,11 @@ async fn chunks_are_compressed_on_disk_as_the_setting_says() {
     for (compressor, word) in
         [(BlockCompressor::None, "none"), (BlockCompressor::Snappy, "snappy"), (BlockCompressor::Zstd, "zstd")]
     {
-        let mut empty = Empty::new().await;
-        empty.options.block_compressor = compressor;
-        Ledger::connect(&empty.options).await.unwrap();
+        let sandbox = Sandbox::new().await;
+        let options = LedgerOptions { block_compressor: compressor, ..stage::options(&sandbox) };
+        Ledger::connect(&options).await.unwrap();
         for collection in ["chunks", "contents"] {
-            let stats = empty.db.run_command(doc! { "collStats": collection }).await.unwrap();
+            let stats = sandbox.db.run_command(doc! { "collStats": collection }).await.unwrap();
             let made = stats.get_document("wiredTiger").unwrap().get_str("creationString").unwrap().to_owned();
             assert!(made.contains(&format!("block_compressor={word},")), "{collection}: {made}");
         }

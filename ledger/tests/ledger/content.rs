@@ -2,8 +2,9 @@
 
 use contract::{ChunkNumber, Digest, FileId, Generation};
 use ledger::{ChunkProof, Layout, Ledger, NewChunk, PutOutcome};
+use testing::{MIB, bytes};
 
-use crate::stage::{MIB, Stage, bytes};
+use crate::stage::Stage;
 
 const ONE: Generation = Generation::FIRST;
 const TWO: Generation = Generation(2);
@@ -19,7 +20,7 @@ fn conflict(there: &NewChunk) -> PutOutcome {
 /// Chunks of 3 KiB, the last one shorter.
 fn chunks(file: FileId, generation: Generation, count: u8) -> Vec<NewChunk> {
     let len = |number| if number + 1 == count { 5 } else { 3072 };
-    let seed = |number| number + 16 * u8::try_from(generation.0).unwrap();
+    let seed = |number| u64::from(number) + 16 * u64::from(generation.0);
     (0..count).map(|n| chunk(file, generation, n.into(), bytes(len(n), seed(n)))).collect()
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use contract::{Digest, Epoch, EventKind, FileId, Generation, ObjectName, State};
 use ledger::{Attempts, Created, FileRecord, Idempotency, NewFile, Progress, Source};
+use testing::new_file;
 
-use crate::stage::{HINT_PUSH, Stage, new_file};
+use crate::stage::{HINT_PUSH, Stage};
 
 #[track_caller]
 fn new(created: Created) -> FileRecord {

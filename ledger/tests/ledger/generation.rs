@@ -2,8 +2,9 @@
 
 use contract::{Epoch, Generation, State};
 use ledger::{GenerationOptions, Layout, NextGeneration, Progress, Source};
+use testing::MIB;
 
-use crate::stage::{MIB, OPENING, Stage};
+use crate::stage::{OPENING, Stage};
 
 #[tokio::test]
 async fn a_new_generation_is_cut_anew_under_the_same_lease() {

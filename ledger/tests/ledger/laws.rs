@@ -7,6 +7,7 @@ use ledger::{
 };
 use mongodb::bson::Document;
 use proptest::prelude::*;
+use testing::bytes;
 
 use crate::stage::{Stage, expectation, problem, receipt, request};
 
@@ -58,7 +59,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// The source as it was when a generation was read.
 fn content(generation: u32) -> Vec<u8> {
-    crate::stage::bytes((CHUNK * CHUNKS - 1) as usize, u8::try_from(generation % 256).unwrap())
+    bytes((CHUNK * CHUNKS - 1) as usize, generation.into())
 }
 
 struct Play {

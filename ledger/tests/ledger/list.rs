@@ -2,8 +2,9 @@
 
 use contract::{FileId, State};
 use ledger::{Listing, NewFile, Page};
+use testing::new_file;
 
-use crate::stage::{Stage, new_file};
+use crate::stage::Stage;
 
 fn ids(page: &Page) -> Vec<FileId> {
     page.files.iter().map(|file| file.id).collect()

@@ -2,11 +2,12 @@
 
 use contract::{ChunkNumber, Digest, FileId, Generation};
 use ledger::{Layout, NewChunk, PutOutcome, Requeued};
+use testing::bytes;
 
-use crate::stage::{Stage, bytes};
+use crate::stage::Stage;
 
 fn chunk(file: FileId, generation: u32, number: u32) -> NewChunk {
-    let data = bytes(100, u8::try_from(number % 251).unwrap());
+    let data = bytes(100, number.into());
     let generation = Generation(generation);
     NewChunk { file, generation, number: ChunkNumber(number), sha256: Digest::of(&data), data: data.into() }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use contract::{Digest, EventKind, Expectation, Mismatch, State};
 use ledger::{ClaimedFile, ExpectationOutcome, FileRecord, Ledger, Problem, Progress, StoredOutcome};
 use serde_json::json;
+use testing::MIB;
 use tokio::sync::Barrier;
 
-use crate::stage::{HINT_PUSH, MIB, Stage, expectation, problem};
+use crate::stage::{HINT_PUSH, Stage, expectation, problem};
 
 #[track_caller]
 fn resting(outcome: StoredOutcome) -> FileRecord {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use contract::{FileId, Step};
 use ledger::{DueAction, Outbox, Overdue};
+use testing::until;
 
 use crate::stage::{HINT_PUSH, LEASE, Stage, problem};
 
@@ -53,7 +54,7 @@ async fn a_retry_is_due_at_its_time() {
     let stage = Stage::set().await;
     let held = stage.chunking(3).await;
     stage.ledger.record_retry(&held.lease, &problem(), Duration::from_millis(200)).await.unwrap().unwrap();
-    let due = crate::stage::eventually("the retry is due", async || stage.ledger.overdue(1).await.unwrap().pop()).await;
+    let due = until("the retry is due", async || stage.ledger.overdue(1).await.unwrap().pop()).await;
     assert_eq!((due.file, due.action), (held.lease.file, DueAction::Hint(Step::Prepare)));
     assert!(stage.ms_until(due.file, "not_before").await.unwrap() <= 0, "whoever takes the hint may claim the file");
 }

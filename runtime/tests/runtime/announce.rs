@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use contract::{Cause, Digest, Event, EventKind, Expectation, FileId, Hint, ObjectName, Step};
 use ledger::FileRecord;
+use testing::until;
 
-use crate::stage::{Stage, eventually};
+use crate::stage::Stage;
 
 const CONTENT: &[u8] = b"abc";
 
@@ -21,8 +22,7 @@ fn of(events: Vec<Event>, file: FileId) -> Vec<(i64, EventKind)> {
 
 impl Stage {
     async fn until_announced(&self, file: FileId) {
-        eventually("the outbox is empty", async || self.record(file).await.outbox().events.is_empty().then_some(()))
-            .await;
+        until("the outbox is empty", async || self.record(file).await.outbox().events.is_empty().then_some(())).await;
     }
 
     /// Has a finalise request wait that is not what will be stored.
@@ -69,10 +69,8 @@ async fn a_hint_is_published_with_the_events() {
 
     // Another one is refused as long as nobody has taken this one, and the file is looked at later.
     stage.service.announcer.announce(&stage.record(file).await, Some(Step::Prepare));
-    eventually("it is due later", async || {
-        stage.ms_until(file, "due_at").await.filter(|ms| *ms > 1_000 && *ms <= 2_000)
-    })
-    .await;
+    until("it is due later", async || stage.ms_until(file, "due_at").await.filter(|ms| *ms > 1_000 && *ms <= 2_000))
+        .await;
     assert_eq!(stage.hints().await.0, 1);
 }
 
@@ -131,7 +129,7 @@ async fn what_nobody_announced_the_sweep_announces() {
     assert_eq!(of(stage.events().await, file), [(1, EventKind::Prepared)]);
     assert_eq!(stage.hints().await, (0, 0), "it is not due yet");
     stage.set_ago(file, "due_at", 1).await;
-    let hints = eventually("a hint is there", async || {
+    let hints = until("a hint is there", async || {
         Some(stage.messages(&stage.service.names.work_stream()).await).filter(|hints| !hints.is_empty())
     })
     .await;

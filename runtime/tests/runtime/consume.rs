@@ -5,8 +5,9 @@ use std::time::Duration;
 use bus::Hinted;
 use bus::Outcome;
 use contract::{Cause, DeadLetter, FileId, Hint, Role, Step};
+use testing::until;
 
-use crate::stage::{Stage, eventually, next};
+use crate::stage::{Stage, next};
 
 /// A lease for tests that tell an answer from silence.
 const LEASE_MS: u64 = 4_500;
@@ -143,7 +144,7 @@ async fn a_message_that_nobody_can_read_is_kept_where_people_find_it() {
         publish.await.unwrap().await.unwrap();
     }
     let mut hints = stage.take_hints(1);
-    let dead = eventually("all are dead", async || {
+    let dead = until("all are dead", async || {
         Some(stage.messages(&names.dead_stream()).await).filter(|dead| dead.len() == unreadable.len())
     })
     .await;

@@ -8,12 +8,11 @@ use bus::Outcome;
 use contract::FileId;
 use ledger::{Claim, ClaimedFile, Progress};
 use runtime::work::{self, Ended, Holding};
-use servers::{MIN_CACHE_MIB, Mongo, MongoOptions};
 use settings::Secret;
-use tempfile::TempDir;
+use testing::{DEADLINE, own_mongo, until};
 use tokio::sync::mpsc;
 
-use crate::stage::{DEADLINE, Delivered, Stage, eventually, next};
+use crate::stage::{Delivered, Stage, next};
 
 /// Takes the hint for a file, and the file.
 async fn take(stage: &Stage, hints: &mut mpsc::Receiver<Delivered>) -> (Delivered, ClaimedFile) {
@@ -73,7 +72,7 @@ async fn a_lease_and_its_hint_live_as_long_as_the_work() {
 
     // And no longer.
     drop(holding);
-    eventually("the lease ends", async || match stage.try_claim(file).await {
+    until("the lease ends", async || match stage.try_claim(file).await {
         Claim::Taken(held) => Some(held),
         _ => None,
     })
@@ -115,10 +114,7 @@ async fn when_another_takes_the_file_the_work_is_dropped() {
 
 #[tokio::test]
 async fn a_lease_that_cannot_be_renewed_ends_the_work_in_time_and_is_given_back_when_mongodb_answers() {
-    let folder = TempDir::new().unwrap();
-    let mut options = MongoOptions::new(folder.path().join("mongo"), MIN_CACHE_MIB);
-    options.die_with_parent = true;
-    let mongo = Mongo::start(options).await.unwrap();
+    let mongo = own_mongo().await;
     let lease = Duration::from_secs(4);
     let stage = Stage::set_with(|settings| {
         settings.mongodb.uri = Secret::new(mongo.uri());

@@ -5,8 +5,9 @@ use std::time::Duration;
 use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy};
 use bus::Outcome;
 use contract::{EventKind, FileId, Step, StreamSpec};
+use testing::until;
 
-use crate::stage::{Stage, eventually, next};
+use crate::stage::{Stage, next};
 
 #[tokio::test]
 async fn the_streams_are_as_the_contract_says() {
@@ -38,9 +39,9 @@ async fn a_stream_that_somebody_changed_is_mended_with_its_messages() {
     changed.max_bytes = 1 << 30;
     stage.service.nats.jetstream().update_stream(&changed).await.unwrap();
 
-    let other = Stage::of((*stage.service.settings).clone()).await;
+    let other = stage.another().await;
     let spec = StreamSpec::all(&stage.service.names).into_iter().find(|spec| spec.name == name).unwrap();
-    eventually("the stream is mended", async || {
+    until("the stream is mended", async || {
         (other.stream(&name).await.config.max_messages == spec.max_messages).then_some(())
     })
     .await;
@@ -101,16 +102,14 @@ async fn a_stream_of_events_that_was_lost_is_made_again() {
     stage.service.announcer.drain().await;
     assert_eq!(stage.record(file).await.outbox().events.len(), 1);
     stage.set_ago(file, "outbox_at", 16_000).await;
-    eventually("the event is announced", async || stage.record(file).await.outbox().events.is_empty().then_some(()))
-        .await;
+    until("the event is announced", async || stage.record(file).await.outbox().events.is_empty().then_some(())).await;
     assert_eq!(stage.events().await.len(), 1);
 }
 
 #[tokio::test]
 async fn several_services_sweep_without_repeating_each_other() {
     let stage = Stage::set().await;
-    let others =
-        [Stage::of((*stage.service.settings).clone()).await, Stage::of((*stage.service.settings).clone()).await];
+    let others = [stage.another().await, stage.another().await];
     let mut files = Vec::new();
     for _ in 0..30 {
         let file = stage.prepared().await;
@@ -123,7 +122,7 @@ async fn several_services_sweep_without_repeating_each_other() {
         // Refused hints would have pushed it further.
         assert!(stage.ms_until(*file, "due_at").await.unwrap() <= 15_000);
     }
-    eventually("all events are there", async || (stage.events().await.len() >= 30).then_some(())).await;
+    until("all events are there", async || (stage.events().await.len() >= 30).then_some(())).await;
     for other in &others {
         other.service.announcer.drain().await;
     }
@@ -150,9 +149,8 @@ async fn content_goes_when_its_retention_is_over() {
         .unwrap()
         .unwrap();
     stage.set_ago(file, "due_at", 1).await;
-    eventually("the content is removed", async || stage.record(file).await.content_removed).await;
-    eventually("nothing more is to be done", async || stage.ms_until(file, "due_at").await.is_none().then_some(()))
-        .await;
+    until("the content is removed", async || stage.record(file).await.content_removed).await;
+    until("nothing more is to be done", async || stage.ms_until(file, "due_at").await.is_none().then_some(())).await;
     assert_eq!(stage.hints().await, (0, 0), "no worker is called for it");
     stage.stop().await;
 }

@@ -5,7 +5,6 @@ mod mongo;
 mod nats;
 mod nginx;
 mod orphans;
-mod raw_nats;
 mod seaweed;
 mod sshd;
 

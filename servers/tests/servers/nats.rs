@@ -5,20 +5,39 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
+use async_nats::jetstream;
 use servers::{Error, Nats, NatsOptions};
 use tempfile::tempdir;
 
-use crate::raw_nats::RawNats;
 use crate::{DEADLINE, eventually, nats_options, rude_listener, runs};
+
+/// Makes a stream with one message.
+async fn keep_a_message(nats: &Nats) -> Result<()> {
+    let jetstream = jetstream::new(async_nats::connect(nats.url()).await?);
+    let config = jetstream::stream::Config {
+        name: "KEPT".to_owned(),
+        subjects: vec!["kept.>".to_owned()],
+        ..jetstream::stream::Config::default()
+    };
+    jetstream.create_stream(config).await?;
+    let acknowledged = jetstream.publish("kept.one", "hello".into()).await?.await?;
+    anyhow::ensure!(acknowledged.sequence == 1, "{acknowledged:?}");
+    Ok(())
+}
+
+/// How many messages that stream has.
+async fn kept_messages(nats: &Nats) -> Result<u64> {
+    let jetstream = jetstream::new(async_nats::connect(nats.url()).await?);
+    Ok(jetstream.get_stream("KEPT").await?.cached_info().state.messages)
+}
 
 #[tokio::test]
 async fn keeps_its_data_and_its_port_over_a_restart() -> Result<()> {
     let folder = tempdir()?;
     let nats = Nats::start(nats_options(folder.path())).await?;
-    let mut client = RawNats::connect(nats.port(), DEADLINE)?;
-    assert_eq!(client.info["max_payload"], 2 << 20);
+    assert_eq!(async_nats::connect(nats.url()).await?.server_info().max_payload, 2 << 20);
     assert_eq!(nats.url(), format!("nats://127.0.0.1:{}", nats.port()));
-    client.make_stream_with_a_message()?;
+    keep_a_message(&nats).await?;
     let (port, pid, options) = (nats.port(), nats.pid(), nats.options().clone());
     nats.stop().await?;
     assert!(!runs(pid));
@@ -26,12 +45,12 @@ async fn keeps_its_data_and_its_port_over_a_restart() -> Result<()> {
     let nats = Nats::start(options).await?;
     assert!(!nats.adopted());
     assert_eq!(nats.port(), port);
-    assert_eq!(RawNats::connect(port, DEADLINE)?.messages_in_stream()?, 1);
+    assert_eq!(kept_messages(&nats).await?, 1);
 
     // A power cut: what was acknowledged is there.
     nats.kill().await?;
     let nats = Nats::start(nats.options().clone()).await?;
-    assert_eq!(RawNats::connect(nats.port(), DEADLINE)?.messages_in_stream()?, 1);
+    assert_eq!(kept_messages(&nats).await?, 1);
     Ok(())
 }
 
@@ -43,7 +62,7 @@ async fn moves_when_its_port_was_taken_meanwhile() -> Result<()> {
     rude_listener(nats.port())?;
     let moved = Nats::start(nats.options().clone()).await?;
     assert_ne!(moved.port(), nats.port());
-    RawNats::connect(moved.port(), DEADLINE)?;
+    async_nats::connect(moved.url()).await?;
     Ok(())
 }
 
@@ -85,7 +104,7 @@ async fn is_adopted_after_leave() -> Result<()> {
 async fn with_other_settings_is_ended_and_started_anew() -> Result<()> {
     let folder = tempdir()?;
     let nats = Nats::start(nats_options(folder.path())).await?;
-    RawNats::connect(nats.port(), DEADLINE)?.make_stream_with_a_message()?;
+    keep_a_message(&nats).await?;
     let (pid, port) = (nats.pid(), nats.port());
     nats.leave();
 
@@ -95,9 +114,8 @@ async fn with_other_settings_is_ended_and_started_anew() -> Result<()> {
     assert!(!nats.adopted());
     assert!(!runs(pid));
     assert_eq!(nats.port(), port);
-    let mut client = RawNats::connect(port, DEADLINE)?;
-    assert_eq!(client.info["max_payload"], 4 << 20);
-    assert_eq!(client.messages_in_stream()?, 1);
+    assert_eq!(async_nats::connect(nats.url()).await?.server_info().max_payload, 4 << 20);
+    assert_eq!(kept_messages(&nats).await?, 1);
     Ok(())
 }
 
@@ -151,9 +169,10 @@ async fn says_nothing_while_it_is_paused() -> Result<()> {
     let folder = tempdir()?;
     let nats = Nats::start(nats_options(folder.path())).await?;
     nats.pause()?;
-    assert!(RawNats::connect(nats.port(), Duration::from_millis(300)).is_err());
+    let silent = tokio::time::timeout(Duration::from_millis(300), async_nats::connect(nats.url())).await;
+    assert!(silent.is_err(), "{silent:?}");
     nats.resume()?;
-    RawNats::connect(nats.port(), DEADLINE)?;
+    async_nats::connect(nats.url()).await?;
     // And a paused one can be stopped in good order.
     nats.pause()?;
     let exit = nats.stop().await?;

@@ -1,16 +1,11 @@
 //! nginx, for other tests.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use servers::{Nginx, NginxOptions};
+use testing::ask;
 
-fn asked(nginx: &Nginx, request: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", nginx.port())).unwrap();
-    write!(stream, "{request}\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+/// Status and body of the answer.
+fn asked(nginx: &Nginx, method: &str, path: &str, fields: &str) -> (u16, Vec<u8>) {
+    ask(&format!("127.0.0.1:{}", nginx.port()), method, path, fields, b"")
 }
 
 #[tokio::test]
@@ -25,9 +20,9 @@ async fn it_serves_a_folder_and_ends() {
     let mut options = NginxOptions::new(folder.path().join("nginx"), &root);
     let nginx = Nginx::start(options.clone()).await.unwrap();
     assert!(nginx.url().ends_with(&format!(":{}/", nginx.port())));
-    assert!(asked(&nginx, "GET /x HTTP/1.1").ends_with("abc"));
-    assert!(asked(&nginx, "PROPFIND / HTTP/1.1\r\nDepth: 0").starts_with("HTTP/1.1 207"));
-    assert!(asked(&nginx, "MKCOL /made/ HTTP/1.1").starts_with("HTTP/1.1 201"));
+    assert_eq!(asked(&nginx, "GET", "/x", ""), (200, b"abc".into()));
+    assert_eq!(asked(&nginx, "PROPFIND", "/", "Depth: 0\r\n").0, 207);
+    assert_eq!(asked(&nginx, "MKCOL", "/made/", "").0, 201);
     nginx.kill().await.unwrap();
     drop(nginx);
 
@@ -35,10 +30,10 @@ async fn it_serves_a_folder_and_ends() {
     options.user = Some(("ada".into(), "secret".into()));
     (options.propfind, options.read_only) = (false, true);
     let nginx = Nginx::start(options).await.unwrap();
-    assert!(asked(&nginx, "GET /x HTTP/1.1").starts_with("HTTP/1.1 401"));
-    let known = "Authorization: Basic YWRhOnNlY3JldA==";
-    assert!(asked(&nginx, &format!("GET /x HTTP/1.1\r\n{known}")).ends_with("abc"));
-    assert!(asked(&nginx, &format!("MKCOL /more/ HTTP/1.1\r\n{known}")).starts_with("HTTP/1.1 403"));
+    assert_eq!(asked(&nginx, "GET", "/x", "").0, 401);
+    let known = "Authorization: Basic YWRhOnNlY3JldA==\r\n";
+    assert_eq!(asked(&nginx, "GET", "/x", known), (200, b"abc".into()));
+    assert_eq!(asked(&nginx, "MKCOL", "/more/", known).0, 403);
     assert!(!root.join("more").exists());
     nginx.stop().await.unwrap();
 }

@@ -1,8 +1,9 @@
 //! What the store answers to one chunk, and what it stores of it.
 
 use contract::{ChunkAnswer, ChunkReply, Digest, FileId};
+use testing::bytes;
 
-use crate::stage::{BOTH, KIB_64, Kept, Stage, assert_refused, bytes, chunks_of, header, headers};
+use crate::stage::{BOTH, KIB_64, Kept, Stage, assert_refused, chunks_of, header, headers};
 
 const SIZE: usize = 3 * KIB_64 as usize - 7;
 
@@ -163,7 +164,7 @@ async fn a_chunk_without_its_content_document_is_stale() {
     stage.service.ledger.claim_chunking(&request, opening).await.unwrap();
     let record = stage.service.ledger.file(file).await.unwrap().unwrap();
     let all = chunks_of(&record, &bytes(SIZE, 1));
-    assert_refused(&stage.put(&all[0].0, &all[0].1).await, ChunkAnswer::Stale, "not there");
+    assert_refused(&stage.put(&all[0].0, &all[0].1).await, ChunkAnswer::Stale, "found none");
     assert!(stage.kept().await.is_empty());
     stage.open_content(&record).await;
     assert_eq!(stage.put(&all[0].0, &all[0].1).await, ok());

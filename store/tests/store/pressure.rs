@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use contract::{ChunkAnswer, ChunkHeader, Digest};
 use futures_util::StreamExt;
-use servers::{MIN_CACHE_MIB, Mongo, MongoOptions};
+use servers::{Mongo, MongoOptions};
 use settings::Secret;
-use tempfile::TempDir;
+use testing::{DEADLINE, MIB, bytes, own_mongo, until};
 
-use crate::stage::{DEADLINE, KIB_64, Kept, MIB, Stage, assert_refused, bytes, chunks_of, eventually, headers};
+use crate::stage::{KIB_64, Kept, Stage, assert_refused, chunks_of, headers};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chunks_beyond_the_limit_are_taken_when_sent_again() {
@@ -80,7 +80,7 @@ async fn stores_share_the_chunks() {
     }
     assert_eq!(stage.stored(&held.file).await.concat(), content);
     // A store counts a chunk a moment after it has answered.
-    let answered = eventually("all are counted", async || {
+    let answered = until("all are counted", async || {
         Some(stage.answered(2).await).filter(|counts| counts.values().sum::<u64>() == 40)
     })
     .await;
@@ -103,7 +103,7 @@ async fn the_services_api_counts_what_was_answered() {
     for (sent, header) in [(1, chunk), (2, chunk), (3, ChunkHeader { sha256: Digest::of_nothing(), ..chunk })] {
         stage.put(&header, &data).await;
         let counted = async || Some(stage.answered(1).await).filter(|counts| counts.values().eq([&sent]));
-        eventually("it is counted", counted).await;
+        until("it is counted", counted).await;
     }
     let endpoint = stage.stats(1).await.into_values().next().unwrap();
     assert_eq!(endpoint["subject"], stage.service.names.chunk_put());
@@ -151,10 +151,7 @@ async fn a_store_that_stops_answers_what_it_took_in() {
 
 #[tokio::test]
 async fn without_mongodb_chunks_are_answered_busy() {
-    let folder = TempDir::new().unwrap();
-    let mut options = MongoOptions::new(folder.path().join("mongo"), MIN_CACHE_MIB);
-    options.die_with_parent = true;
-    let mongo = Mongo::start(options.clone()).await.unwrap();
+    let mongo = own_mongo().await;
     let stage = Stage::set_with(|settings| {
         settings.mongodb.uri = Secret::new(mongo.uri());
         settings.mongodb.server_selection_timeout_ms = 200;
@@ -167,13 +164,13 @@ async fn without_mongodb_chunks_are_answered_busy() {
     let all = chunks_of(&held.file, &content);
     assert_eq!(stage.put(&all[0].0, &all[0].1).await.answer, ChunkAnswer::Ok);
 
-    options.port = Some(mongo.port());
+    let options = MongoOptions { port: Some(mongo.port()), ..mongo.options().clone() };
     mongo.kill().await.unwrap();
     for (chunk, data) in &all {
         assert_refused(&stage.put(chunk, data).await, ChunkAnswer::Busy, "MongoDB");
     }
     let _mongo = Mongo::start(options).await.unwrap();
-    eventually("it is taken", async || {
+    until("it is taken", async || {
         let answers = [stage.put(&all[0].0, &all[0].1).await.answer, stage.put(&all[1].0, &all[1].1).await.answer];
         let taken = [ChunkAnswer::Ok, ChunkAnswer::Duplicate];
         (answers[0] == ChunkAnswer::Duplicate && taken.contains(&answers[1])).then_some(())

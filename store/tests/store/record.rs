@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use contract::{ChunkAnswer, ChunkHeader, Digest, Epoch, Generation};
 use ledger::{GenerationOptions, NextGeneration, Problem, Source};
+use testing::{bytes, until};
 
-use crate::stage::{BOTH, KIB_64, Kept, Stage, assert_refused, bytes, chunks_of, eventually, header};
+use crate::stage::{BOTH, KIB_64, Kept, Stage, assert_refused, chunks_of, header};
 
 const SIZE: usize = 2 * KIB_64 as usize;
 
@@ -133,7 +134,7 @@ async fn an_admission_is_cached_only_for_a_moment() {
     stage.claim(held.file.id, Kept::Children, KIB_64).await;
 
     let asked = std::time::Instant::now();
-    let refused = eventually("the earlier claim is refused", async || {
+    let refused = until("the earlier claim is refused", async || {
         Some(stage.put(chunk, data).await).filter(|reply| reply.answer != ChunkAnswer::Duplicate)
     })
     .await;

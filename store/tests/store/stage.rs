@@ -1,25 +1,20 @@
 //! A store in this process with a database and a prefix of its own, and a sender of chunks that is not a chunker.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Deref;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
 use contract::{ChunkAnswer, ChunkHeader, ChunkNumber, ChunkReply, Digest, FileId, Role};
 use futures_util::StreamExt;
-use ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, GenerationOptions, Layout, NewFile, Source};
-use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Bson, Document, doc};
-use runtime::{Lifecycle, Service};
-use settings::{Secret, Settings};
-
-pub(crate) const MIB: u32 = 1024 * 1024;
+use ledger::{ClaimRequest, ClaimedFile, FileRecord, GenerationOptions, Layout};
+use mongodb::bson::{Bson, Document, doc};
+use runtime::Service;
+use settings::Settings;
+use testing::{DEADLINE, MIB, Sandbox, new_file, taken, until};
 
 /// The smallest chunks there are.
 pub(crate) const KIB_64: u32 = 64 * 1024;
-
-/// Generous: only something broken takes longer.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// So long that no test outlasts it.
 pub(crate) const BUDGET_MS: u64 = 30_000;
@@ -30,8 +25,15 @@ pub(crate) struct Stage {
     pub(crate) service: Service,
     /// The connection of the sender.
     pub(crate) client: async_nats::Client,
-    db: mongodb::Database,
-    _cleanup: Cleanup,
+    sandbox: Sandbox,
+}
+
+impl Deref for Stage {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.sandbox
+    }
 }
 
 /// How the chunks of a file are stored.
@@ -51,21 +53,16 @@ impl Stage {
     }
 
     pub(crate) async fn set_with(change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = settings().await;
-        change(&mut settings);
-        let client = async_nats::connect(settings.nats.url()).await.unwrap();
-        let mongodb = mongodb::Client::with_uri_str(settings.mongodb.uri().unwrap().expose()).await.unwrap();
-        let db = mongodb.database(&settings.mongodb.database);
-        let cleanup = Cleanup::of(&settings);
-        let service = start(settings).await;
-        let stage = Self { service, client, db, _cleanup: cleanup };
+        let sandbox = Sandbox::with(change).await;
+        let client = async_nats::connect(sandbox.settings.nats.url()).await.unwrap();
+        let stage = Self { service: start(&sandbox).await, client, sandbox };
         stage.until_stores_answer(1).await;
         stage
     }
 
     /// One more store with the same settings.
     pub(crate) async fn another_store(&self) -> Service {
-        start((*self.service.settings).clone()).await
+        start(&self.sandbox).await
     }
 
     /// What every store reports about its endpoint for chunks (`$SRV.STATS`), by the name of the instance.
@@ -95,12 +92,12 @@ impl Stage {
     }
 
     pub(crate) async fn until_stores_answer(&self, stores: usize) {
-        eventually("the stores take chunks", async || (self.stats(stores).await.len() == stores).then_some(())).await;
+        until("the stores take chunks", async || (self.stats(stores).await.len() == stores).then_some(())).await;
     }
 
     /// Waits until NATS knows that a store has stopped: until then nobody answers what NATS sends to it.
     pub(crate) async fn until_all_is_answered(&self) {
-        eventually("all is answered", async || {
+        until("all is answered", async || {
             for _ in 0..8 {
                 let probe = async_nats::Request::new().timeout(Some(Duration::from_millis(500)));
                 self.client.send_request(self.service.names.chunk_put(), probe).await.ok()?;
@@ -112,16 +109,7 @@ impl Stage {
 
     /// A file as a gateway records it.
     pub(crate) async fn prepared(&self, size: usize) -> FileId {
-        let new = NewFile {
-            id: FileId::generate(),
-            source: Source { root: "/srv/in".into(), path: "a".into(), size: size as u64, mtime_ns: 0 },
-            name: contract::ObjectName::new("a").unwrap(),
-            media_type: "application/octet-stream".into(),
-            metadata: BTreeMap::new(),
-            user: "ada".into(),
-            remote: None,
-            idempotency: None,
-        };
+        let new = new_file(size as u64);
         let id = new.id;
         self.service.ledger.create(new).await.unwrap();
         id
@@ -131,11 +119,10 @@ impl Stage {
     pub(crate) async fn claim(&self, file: FileId, kept: Kept, chunk_size: u32) -> ClaimedFile {
         let request = ClaimRequest { file, worker: "chunker-of-the-test", lease: LEASE };
         let embed_limit = if matches!(kept, Kept::Embedded) { 15 * u64::from(MIB) } else { 0 };
-        let claim =
-            self.service.ledger.claim_chunking(&request, GenerationOptions { chunk_size, embed_limit }).await.unwrap();
-        let Claim::Taken(held) = claim else { panic!("expected to get the file, found {claim:?}") };
+        let options = GenerationOptions { chunk_size, embed_limit };
+        let held = taken(self.service.ledger.claim_chunking(&request, options).await.unwrap());
         self.open_content(&held.file).await;
-        *held
+        held
     }
 
     pub(crate) async fn open_content(&self, file: &FileRecord) {
@@ -148,13 +135,6 @@ impl Stage {
     pub(crate) async fn chunking(&self, size: usize, kept: Kept) -> ClaimedFile {
         let file = self.prepared(size).await;
         self.claim(file, kept, KIB_64).await
-    }
-
-    /// Makes the lease on a file expire.
-    pub(crate) async fn end_lease(&self, file: FileId) {
-        let end = vec![doc! { "$set": { "lease.until": "$$NOW" } }];
-        let files = self.db.collection::<Document>("files");
-        assert_eq!(files.update_one(by_id(file), end).await.unwrap().matched_count, 1);
     }
 
     /// Sends a chunk and waits for the answer.
@@ -252,20 +232,6 @@ pub(crate) fn chunks_of(file: &FileRecord, content: &[u8]) -> Vec<(ChunkHeader, 
     content.chunks(chunk_size).zip(0..).map(|(data, number)| (header(file, number, data), data.to_vec())).collect()
 }
 
-/// Bytes unlike those of another seed.
-pub(crate) fn bytes(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
-
 /// Asserts what was answered, and that the reason contains `why`.
 #[track_caller]
 pub(crate) fn assert_refused(reply: &ChunkReply, answer: ChunkAnswer, why: &str) {
@@ -273,79 +239,8 @@ pub(crate) fn assert_refused(reply: &ChunkReply, answer: ChunkAnswer, why: &str)
     assert!(reply.answer == answer && detail.contains(why), "expected {answer:?} with {why:?}, found {reply:?}");
 }
 
-async fn settings() -> Settings {
-    let shared = servers::shared().await.unwrap();
-    let mut settings = Settings::default();
-    let unique = format!("t{:016x}", rand::random::<u64>());
-    settings.nats.url = shared.nats_url().to_owned();
-    settings.nats.prefix = unique.clone();
-    settings.mongodb.uri = Secret::new(shared.mongodb_uri().to_owned());
-    settings.mongodb.database = unique;
-    settings.mongodb.pool_size = 8;
-    settings
-}
-
-async fn start(settings: Settings) -> Service {
-    let life = Lifecycle::new(settings.work.grace());
-    let service = runtime::start(Role::Store, Arc::new(settings), life).await.unwrap();
+async fn start(sandbox: &Sandbox) -> Service {
+    let service = sandbox.start(Role::Store).await.unwrap();
     store::run(service.clone()).await.unwrap();
     service
-}
-
-/// Polls until `question` gives something.
-pub(crate) async fn eventually<T>(what: &str, mut question: impl AsyncFnMut() -> Option<T>) -> T {
-    let asking = async {
-        loop {
-            if let Some(answer) = question().await {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, asking).await.unwrap_or_else(|_| panic!("not so in time: {what}"))
-}
-
-fn by_id(file: FileId) -> Document {
-    doc! { "_id": Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: file.as_bytes().to_vec() }) }
-}
-
-/// Drops the database and the streams. Matters where the servers are not ours.
-struct Cleanup {
-    settings: Settings,
-}
-
-impl Cleanup {
-    fn of(settings: &Settings) -> Self {
-        Self { settings: settings.clone() }
-    }
-}
-
-impl Drop for Cleanup {
-    fn drop(&mut self) {
-        let given = |name| std::env::var_os(name).is_some();
-        let (nats, mongodb) = (given(servers::NATS_URL), given(servers::MONGODB_URI));
-        if !nats && !mongodb {
-            return;
-        }
-        let settings = self.settings.clone();
-        let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                if mongodb {
-                    let client = mongodb::Client::with_uri_str(settings.mongodb.uri().unwrap().expose()).await.unwrap();
-                    client.database(&settings.mongodb.database).drop().await.unwrap();
-                }
-                if nats {
-                    let client = async_nats::connect(settings.nats.url()).await.unwrap();
-                    let jetstream = async_nats::jetstream::new(client);
-                    for stream in contract::StreamSpec::all(&contract::Names::new(&settings.nats.prefix).unwrap()) {
-                        // It may never have been made.
-                        let _ = jetstream.delete_stream(stream.name).await;
-                    }
-                }
-            });
-        });
-        // A test that has failed already says more than what is left behind.
-        let _ = dropping.join();
-    }
 }

@@ -42,12 +42,8 @@ async fn main() {
     let nats = Nats::start(NatsOptions::new(folder.path().join("nats"), 2 << 20)).await.expect("nats-server starts");
     let mongo = Mongo::start(MongoOptions::new(folder.path().join("mongod"), 1024)).await.expect("mongod starts");
     let sink = Sink::start().await;
-    let options = Options {
-        toml: format!("[remotes.sink]\nkind = \"http\"\nurl = {:?}\n", sink.url()),
-        nats_url: Some(nats.url()),
-        mongodb_uri: Some(mongo.uri()),
-        ..Options::default()
-    };
+    let options =
+        Options { nats_url: Some(nats.url()), mongodb_uri: Some(mongo.uri()), ..Options::with_sink(&sink.url()) };
     let system = System::start(options).await;
     let mut watched: Vec<_> = system.processes.iter().map(|(name, process)| (name.clone(), process.pid())).collect();
     watched.extend([("nats-server".to_owned(), nats.pid()), ("mongod".to_owned(), mongo.pid())]);

@@ -9,9 +9,7 @@ use clap::Parser;
 use contract::Role;
 use harness::run::{Pair, Server};
 use harness::{Behaviour, Options, Proxy, Sink, System, Variable, until};
-use hyper::Method;
 use rustix::process::Signal;
-use serde_json::json;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -75,13 +73,7 @@ fn options(pair: &Pair, sink: &Sink) -> Options {
 
 /// A system whose chunkers send one MiB a second, with a file that is being chunked.
 async fn chunking(pair: &Pair, sink: &Sink) -> (System, Proxy, String) {
-    let options = options(pair, sink);
-    let mut system = System::prepare(&options).await;
-    let slow = Proxy::start(pair.address(Server::Nats));
-    slow.pace(Some(MIB));
-    let url = format!("nats://{}", slow.address());
-    system.environment.push(Variable::new(Role::Chunker.as_str(), "WAYBILL__NATS__URL", url));
-    system.start_services(&options).await;
+    let (system, slow) = System::start_with_line(options(pair, sink), "chunker", Some(MIB)).await;
     let (file, _) = system.send("chunking", 48 * MIB, "folder").await;
     until("it is held", async || system.api.file(&file).await["holder"].as_str().map(str::to_owned)).await;
     (system, slow, file)
@@ -128,13 +120,7 @@ async fn server_away(server: Server) -> Duration {
     slow.pace(None);
     pair.start_again(server).await.expect("it starts again");
     let back = Instant::now();
-    let body = json!({ "file_path": "new" }).to_string();
-    let headers = [("content-type", "application/json"), ("idempotency-key", "new")];
-    let new = until("a file is taken", async || {
-        let answer = system.api.attempt(Method::POST, "/upload/prepare", &headers, body.clone()).await.ok()?;
-        (answer.status == 201).then(|| answer.file_id())
-    });
-    let new = new.await;
+    let new = system.api.until_prepared("new").await;
     system.api.until_state(&file, "delivered").await;
     system.api.until_state(&new, "stored").await;
     back.elapsed()

@@ -1,7 +1,7 @@
 //! An upload of 1 GiB to S3 whose finaliser is killed again and again: what is sent in all.
 
 use contract::Role;
-use harness::{Options, Proxy, System, plain_http, until};
+use harness::{Options, Proxy, System, until};
 use rand::RngExt;
 use rustix::process::Signal;
 use servers::{Mongo, Nats, Seaweed};
@@ -53,8 +53,7 @@ pub(crate) async fn run(kills: u8, nats: &Nats, mongo: &Mongo, seaweed: &'static
         system.start_service(Role::Finaliser, number + 1);
     }
     let shown = system.api.until_state(&file, "delivered").await;
-    let server = seaweed.webdav_url().replace("http://", "").replace('/', "");
-    let found = plain_http::get(&server, &format!("/buckets/{}/{folder}/large", Seaweed::BUCKET));
+    let found = testing::object_in_bucket(seaweed, &folder.to_string(), "large");
     let is = if found == Some((content.size, content.sha256)) { "equal" } else { "NOT EQUAL" };
     let (sent, most) = (line.carried() / MIB, (SIZE + u64::from(kills) * IN_FLIGHT) / MIB);
     println!(

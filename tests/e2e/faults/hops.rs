@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use contract::Role;
 use harness::run::SmallDisk;
-use harness::{Behaviour, Options, Proxy, Sink, System, Variable, until};
+use harness::{Behaviour, Options, Sink, System, Variable, until};
 use mongodb::bson::{Document, doc};
 use rustix::process::Signal;
 use serde_json::json;
@@ -19,27 +19,12 @@ fn options(sink: &Sink) -> Options {
 }
 
 fn with_idle_timeout(sink: &Sink, millis: u32) -> Options {
-    let url = sink.url();
-    let toml = format!("[remotes.sink]\nkind = \"http\"\nurl = {url:?}\nidle_timeout_ms = {millis}\n");
-    Options { toml, ..Options::default() }
-}
-
-/// A proxy to NATS through which a chunker is slow.
-fn slow_nats(system: &mut System, process: &str) -> Proxy {
-    let address = system.nats_url().trim_start_matches("nats://").parse().unwrap();
-    let proxy = Proxy::start(address);
-    proxy.pace(Some(MIB));
-    let url = format!("nats://{}", proxy.address());
-    system.environment.push(Variable::new(process, "WAYBILL__NATS__URL", url));
-    proxy
+    Options::with_sink(&sink.url()).toml(&format!("idle_timeout_ms = {millis}\n"))
 }
 
 /// The record without what its holder may write at any time.
 async fn record(system: &System, file: &str) -> Document {
-    let files = system.database().await.collection::<Document>("files");
-    let id: contract::FileId = file.parse().unwrap();
-    let uuid = mongodb::bson::Uuid::from_bytes(*id.as_bytes());
-    let mut found = files.find_one(doc! { "_id": uuid }).await.unwrap().expect("the file is recorded");
+    let mut found = system.stored().await.document(file).await;
     for name in ["progress", "due_at", "outbox", "outbox_at", "hint_refusals"] {
         found.remove(name);
     }
@@ -51,7 +36,7 @@ async fn record(system: &System, file: &str) -> Document {
 
 async fn chunks(system: &System) -> Vec<Document> {
     use futures_util::TryStreamExt;
-    let chunks = system.database().await.collection::<Document>("chunks");
+    let chunks = system.stored().await.collection("chunks");
     let found = chunks.find(doc! {}).projection(doc! { "sha256": 1 }).sort(doc! { "_id": 1 }).await.unwrap();
     found.try_collect().await.unwrap()
 }
@@ -87,9 +72,7 @@ async fn a_finaliser_that_wakes_while_another_has_the_file_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunker_that_wakes_after_another_has_stored_the_file_changes_nothing() {
     let options = Options { work: "lease_ms = 2000".into(), files: "chunk_size = 65536".into(), ..Options::default() };
-    let mut system = System::prepare(&options).await;
-    let _slow = slow_nats(&mut system, "chunker-0");
-    system.start_services(&options).await;
+    let (mut system, _slow) = System::start_with_line(options, "chunker-0", Some(MIB)).await;
     let content = system.write("frozen", 6 * MIB);
     let file = system.api.prepare("frozen").await.expect(201).file_id();
     until("some chunks are stored", async || (chunks(&system).await.len() > 3).then_some(())).await;
@@ -112,9 +95,7 @@ async fn a_chunker_that_wakes_after_another_has_stored_the_file_changes_nothing(
 async fn with_the_default_settings_a_file_goes_on_after_a_kill() {
     let sink = Sink::start().await;
     let options = with_idle_timeout(&sink, 60_000);
-    let mut system = System::prepare(&options).await;
-    let _slow = slow_nats(&mut system, "chunker-0");
-    system.start_services(&options).await;
+    let (mut system, _slow) = System::start_with_line(options, "chunker-0", Some(MIB)).await;
     sink.plan("delivering", &[Behaviour::StallAfter(MIB)]);
     let (delivering, _) = system.send("delivering", 3 * MIB, "sink").await;
     until("it is being sent", async || (sink.puts().len() == 1).then_some(())).await;
@@ -146,7 +127,7 @@ async fn what_the_remote_has_ends_as_delivered_whoever_cancels_it() {
         system.process("finaliser-0").wait();
         assert_eq!(sink.object(&format!("/in/{name}")), Some((content.size, content.sha256)));
         waybill(&system, &["files", "cancel", &file]).await;
-        let files = system.database().await.collection::<Document>("files");
+        let files = system.stored().await.files();
         let wishes = files.count_documents(doc! { "cancel_requested": true }).await.unwrap();
         assert_eq!(wishes, 1, "it is to be cancelled");
         system.start_service(Role::Finaliser, 1);
@@ -172,9 +153,7 @@ async fn a_412_to_an_earlier_success_of_ours_is_a_success() {
 async fn a_source_that_never_holds_still_is_given_up_and_never_mixed() {
     // Small chunks, so that what is read ahead of slow requests is a small part of the file: a reading takes seconds.
     let options = Options { files: "chunk_size = 65536".into(), ..Options::default() };
-    let mut system = System::prepare(&options).await;
-    let _slow = slow_nats(&mut system, "chunker-0");
-    system.start_services(&options).await;
+    let (system, _slow) = System::start_with_line(options, "chunker-0", Some(MIB)).await;
     system.write("restless", 6 * MIB);
     let file = system.api.prepare("restless").await.expect(201).file_id();
     let source = std::fs::File::options().write(true).open(system.source().join("restless")).unwrap();

@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use contract::Role;
 use harness::run::{Pair, Server};
-use harness::{Behaviour, Options, Proxy, Sink, System, Variable, until};
-use hyper::Method;
+use harness::{Behaviour, Options, Sink, System, until};
 use serde_json::json;
 
 use super::ALONE;
@@ -17,8 +15,7 @@ fn on(pair: &Pair, sink: &Sink, more: &str) -> Options {
         work: "lease_ms = 3000".into(),
         nats_url: Some(pair.nats_url()),
         mongodb_uri: Some(pair.mongodb_uri()),
-        toml: format!("[remotes.sink]\nkind = \"http\"\nurl = {:?}\nidle_timeout_ms = 4000\n{more}", sink.url()),
-        ..Options::default()
+        ..Options::with_sink(&sink.url()).toml("idle_timeout_ms = 4000\n").toml(more)
     }
 }
 
@@ -40,11 +37,7 @@ async fn with_nats_data_deleted_while_files_are_in_every_state_none_is_lost() {
     let sink = Sink::start().await;
     // One at a time, so that the second file stays prepared while the first is chunked.
     let options = on(&pair, &sink, "[chunker]\nconcurrency = 1\n");
-    let mut system = System::prepare(&options).await;
-    let slow = Proxy::start(pair.address(Server::Nats));
-    let url = format!("nats://{}", slow.address());
-    system.environment.push(Variable::new(Role::Chunker.as_str(), "WAYBILL__NATS__URL", url));
-    system.start_services(&options).await;
+    let (mut system, slow) = System::start_with_line(options, "chunker", None).await;
     let before = pids(&system);
 
     let (delivered, _) = system.send("delivered", MIB, "folder").await;
@@ -89,12 +82,7 @@ async fn goes_on_after(server: Server) {
     let mut pair = Pair::start().await.unwrap();
     let sink = Sink::start().await;
     let options = on(&pair, &sink, "");
-    let mut system = System::prepare(&options).await;
-    let slow = Proxy::start(pair.address(Server::Nats));
-    slow.pace(Some(MIB));
-    let url = format!("nats://{}", slow.address());
-    system.environment.push(Variable::new(Role::Chunker.as_str(), "WAYBILL__NATS__URL", url));
-    system.start_services(&options).await;
+    let (mut system, slow) = System::start_with_line(options, "chunker", Some(MIB)).await;
     let before = pids(&system);
     let (chunking, _) = system.send("chunking", 4 * MIB, "folder").await;
     system.api.until_state(&chunking, "chunking").await;
@@ -106,13 +94,7 @@ async fn goes_on_after(server: Server) {
     until("it was away for a while", async || (away.elapsed() > Duration::from_secs(6)).then_some(())).await;
     slow.pace(None);
     pair.start_again(server).await.unwrap();
-    let body = json!({ "file_path": "new" }).to_string();
-    let headers = [("content-type", "application/json"), ("idempotency-key", "new")];
-    let new = until("a file is taken", async || {
-        let answer = system.api.attempt(Method::POST, "/upload/prepare", &headers, body.clone()).await.ok()?;
-        (answer.status == 201).then(|| answer.file_id())
-    });
-    let new = new.await;
+    let new = system.api.until_prepared("new").await;
     system.api.until_state(&chunking, "delivered").await;
     system.api.until_state(&new, "stored").await;
     system.assert_arrived("chunking", "chunking");

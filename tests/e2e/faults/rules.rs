@@ -39,7 +39,7 @@ impl Stage {
     }
 
     async fn files(&self) -> mongodb::Collection<Document> {
-        self.system.database().await.collection("files")
+        self.system.stored().await.files()
     }
 
     fn id(&self, number: usize) -> mongodb::bson::Uuid {
@@ -116,15 +116,14 @@ async fn bytes_that_differ_and_what_is_left_aside_are_noticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_taken_twice_is_noticed() {
-    use hyper::Method;
     let stage = Stage::start().await;
     let sink = &stage.sinks[0].1;
     let bytes = std::fs::read(stage.system.source().join("one")).unwrap();
     let remote = harness::Api::new(sink.url().trim_end_matches("/in/"));
-    let again = remote.call(Method::PUT, "/in/one", &[("if-none-match", "*")], bytes.clone()).await;
+    let again = remote.call("PUT", "/in/one", &[("if-none-match", "*")], bytes.clone()).await;
     assert_eq!(again.status, 412);
     assert!(stage.broken().await.is_empty(), "what is refused is not taken");
-    remote.call(Method::PUT, "/in/one", &[], bytes).await.expect(201);
+    remote.call("PUT", "/in/one", &[], bytes).await.expect(201);
     stage.assert_only(Rule::Once, "2 times whole").await;
 }
 
@@ -140,19 +139,14 @@ async fn a_file_that_is_stuck_is_noticed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn content_that_outlives_its_file_or_generation_is_noticed() {
     let stage = Stage::start().await;
-    let database = stage.system.database().await;
-    let chunks = database.collection::<Document>("chunks");
-    let key = |file: FileId, generation: u32| {
-        let bytes = [&file.as_bytes()[..], &generation.to_be_bytes(), &[0; 6]].concat();
-        mongodb::bson::Binary { subtype: mongodb::bson::spec::BinarySubtype::Generic, bytes }
-    };
+    let chunks = stage.system.stored().await.collection("chunks");
     let cases = [
         (FileId::generate(), 1, "the file is not recorded"),
         (stage.sent[0].id, 0, "a later generation counts"),
         (stage.sent[0].id, 2, "has not come to that generation"),
     ];
     for (file, generation, says) in cases {
-        let id = key(file, generation);
+        let id = testing::content_id(file, generation, Some(0));
         chunks.insert_one(doc! { "_id": id.clone(), "len": 1_i64 }).await.unwrap();
         stage.assert_only(Rule::Forgotten, says).await;
         chunks.delete_one(doc! { "_id": id }).await.unwrap();
@@ -191,7 +185,7 @@ async fn a_chunk_that_is_missing_is_noticed_by_the_doctor() {
     assert_eq!(sound(&stage.system), []);
     let (file, _) = stage.system.store("three", 3 << 20).await;
     harness::until("all is told", async || sound(&stage.system).is_empty().then_some(())).await;
-    let chunks = stage.system.database().await.collection::<Document>("chunks");
+    let chunks = stage.system.stored().await.collection("chunks");
     chunks.find_one_and_delete(doc! {}).sort(doc! { "_id": -1 }).await.unwrap();
     let broken = sound(&stage.system);
     assert!(broken.iter().any(|found| found.rule == Rule::Sound && found.what.contains(&file)), "{broken:?}");

@@ -3,24 +3,30 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use contract::{Digest, Hasher};
+use contract::Digest;
 use harness::run::SmallDisk;
 use tempfile::TempDir;
+use testing::hashed;
 
 use super::place::{Place, Trouble};
 
-/// A folder that can be full and that can be closed.
+/// A folder that can be full and that can be closed, if it has a disk of its own.
 pub(crate) struct Folder {
-    disk: SmallDisk,
+    // Before the folder that it is mounted at.
+    disk: Option<SmallDisk>,
     folder: TempDir,
 }
 
 impl Folder {
+    pub(crate) fn without_disk() -> Self {
+        Self { disk: None, folder: tempfile::Builder::new().prefix("waybill-place-").tempdir().unwrap() }
+    }
+
     /// `None`, said aloud, where no file system can be mounted; an error where tests must not be left out.
     pub(crate) fn mount(mib: u32) -> Option<Self> {
-        let folder = tempfile::Builder::new().prefix("waybill-place-").tempdir().unwrap();
-        match SmallDisk::mount(folder.path(), mib) {
-            Ok(disk) => Some(Self { disk, folder }),
+        let place = Self::without_disk();
+        match SmallDisk::mount(place.path(), mib) {
+            Ok(disk) => Some(Self { disk: Some(disk), ..place }),
             Err(error) if std::env::var_os("CI").is_none() => {
                 eprintln!("NOT TESTED on this machine: {error}");
                 None
@@ -29,42 +35,15 @@ impl Folder {
         }
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
-        self.folder.path().to_owned()
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
     }
 
-    pub(crate) fn fill(&self, on: bool) {
-        match on {
-            true => self.disk.fill().unwrap(),
-            false => self.disk.clear(),
-        }
+    /// The files that lie aside.
+    pub(crate) fn aside(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.path().join(".waybill")).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().path()).collect()
     }
-}
-
-/// Size and hash of a file; `None` if there is none.
-pub(crate) fn hashed(path: &Path) -> Option<(u64, Digest)> {
-    let mut file = std::fs::File::open(path).ok()?;
-    let mut hasher = HashingWriter(Hasher::new());
-    let size = std::io::copy(&mut file, &mut hasher).unwrap();
-    Some((size, hasher.0.finish()))
-}
-
-struct HashingWriter(Hasher);
-
-impl std::io::Write for HashingWriter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// How many files lie in `.waybill/` of a folder.
-pub(crate) fn asides(folder: &Path) -> usize {
-    std::fs::read_dir(folder.join(".waybill")).map_or(0, Iterator::count)
 }
 
 impl Place for Folder {
@@ -77,7 +56,7 @@ impl Place for Folder {
     }
 
     fn object(&self, name: &str) -> Option<(u64, Digest)> {
-        hashed(&self.path().join(name))
+        std::fs::File::open(self.path().join(name)).ok().map(hashed)
     }
 
     fn put(&self, name: &str, content: &[u8]) {
@@ -85,14 +64,16 @@ impl Place for Folder {
     }
 
     fn asides(&self) -> usize {
-        asides(&self.path())
+        self.aside().len()
     }
 
     fn trouble(&self, trouble: Trouble, on: bool) -> Result<(), &'static str> {
-        match trouble {
-            Trouble::Full => self.fill(on),
-            Trouble::Closed => self.disk.read_only(on),
-            Trouble::Expired => return Err("a folder asks for no credentials"),
+        let disk = self.disk.as_ref().ok_or("it has no disk of its own")?;
+        match (trouble, on) {
+            (Trouble::Full, true) => disk.fill().unwrap(),
+            (Trouble::Full, false) => disk.clear(),
+            (Trouble::Closed, _) => disk.read_only(on),
+            (Trouble::Expired, _) => return Err("a folder asks for no credentials"),
         }
         Ok(())
     }

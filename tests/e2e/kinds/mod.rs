@@ -1,10 +1,10 @@
 //! One suite for every kind of remote, on servers that others wrote: what holds for one holds for all.
 
 mod folder;
-mod nginx;
 mod place;
 mod seaweed;
-mod sshd;
+mod secret_file;
+mod share;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,14 +13,14 @@ use harness::{NetFault, Options, Proxy, System, until};
 use rand::RngExt;
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testing::flip;
 
 use crate::operator::waybill;
-use crate::remotes::{assert_error, damage};
-use folder::Folder;
-use nginx::Web;
+use crate::remotes::assert_error;
+pub(crate) use folder::Folder;
 pub(crate) use place::{Place, Trouble};
 pub(crate) use seaweed::Bucket;
-use sshd::Inbox;
+pub(crate) use share::Share;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -102,7 +102,7 @@ async fn clash(scene: &Scene<'_>) {
 async fn wrong_content(scene: &Scene<'_>) {
     for (name, size, number) in [("damaged small", 3 * MIB, 1), ("damaged large", 33 * MIB, 30)] {
         let (file, content) = scene.system.store(name, size).await;
-        damage(&scene.system, &file, false, number).await;
+        scene.system.stored().await.change_chunk(&file, number, flip).await;
         let body = json!({ "remote": "there" });
         scene.system.api.finalise(&file, &content.sha256.to_string(), &body).await.expect(202);
         let failed = scene.system.api.until_state(&file, "failed").await;
@@ -195,20 +195,23 @@ async fn s3() {
     suite(&bucket).await;
 }
 
+async fn share_suite(share: impl AsyncFnOnce(Folder) -> Option<Share>) {
+    let Some(folder) = Folder::mount(256) else { return };
+    let Some(share) = share(folder).await else { return };
+    suite(&share).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn http() {
-    let Some(web) = Web::mount("http", 256).await else { return };
-    suite(&web).await;
+    share_suite(async |folder| Share::nginx("http", folder).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn webdav() {
-    let Some(web) = Web::mount("webdav", 256).await else { return };
-    suite(&web).await;
+    share_suite(async |folder| Share::nginx("webdav", folder).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sftp() {
-    let Some(inbox) = Inbox::mount(256).await else { return };
-    suite(&inbox).await;
+    share_suite(Share::sshd).await;
 }

@@ -1,15 +1,14 @@
 //! `s3` on SeaweedFS.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use contract::Digest;
-use harness::plain_http;
 use servers::{Seaweed, SeaweedOptions};
-use tempfile::TempDir;
+use testing::{ask_bucket, object_in_bucket, seaweed};
 
 use super::folder::Folder;
 use super::place::{Place, Trouble};
+use super::secret_file::SecretFile;
 
 /// Small, so that a small disk has room for the seven that a bucket begins with.
 const VOLUME_MIB: u32 = 32;
@@ -18,7 +17,8 @@ const VOLUME_MIB: u32 = 32;
 pub(crate) struct Bucket {
     server: Server,
     folder: String,
-    credentials: TempDir,
+    access_key: SecretFile,
+    secret_key: SecretFile,
 }
 
 /// The server of all tests, or one of its own on a disk that can be full.
@@ -29,7 +29,7 @@ enum Server {
 
 impl Bucket {
     pub(crate) async fn new() -> Self {
-        Self::at(Server::Shared(servers::shared_seaweed().await.unwrap_or_else(|error| panic!("{error}"))))
+        Self::at(Server::Shared(seaweed().await))
     }
 
     /// On a disk of so many MiB.
@@ -41,13 +41,12 @@ impl Bucket {
     }
 
     fn at(server: Server) -> Self {
-        let bucket = Self {
+        Self {
             server,
             folder: contract::FileId::generate().to_string(),
-            credentials: tempfile::Builder::new().prefix("waybill-place-").tempdir().unwrap(),
-        };
-        bucket.log_in(Seaweed::ACCESS_KEY, Seaweed::SECRET_KEY);
-        bucket
+            access_key: SecretFile::new(Seaweed::ACCESS_KEY),
+            secret_key: SecretFile::new(Seaweed::SECRET_KEY),
+        }
     }
 
     fn seaweed(&self) -> &Seaweed {
@@ -57,25 +56,9 @@ impl Bucket {
         }
     }
 
-    fn key_file(&self, name: &str) -> PathBuf {
-        self.credentials.path().join(name)
-    }
-
     fn log_in(&self, access_key: &str, secret_key: &str) {
-        for (name, value) in [("access", access_key), ("secret", secret_key)] {
-            // Renamed, so that no request finds half of it.
-            std::fs::write(self.key_file("new"), value).unwrap();
-            std::fs::rename(self.key_file("new"), self.key_file(name)).unwrap();
-        }
-    }
-
-    fn path(&self, name: &str) -> String {
-        let encode = |segment| percent_encoding::utf8_percent_encode(segment, percent_encoding::NON_ALPHANUMERIC);
-        format!("/buckets/{}/{}/{}", Seaweed::BUCKET, self.folder, encode(name))
-    }
-
-    fn webdav(&self) -> String {
-        self.seaweed().webdav_url().replace("http://", "").replace('/', "")
+        self.access_key.set(access_key);
+        self.secret_key.set(secret_key);
     }
 }
 
@@ -90,17 +73,17 @@ impl Place for Bucket {
             address.unwrap(),
             Seaweed::BUCKET,
             self.folder,
-            self.key_file("access"),
-            self.key_file("secret"),
+            self.access_key.path(),
+            self.secret_key.path(),
         )
     }
 
     fn object(&self, name: &str) -> Option<(u64, Digest)> {
-        plain_http::get(&self.webdav(), &self.path(name))
+        object_in_bucket(self.seaweed(), &self.folder, name)
     }
 
     fn put(&self, name: &str, content: &[u8]) {
-        plain_http::put(&self.webdav(), &self.path(name), content);
+        assert_eq!(ask_bucket(self.seaweed(), &self.folder, "PUT", name, content).0, 201);
     }
 
     fn asides(&self) -> usize {
@@ -110,7 +93,7 @@ impl Place for Bucket {
     fn trouble(&self, trouble: Trouble, on: bool) -> Result<(), &'static str> {
         match (trouble, on) {
             (Trouble::Full, _) => match &self.server {
-                Server::Own(_, disk) => disk.fill(on),
+                Server::Own(_, disk) => disk.trouble(trouble, on)?,
                 Server::Shared(_) => return Err("its disk is that of all tests"),
             },
             (Trouble::Closed, true) => self.log_in(Seaweed::READER_ACCESS_KEY, Seaweed::READER_SECRET_KEY),

@@ -4,10 +4,8 @@ use harness::{Behaviour, Options, Sink, System, until};
 use mongodb::bson::{Document, doc};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use testing::{binary, by_id, content_id, flip};
 
-use super::damage::{
-    binary, by_id, change, change_chunk, change_embedded, collection, content_id, delete_chunk, flip, record, set_ago,
-};
 use super::{Said, stop_services, waybill, waybill_with};
 
 const MIB: u64 = 1024 * 1024;
@@ -87,16 +85,12 @@ async fn what_is_under_way_is_no_finding() {
     // Small chunks, few at once: the file takes far longer than it takes to look at it.
     let options = Options {
         files: "chunk_size = 65536".into(),
-        toml: format!(
-            "[chunker]\nwindow = 2\n[store]\nwriters = 1\n[remotes.sink]\nkind = \"http\"\nurl = {:?}\n",
-            sink.url()
-        ),
-        ..Options::default()
+        ..Options::with_sink(&sink.url()).toml("[chunker]\nwindow = 2\n[store]\nwriters = 1\n")
     };
     let mut system = System::start(options).await;
     sink.plan("file", &[Behaviour::StallAfter(MIB)]);
     let (file, _) = system.send("file", 20 * MIB, "sink").await;
-    let chunks = collection(&system, "chunks").await;
+    let chunks = system.stored().await.collection("chunks");
     until("some of it is stored", async || (chunks.count_documents(doc! {}).await.unwrap() > 0).then_some(())).await;
     system.process("store-0").signal(Signal::STOP);
     assert_eq!(system.api.file(&file).await["state"], "chunking", "the file was too fast for this test");
@@ -109,7 +103,7 @@ async fn what_is_under_way_is_no_finding() {
 
     // What is wrong with it is said, but nothing is done while somebody holds it.
     let file = file["file_id"].as_str().unwrap();
-    delete_chunk(&system, file, 319).await;
+    system.stored().await.delete_chunk(file, 319).await;
     let left = doctor(&system, &["--repair"]).await.expect(1);
     assert_eq!(kinds(&left), expected(&[("chunk-missing", file)]));
     assert!(finding(&left, "chunk-missing")["did"].as_str().unwrap().contains("holds"), "{}", left.stdout);
@@ -122,10 +116,10 @@ async fn missing_chunks_are_found_and_read_again() {
     let (small, _) = system.store("small", 2 * MIB).await;
     let (delivered, _) = system.send("delivered", 3 * MIB, "folder").await;
     system.api.until_state(&delivered, "delivered").await;
-    delete_chunk(&system, &stored, 1).await;
-    delete_chunk(&system, &stored, 4).await;
-    delete_chunk(&system, &delivered, 2).await;
-    let contents = collection(&system, "contents").await;
+    system.stored().await.delete_chunk(&stored, 1).await;
+    system.stored().await.delete_chunk(&stored, 4).await;
+    system.stored().await.delete_chunk(&delivered, 2).await;
+    let contents = system.stored().await.collection("contents");
     contents.delete_one(doc! { "_id": content_id(&small, 1, None) }).await.unwrap();
 
     let found = doctor(&system, &[]).await.expect(1);
@@ -135,7 +129,7 @@ async fn missing_chunks_are_found_and_read_again() {
     assert_eq!(of(&found, &stored)["found"], "chunk 1, 4: missing");
     assert_eq!(of(&found, &small)["found"], "chunk 0, 1: missing");
     assert_eq!(of(&found, &stored)["mended"], false);
-    assert_eq!(record(&system, &stored).await.get_i64("generation").unwrap(), 1, "nothing was changed");
+    assert_eq!(system.stored().await.document(&stored).await.get_i64("generation").unwrap(), 1, "nothing was changed");
     // For people: a line per finding.
     let lines = waybill(&system, &["doctor"]).await.expect(1);
     let lines: Vec<_> = lines.stdout.lines().collect();
@@ -158,7 +152,7 @@ async fn missing_chunks_are_found_and_read_again() {
     // What was delivered is only reported.
     let left = doctor(&system, &["--repair"]).await.expect(1);
     assert_eq!(kinds(&left), expected(&[("chunk-missing", &delivered)]));
-    assert_eq!(record(&system, &delivered).await.get_i64("generation").unwrap(), 1);
+    assert_eq!(system.stored().await.document(&delivered).await.get_i64("generation").unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,17 +163,20 @@ async fn wrong_chunks_are_found_by_their_length_or_deeply() {
     let (small, _) = system.store("small", 2 * MIB).await;
     let (whole, _) = system.store("whole", 3 * MIB).await;
     let (strange, _) = system.store("strange", 3 * MIB).await;
-    change_chunk(&system, &long, 2, |chunk| drop(chunk.insert("len", 7_i64))).await;
-    change_chunk(&system, &flipped, 8, flip).await;
-    change_embedded(&system, &small, 1, flip).await;
+    system.stored().await.change_chunk(&long, 2, |chunk| drop(chunk.insert("len", 7_i64))).await;
+    system.stored().await.change_chunk(&flipped, 8, flip).await;
+    system.stored().await.change_embedded(&small, 1, flip).await;
     // With a hash that fits its bytes, but not the whole.
-    change_chunk(&system, &whole, 0, |chunk| {
-        flip(chunk);
-        let sha256 = contract::Digest::of(chunk.get_binary_generic("data").unwrap());
-        chunk.insert("sha256", binary(sha256.as_bytes().to_vec()));
-    })
-    .await;
-    change_chunk(&system, &strange, 1, |chunk| drop(chunk.remove("sha256"))).await;
+    system
+        .stored()
+        .await
+        .change_chunk(&whole, 0, |chunk| {
+            flip(chunk);
+            let sha256 = contract::Digest::of(chunk.get_binary_generic("data").unwrap());
+            chunk.insert("sha256", binary(sha256.as_bytes().to_vec()));
+        })
+        .await;
+    system.stored().await.change_chunk(&strange, 1, |chunk| drop(chunk.remove("sha256"))).await;
     let by_index = [("chunk-length", &*long), ("chunk-unreadable", &*strange)];
     assert_eq!(kinds(&doctor(&system, &[]).await.expect(1)), expected(&by_index));
     let deeply = [("chunk-hash", &*flipped), ("chunk-hash", &*small), ("whole-hash", &*whole)];
@@ -201,7 +198,7 @@ async fn content_that_nobody_reaches_is_found() {
     let (small, _) = system.store("small", 10).await;
     let (large, _) = system.store("large", 3 * MIB).await;
     stop_services(&mut system);
-    let (contents, chunks) = (collection(&system, "contents").await, collection(&system, "chunks").await);
+    let (contents, chunks) = (system.stored().await.collection("contents"), system.stored().await.collection("chunks"));
     let stranger = contract::FileId::generate().to_string();
     let chunk = |file: &str, generation, number| {
         let data = binary(vec![7; 9]);
@@ -212,7 +209,7 @@ async fn content_that_nobody_reaches_is_found() {
     chunks.insert_many(old).await.unwrap();
     healthy(&system, &[]).await;
     for file in [&small, &large] {
-        set_ago(&system, file, "updated_at", 90).await;
+        system.stored().await.set_ago(file, "updated_at", 90_000).await;
     }
     let mended = expected(&[("older-generation", &*small), ("older-generation", &*large)]);
     assert_eq!(kinds(&doctor(&system, &[]).await.expect(1)), mended);
@@ -250,7 +247,7 @@ async fn content_that_nobody_reaches_is_found() {
     healthy(&system, &[]).await;
 
     // The removal of content whose retention is over was broken off.
-    change(&system, &small, vec![doc! { "$set": { "state": "failed", "content_removed": 1_i64 } }]).await;
+    system.stored().await.change(&small, vec![doc! { "$set": { "state": "failed", "content_removed": 1_i64 } }]).await;
     let unfinished = expected(&[("content-not-removed", &*small)]);
     assert_eq!(kinds(&doctor(&system, &[]).await.expect(1)), unfinished);
     assert_eq!(kinds(&doctor(&system, &["--repair"]).await.expect(0)), unfinished);
@@ -264,8 +261,8 @@ async fn records_that_cannot_be_read_are_found() {
     let (file, _) = system.store("file", 10).await;
     let (bare, _) = system.store("bare", 10).await;
     stop_services(&mut system);
-    let files = collection(&system, "files").await;
-    let readable = record(&system, &file).await;
+    let files = system.stored().await.collection("files");
+    let readable = system.stored().await.document(&file).await;
     files.insert_one(doc! { "_id": "text" }).await.unwrap();
     files.insert_one(doc! { "_id": true }).await.unwrap();
     let mut strange = readable.clone();

@@ -5,22 +5,15 @@ use async_nats::jetstream::consumer::{FromConsumer, pull};
 use contract::{EventKind, Step};
 use harness::{Options, System, until};
 use mongodb::bson::{Document, doc};
+use testing::messages;
 
-use super::damage::{change, record, set_ago};
 use super::doctor::{doctor, expected, finding, healthy, kinds};
 use super::stop_services;
 
 /// How many messages of a subject a stream has.
 async fn count(system: &System, stream: String, subject: String) -> usize {
-    let stream = jetstream::new(system.nats().await).get_stream(stream).await.unwrap();
-    let info = stream.cached_info().state.clone();
-    let mut count = 0;
-    for sequence in info.first_sequence..=info.last_sequence {
-        // What was taken out leaves a gap.
-        let message = stream.get_raw_message(sequence).await;
-        count += usize::from(message.is_ok_and(|message| message.subject.as_str() == subject));
-    }
-    count
+    let messages = messages(&system.nats().await, &stream).await.unwrap();
+    messages.iter().filter(|message| message.subject.as_str() == subject).count()
 }
 
 async fn hints(system: &System, step: Step, file: &str) -> usize {
@@ -42,7 +35,7 @@ async fn waiting(names: &[&str]) -> (System, Vec<String>) {
     for file in &files {
         until("its event and hint are published", async || {
             let hinted = hints(&system, Step::Prepare, file).await == 1;
-            (hinted && !record(&system, file).await.contains_key("outbox_at")).then_some(())
+            (hinted && !system.stored().await.document(file).await.contains_key("outbox_at")).then_some(())
         })
         .await;
     }
@@ -56,26 +49,28 @@ async fn until_stored(system: &mut System, file: &str) {
     for role in [contract::Role::Chunker, contract::Role::Store] {
         system.start_service(role, 0);
     }
-    until("it is stored", async || (record(system, file).await.get_str("state").unwrap() == "stored").then_some(()))
-        .await;
+    until("it is stored", async || {
+        (system.stored().await.document(file).await.get_str("state").unwrap() == "stored").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_looks_at_is_made_due() {
     let (mut system, files) = waiting(&["overdue", "unscheduled", "run-out", "in-time", "held"]).await;
     let [overdue, unscheduled, run_out, in_time, held] = &files[..] else { unreachable!("five were prepared") };
-    set_ago(&system, overdue, "due_at", 90).await;
-    change(&system, unscheduled, vec![doc! { "$unset": "due_at" }]).await;
+    system.stored().await.set_ago(overdue, "due_at", 90_000).await;
+    system.stored().await.change(unscheduled, vec![doc! { "$unset": "due_at" }]).await;
     let lease = |until: i64| {
         let until = doc! { "$add": ["$$NOW", until * 1000] };
         vec![doc! { "$set": { "lease": { "owner": "a", "worker": "chunker-a", "until": until }, "state": "chunking" } }]
     };
-    change(&system, run_out, lease(-100)).await;
-    set_ago(&system, run_out, "due_at", -30).await;
-    set_ago(&system, in_time, "due_at", 30).await;
+    system.stored().await.change(run_out, lease(-100)).await;
+    system.stored().await.set_ago(run_out, "due_at", -30_000).await;
+    system.stored().await.set_ago(in_time, "due_at", 30_000).await;
     // Somebody works on it: its holder answers for it.
-    change(&system, held, lease(100)).await;
-    set_ago(&system, held, "due_at", 90).await;
+    system.stored().await.change(held, lease(100)).await;
+    system.stored().await.set_ago(held, "due_at", 90_000).await;
     let list = expected(&[("overdue", overdue), ("unscheduled", unscheduled), ("lease-run-out", run_out)]);
     let found = doctor(&system, &[]).await.expect(1);
     assert_eq!(kinds(&found), list);
@@ -100,16 +95,19 @@ async fn outboxes_that_were_left_are_published() {
     let [left, fresh] = &files[..] else { unreachable!("two were prepared") };
     for file in [left, fresh] {
         let event = doc! { "version": 1_i64, "event": "prepared", "state": "prepared", "at": "$$NOW" };
-        change(&system, file, vec![doc! { "$set": { "outbox": [event], "outbox_at": "$$NOW" } }]).await;
+        system.stored().await.change(file, vec![doc! { "$set": { "outbox": [event], "outbox_at": "$$NOW" } }]).await;
         // So that nothing else is wrong with them.
-        set_ago(&system, file, "due_at", -60).await;
+        system.stored().await.set_ago(file, "due_at", -60_000).await;
     }
-    set_ago(&system, left, "outbox_at", 90).await;
+    system.stored().await.set_ago(left, "outbox_at", 90_000).await;
     let events = system.names.events_stream();
     // The server drops a repetition by its id for two minutes, so the stream must not know it.
     jetstream::new(system.nats().await).get_stream(&events).await.unwrap().purge().await.unwrap();
     let event = Document::from_iter([("version".to_owned(), 2_i64.into())]);
-    change(&system, left, vec![doc! { "$set": { "outbox": [{ "$mergeObjects": [{ "$first": "$outbox" }, event] }] } }])
+    system
+        .stored()
+        .await
+        .change(left, vec![doc! { "$set": { "outbox": [{ "$mergeObjects": [{ "$first": "$outbox" }, event] }] } }])
         .await;
 
     let list = expected(&[("outbox-left", left)]);
@@ -121,15 +119,15 @@ async fn outboxes_that_were_left_are_published() {
     assert_eq!(kinds(&doctor(&system, &["--repair"]).await.expect(0)), list);
     assert_eq!((published(left).await, published(fresh).await), (1, 0));
     let outbox = |record: &Document| record.get_array("outbox").unwrap().len();
-    assert_eq!(outbox(&record(&system, left).await), 0);
-    assert_eq!(outbox(&record(&system, fresh).await), 1, "a service will publish it in time");
+    assert_eq!(outbox(&system.stored().await.document(left).await), 0);
+    assert_eq!(outbox(&system.stored().await.document(fresh).await), 1, "a service will publish it in time");
     healthy(&system, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_and_consumers_are_made_and_mended() {
     let (system, files) = waiting(&["waiting"]).await;
-    set_ago(&system, &files[0], "due_at", -60).await;
+    system.stored().await.set_ago(&files[0], "due_at", -60_000).await;
     let jetstream = jetstream::new(system.nats().await);
     let (work, events, dead) = (system.names.work_stream(), system.names.events_stream(), system.names.dead_stream());
     let find = async |name: &str| jetstream.get_stream(name).await.unwrap();
@@ -164,6 +162,6 @@ async fn streams_and_consumers_are_made_and_mended() {
     jetstream.delete_stream(&work).await.unwrap();
     let list = expected(&[("stream-missing", &work), ("consumer-missing", &chunker), ("consumer-missing", &finaliser)]);
     assert_eq!(kinds(&doctor(&system, &["--repair"]).await.expect(0)), list);
-    let due = record(&system, &files[0]).await.get_datetime("due_at").unwrap().timestamp_millis();
+    let due = system.stored().await.document(&files[0]).await.get_datetime("due_at").unwrap().timestamp_millis();
     assert!(due <= mongodb::bson::DateTime::now().timestamp_millis(), "everything in work is due");
 }

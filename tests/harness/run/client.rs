@@ -3,7 +3,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{Digest, FileId};
-use hyper::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -61,7 +60,7 @@ impl Client {
         let headers = [("content-type", "application/json"), ("idempotency-key", name.as_str())];
         let (what, mut known) = (format!("prepare {name}"), None);
         for _ in 0..=u8::from(self.file.twice) {
-            let answer = self.until_answered(&what, None, Method::POST, "/upload/prepare", &headers, &body).await?;
+            let answer = self.until_answered(&what, None, "POST", "/upload/prepare", &headers, &body).await?;
             let id = answer.body["file_id"].as_str().and_then(|id| id.parse::<FileId>().ok());
             let Some(id) = id.filter(|_| answer.status == 201) else {
                 return Err(unfit(&what, &answer));
@@ -85,7 +84,7 @@ impl Client {
         let mut refused = None;
         for _ in 0..=u8::from(self.file.twice) {
             let what = format!("finalise {name}");
-            let answer = self.until_answered(&what, Some(id), Method::POST, &path, &headers, &body).await?;
+            let answer = self.until_answered(&what, Some(id), "POST", &path, &headers, &body).await?;
             refused = match answer.status.as_u16() {
                 202 => None,
                 // It has failed meanwhile, or is not what was expected: the checker judges whether it may.
@@ -111,7 +110,7 @@ impl Client {
 
     async fn state(&self, id: FileId) -> Result<String, Violation> {
         let path = format!("/files/{id}");
-        let answer = self.until_answered("look", Some(id), Method::GET, &path, &[], &Value::Null).await?;
+        let answer = self.until_answered("look", Some(id), "GET", &path, &[], &Value::Null).await?;
         match answer.body["state"].as_str() {
             Some(state) if answer.status == 200 => Ok(state.to_owned()),
             _ => Err(unfit(&format!("look at {id}"), &answer)),
@@ -123,7 +122,7 @@ impl Client {
         &self,
         what: &str,
         id: Option<FileId>,
-        method: Method,
+        method: &str,
         path: &str,
         headers: &[(&str, &str)],
         body: &Value,
@@ -131,7 +130,7 @@ impl Client {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         loop {
             let from = self.history.elapsed();
-            let answer = self.api.attempt(method.clone(), path, headers, body.clone()).await;
+            let answer = self.api.attempt(method, path, headers, body.clone()).await;
             let outcome = match &answer {
                 Err(error) => Outcome::Unknown(format!("{error:#}")),
                 Ok(answer) if answer.status.is_success() => Outcome::Ok(answer.status.as_str().to_owned()),
@@ -141,7 +140,7 @@ impl Client {
             };
             let known = !matches!(outcome, Outcome::Unknown(_));
             // Looks are many, and tell nothing that the record does not.
-            if method != Method::GET {
+            if method != "GET" {
                 self.history.note(from, what, id, outcome);
             }
             match answer {

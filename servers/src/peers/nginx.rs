@@ -2,25 +2,21 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::home::{Home, Record, free_port};
+use crate::handle;
 use crate::locate::{Located, Server, locate};
-use crate::process::Process;
 use crate::ready::Progress;
-use crate::{handle, log, on_thread};
+use crate::start::Running;
 
 /// It is there in milliseconds; before that, for a port that is taken, it tries for 2.5 s.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// By SIGTERM it hangs up at once.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// The port is chosen before it takes it, and others may be faster.
-const TRIES: u32 = 5;
-
 /// What its own DAV module cannot.
 const PROPFIND_MODULE: &str = "ngx_http_dav_ext_module.so";
 
@@ -82,43 +78,37 @@ impl NginxOptions {
 /// A running nginx. Dropping it kills the server.
 #[derive(Debug)]
 pub struct Nginx {
-    process: Process,
+    running: Running,
     options: NginxOptions,
-    port: u16,
-    adopted: bool,
 }
 
 handle!(Nginx, NginxOptions, STOP_LIMIT);
 
 impl Nginx {
-    /// Finds an nginx and starts it. Returns when it listens.
-    ///
-    /// # Errors
-    ///
-    /// No server is to be found, the directory is in use, or the server does not start: the error has the end of its
-    /// log.
-    pub async fn start(options: NginxOptions) -> Result<Self, Error> {
-        on_thread("nginx-start", move || Self::start_blocking(options)).await?
-    }
-
-    /// [`start`](Self::start), for where there is no runtime.
-    ///
-    /// # Errors
-    ///
-    /// As for [`start`](Self::start).
-    pub fn start_blocking(options: NginxOptions) -> Result<Self, Error> {
-        let located = locate(Server::Nginx)?;
-        let home = Arc::new(Home::open(Server::Nginx, &options.data_dir)?);
-        if let Some(old) = home.record()?.and_then(|record| record.process) {
-            home.end(&old)?;
-        }
-        let mut tries = 1;
-        loop {
-            match launch(&home, &located, &options) {
-                Err(Error::Ended { .. }) if tries < TRIES => tries += 1,
-                started => return started,
+    /// Returns when it listens.
+    fn start_blocking(options: NginxOptions) -> Result<Self, Error> {
+        let start = super::open(Server::Nginx, &options.data_dir, options.die_with_parent)?;
+        let modules = modules(&start.located)?;
+        let pid_path = start.home.dir.join("nginx.pid");
+        let command = |&[port]: &[u16; 1]| {
+            write_files(&start.home.dir, &modules, port, &options)?;
+            match fs::remove_file(&pid_path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
             }
-        }
+            let mut command = Command::new(&start.located.path);
+            command.arg("-p").arg(&start.home.dir).args(["-c", "nginx.conf", "-e", "stderr"]);
+            Ok(command)
+        };
+        let ready = |_: &[u16; 1], pid: u32| {
+            // Written once it listens; a port that another took first shows as its end.
+            match fs::read_to_string(&pid_path).unwrap_or_default().trim() == pid.to_string() {
+                true => Progress::Ready(()),
+                false => Progress::NotYet("it has not written its process id".to_owned()),
+            }
+        };
+        let (running, _) = super::launch(&start, START_LIMIT, command, ready)?;
+        Ok(Self { running, options })
     }
 
     /// Whether it can be started on this machine, with its module for PROPFIND.
@@ -138,43 +128,21 @@ impl Nginx {
     /// The address of what it serves.
     pub fn url(&self) -> String {
         let scheme = if self.options.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}/", self.port)
+        format!("{scheme}://127.0.0.1:{}/", self.running.port)
     }
 }
 
-fn launch(home: &Arc<Home>, located: &Located, options: &NginxOptions) -> Result<Nginx, Error> {
-    let failed = || Error::io(format!("could not make ready {}", home.dir.display()));
-    let port = free_port().map_err(failed())?;
-    let write = |name: &str, text: &str| fs::write(home.dir.join(name), text).map_err(failed());
-    write("nginx.conf", &configuration(&home.dir, &modules(located)?, port, options))?;
+/// Writes its settings, and what they name.
+fn write_files(dir: &Path, modules: &Path, port: u16, options: &NginxOptions) -> io::Result<()> {
+    fs::write(dir.join("nginx.conf"), configuration(dir, modules, port, options))?;
     if let Some((user, password)) = &options.user {
-        write("users", &format!("{user}:{{PLAIN}}{password}\n"))?;
+        fs::write(dir.join("users"), format!("{user}:{{PLAIN}}{password}\n"))?;
     }
     if let Some(tls) = &options.tls {
-        write("certificate.pem", &tls.certificate)?;
-        write("key.pem", &tls.key)?;
+        fs::write(dir.join("certificate.pem"), &tls.certificate)?;
+        fs::write(dir.join("key.pem"), &tls.key)?;
     }
-    let (log_path, pid_path) = (home.dir.join("nginx.log"), home.dir.join("nginx.pid"));
-    let (log, from) = log::open(&log_path).map_err(failed())?;
-    match fs::remove_file(&pid_path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed()(error)),
-        _ => {}
-    }
-
-    let mut command = Command::new(&located.path);
-    command.arg("-p").arg(&home.dir).args(["-c", "nginx.conf", "-e", "stderr"]);
-    let process = Process::spawn(home, command, log, options.die_with_parent)?;
-    home.keep(&Record { process: process.identity(), port: None, settings: String::new() })?;
-    process.wait_ready((&log_path, from), START_LIMIT, || {
-        // Written once it listens; a port that another took first shows as its end.
-        let written = fs::read_to_string(&pid_path).unwrap_or_default();
-        Ok(match written.trim() == process.pid().to_string() {
-            true => Progress::Ready(()),
-            false => Progress::NotYet("it has not written its process id".to_owned()),
-        })
-    })?;
-    tracing::info!(pid = process.pid(), port, version = located.version, "started nginx");
-    Ok(Nginx { process, options: options.clone(), port, adopted: false })
+    Ok(())
 }
 
 /// The folder of its modules, as it was built.

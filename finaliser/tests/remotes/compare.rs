@@ -7,7 +7,7 @@ use finaliser::remote::{Comparison, RemoteError};
 use hyper::Method;
 
 use crate::object::{IMPATIENT, PATIENT, bytes, http, later, object, refused, within};
-use crate::raw_server::{answer, raw_server, read_head};
+use crate::raw_server::{SilentServer, answer, read_head};
 use crate::storing_server::{Habits, StoringServer};
 
 /// Looks for `wanted` at a server of these habits that has `has`; returns also what it was asked.
@@ -154,13 +154,7 @@ async fn a_reading_that_stops_is_no_other_file() {
 
 #[tokio::test]
 async fn a_server_that_never_answers_is_given_up() {
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let (url, server) = raw_server(move |mut stream| {
-        read_head(&mut stream);
-        let _ = stopped.recv();
-    });
-    let (detail, _) = later(within(http(&url, IMPATIENT).compare(&object("x", b"abc"))).await);
+    let server = SilentServer::start(|stream| drop(read_head(stream)));
+    let (detail, _) = later(within(http(&server.url, IMPATIENT).compare(&object("x", b"abc"))).await);
     assert!(detail.contains("did not answer for 200ms"), "{detail}");
-    drop(stop);
-    server.join().unwrap();
 }

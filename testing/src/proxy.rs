@@ -47,6 +47,8 @@ pub enum NetFault {
     Throttle(u64),
     /// Each connection is cut after so many further bytes of one way.
     Truncate(u64),
+    /// Each connection stalls after so many further bytes of one way.
+    StallAfter(u64),
     /// One byte of a payload that goes this way is flipped, once. Only in the midst of a large read and away from all framing:
     /// see docs/reliability.md.
     Flip(Way),
@@ -236,6 +238,12 @@ async fn pump(
             Some(NetFault::Truncate(limit)) if passed + count as u64 > limit => {
                 let last = usize::try_from(limit - passed.min(limit)).unwrap_or(count);
                 to.write_all(&bytes[..last]).await?;
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            Some(NetFault::StallAfter(limit)) if passed + count as u64 > limit => {
+                let last = usize::try_from(limit - passed.min(limit)).unwrap_or(count);
+                to.write_all(&bytes[..last]).await?;
+                let _mended = modes.wait_for(|mode| mode.fault != fault).await;
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
             Some(NetFault::Flip(wanted)) if wanted == way => flip_once(bytes, seen),

@@ -6,15 +6,13 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::home::{Home, Record, free_port};
-use crate::locate::{Located, Server, locate, on_path};
-use crate::process::Process;
+use crate::handle;
+use crate::locate::{Server, locate, on_path};
 use crate::ready::Progress;
-use crate::{handle, log, on_thread};
+use crate::start::Running;
 
 /// It reads its settings and listens: a fraction of a second.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -22,8 +20,6 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// For the line it greets with.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// A port is chosen before it takes it, and others may be faster.
-const TRIES: u32 = 5;
 
 /// Where systems keep sftp-server: Debian, Fedora, Arch and Alpine, FreeBSD.
 const SFTP_SERVERS: [&str; 4] = [
@@ -60,13 +56,9 @@ impl SshdOptions {
 /// with their connections.
 #[derive(Debug)]
 pub struct Sshd {
-    process: Process,
+    running: Running,
     options: SshdOptions,
-    port: u16,
-    adopted: bool,
-    user: String,
-    host_key: String,
-    private_key: PathBuf,
+    keys: Keys,
 }
 
 handle!(Sshd, SshdOptions, STOP_LIMIT);
@@ -75,37 +67,27 @@ impl Sshd {
     /// Where it listens.
     pub const HOST: &str = "127.0.0.1";
 
-    /// Finds sshd, sftp-server and ssh-keygen, makes keys, and starts sshd. Returns when it greets.
-    ///
-    /// # Errors
-    ///
-    /// One of them is not to be found: the error names the package. The directory is in use, or the server does not start: the
-    /// error has the end of its log.
-    pub async fn start(options: SshdOptions) -> Result<Self, Error> {
-        on_thread("sshd-start", move || Self::start_blocking(options)).await?
-    }
-
-    /// [`start`](Self::start), for where there is no runtime.
-    ///
-    /// # Errors
-    ///
-    /// As for [`start`](Self::start).
-    pub fn start_blocking(options: SshdOptions) -> Result<Self, Error> {
-        let located = locate(Server::Sshd)?;
+    /// Makes its keys if need be. Returns when it greets.
+    pub(crate) fn start_blocking(options: SshdOptions) -> Result<Self, Error> {
         let sftp_server = Self::sftp_server()?;
-        let home = Arc::new(Home::open(Server::Sshd, &options.data_dir)?);
-        if let Some(old) = home.record()?.and_then(|record| record.process) {
-            home.end(&old)?;
-        }
-        let keys = Keys::make(&home.dir)?;
+        let start = super::open(Server::Sshd, &options.data_dir, options.die_with_parent)?;
+        let keys = Keys::make(&start.home.dir)?;
         separate_privileges()?;
-        let mut tries = 1;
-        loop {
-            match launch(&home, (&located, sftp_server), &keys, &options) {
-                Err(Error::Ended { .. }) if tries < TRIES => tries += 1,
-                started => return started,
-            }
-        }
+        let settings = start.home.dir.join("sshd_config");
+        let command = |&[port]: &[u16; 1]| {
+            fs::write(&settings, settings_of_sshd(port, sftp_server, &keys, &start.located.version, &options))?;
+            // It starts itself anew for every connection, by this path.
+            let mut command = Command::new(&start.located.path);
+            command.args(["-D", "-e", "-f"]).arg(&settings);
+            Ok(command)
+        };
+        let ready = |&[port]: &[u16; 1], _| match greeting(port) {
+            Ok(greeting) if &greeting == b"SSH-2.0-" => Progress::Ready(()),
+            Ok(greeting) => Progress::NotYet(format!("{:?} on port {port}", String::from_utf8_lossy(&greeting))),
+            Err(error) => Progress::NotYet(format!("port {port}: {error}")),
+        };
+        let (running, _) = super::launch(&start, START_LIMIT, command, ready)?;
+        Ok(Self { running, options, keys })
     }
 
     /// The sftp-server that it runs, also for tests that run it by themselves.
@@ -133,21 +115,22 @@ impl Sshd {
 
     /// Who logs in: the user of this process.
     pub fn user(&self) -> &str {
-        &self.user
+        &self.keys.user_name
     }
 
     /// The server's public key, as in a `.pub` file.
     pub fn host_key(&self) -> &str {
-        &self.host_key
+        &self.keys.host_public
     }
 
     /// The file with the private key that logs in.
     pub fn private_key(&self) -> &Path {
-        &self.private_key
+        &self.keys.user
     }
 }
 
 /// The keys of the server and of the user, and who that is.
+#[derive(Debug)]
 struct Keys {
     host: PathBuf,
     host_public: String,
@@ -175,57 +158,24 @@ impl Keys {
     }
 }
 
-fn launch(
-    home: &Arc<Home>,
-    (located, sftp_server): (&Located, &str),
-    keys: &Keys,
-    options: &SshdOptions,
-) -> Result<Sshd, Error> {
-    let (settings, log_path) = (home.dir.join("sshd_config"), home.dir.join("sshd.log"));
-    let failed = || Error::io(format!("could not make ready {}", home.dir.display()));
-    let port = free_port().map_err(failed())?;
-    let mut text = settings_of_sshd(port, keys);
-    let without = if options.without.is_empty() { String::new() } else { format!(" -P {}", options.without.join(",")) };
-    text.push_str(&format!("Subsystem sftp {sftp_server}{without}\n"));
-    if newer_than_9_7(&located.version) {
-        // Tests log in with wrong keys, and all come from one address.
-        text.push_str("PerSourcePenalties no\n");
-    }
-    text.extend(options.settings.iter().map(|line| format!("{line}\n")));
-    fs::write(&settings, text).map_err(failed())?;
-    let (log, from) = log::open(&log_path).map_err(failed())?;
-    // It starts itself anew for every connection, by this path.
-    let mut command = Command::new(&located.path);
-    command.args(["-D", "-e", "-f"]).arg(&settings);
-    let process = Process::spawn(home, command, log, options.die_with_parent)?;
-    home.keep(&Record { process: process.identity(), port: None, settings: String::new() })?;
-    process.wait_ready((&log_path, from), START_LIMIT, || match greeting(port) {
-        Ok(greeting) if &greeting == b"SSH-2.0-" => Ok(Progress::Ready(())),
-        Ok(greeting) => Ok(Progress::NotYet(format!("{:?} on port {port}", String::from_utf8_lossy(&greeting)))),
-        Err(error) => Ok(Progress::NotYet(format!("port {port}: {error}"))),
-    })?;
-    tracing::info!(pid = process.pid(), port, version = located.version, "started sshd");
-    Ok(Sshd {
-        process,
-        options: options.clone(),
-        port,
-        adopted: false,
-        user: keys.user_name.clone(),
-        host_key: keys.host_public.clone(),
-        private_key: keys.user.clone(),
-    })
-}
-
 /// Nothing but a login by our key, on loopback.
-fn settings_of_sshd(port: u16, keys: &Keys) -> String {
-    format!(
+fn settings_of_sshd(port: u16, sftp_server: &str, keys: &Keys, version: &str, options: &SshdOptions) -> String {
+    let mut text = format!(
         "ListenAddress {}:{port}\nHostKey {:?}\nAuthorizedKeysFile {:?}\nPidFile none\nUsePAM no\nStrictModes no\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
          AllowTcpForwarding no\nX11Forwarding no\nPrintMotd no\nMaxStartups 1000\nLogLevel VERBOSE\n",
         Sshd::HOST,
         keys.host,
         keys.authorized,
-    )
+    );
+    let without = if options.without.is_empty() { String::new() } else { format!(" -P {}", options.without.join(",")) };
+    text.push_str(&format!("Subsystem sftp {sftp_server}{without}\n"));
+    if newer_than_9_7(version) {
+        // Tests log in with wrong keys, and all come from one address.
+        text.push_str("PerSourcePenalties no\n");
+    }
+    text.extend(options.settings.iter().map(|line| format!("{line}\n")));
+    text
 }
 
 fn newer_than_9_7(version: &str) -> bool {

@@ -5,15 +5,13 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::home::{Home, Record, free_port};
-use crate::locate::{Located, Server, locate};
-use crate::process::Process;
+use crate::handle;
+use crate::locate::Server;
 use crate::ready::Progress;
-use crate::{handle, log, on_thread};
+use crate::start::{Running, Start};
 
 /// It elects itself, then starts a volume server, a filer and two gateways: 2 s here.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -21,8 +19,6 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// For one short exchange on loopback.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// Ports are chosen before it takes them, and others may be faster.
-const TRIES: u32 = 5;
 
 /// How to run SeaweedFS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,12 +41,10 @@ impl SeaweedOptions {
 /// A running SeaweedFS with one bucket. Dropping it kills the server.
 #[derive(Debug)]
 pub struct Seaweed {
-    process: Process,
+    /// Its port is that of S3.
+    running: Running,
     options: SeaweedOptions,
-    /// Of S3.
-    port: u16,
     webdav_port: u16,
-    adopted: bool,
 }
 
 handle!(Seaweed, SeaweedOptions, STOP_LIMIT);
@@ -67,39 +61,17 @@ impl Seaweed {
     /// Its secret.
     pub const READER_SECRET_KEY: &str = "reader-secret/key+";
 
-    /// Finds a SeaweedFS and starts it. Returns when S3 and WebDAV answer and the bucket is there.
-    ///
-    /// # Errors
-    ///
-    /// No server is to be found, the directory is in use, or the server does not start: the error has the end of its
-    /// log.
-    pub async fn start(options: SeaweedOptions) -> Result<Self, Error> {
-        on_thread("seaweed-start", move || Self::start_blocking(options)).await?
-    }
-
-    /// [`start`](Self::start), for where there is no runtime.
-    ///
-    /// # Errors
-    ///
-    /// As for [`start`](Self::start).
-    pub fn start_blocking(options: SeaweedOptions) -> Result<Self, Error> {
-        let located = locate(Server::Seaweed)?;
-        let home = Arc::new(Home::open(Server::Seaweed, &options.data_dir)?);
-        if let Some(old) = home.record()?.and_then(|record| record.process) {
-            home.end(&old)?;
-        }
-        let mut tries = 1;
-        loop {
-            match launch(&home, &located, &options) {
-                Err(Error::Ended { .. }) if tries < TRIES => tries += 1,
-                started => return started,
-            }
-        }
+    /// Returns when S3 and WebDAV answer and the bucket is there.
+    pub(crate) fn start_blocking(options: SeaweedOptions) -> Result<Self, Error> {
+        let start = super::open(Server::Seaweed, &options.data_dir, options.die_with_parent)?;
+        let command = |ports: &[u16; 9]| command(&start, &options, ports);
+        let (running, ports) = super::launch(&start, START_LIMIT, command, ready)?;
+        Ok(Self { running, options, webdav_port: ports[WEBDAV] })
     }
 
     /// The address of S3, without the bucket.
     pub fn s3_url(&self) -> String {
-        format!("http://127.0.0.1:{}/", self.port)
+        format!("http://127.0.0.1:{}/", self.running.port)
     }
 
     /// The address of WebDAV.
@@ -108,58 +80,56 @@ impl Seaweed {
     }
 }
 
-fn launch(home: &Arc<Home>, located: &Located, options: &SeaweedOptions) -> Result<Seaweed, Error> {
-    let data = home.dir.join("data");
-    let identities = home.dir.join("s3.json");
-    let log_path = home.dir.join("seaweed.log");
-    let failed = || Error::io(format!("could not make ready {}", home.dir.display()));
-    fs::create_dir_all(&data).map_err(failed())?;
-    fs::write(&identities, identities_of_s3()).map_err(failed())?;
-    let (log, from) = log::open(&log_path).map_err(failed())?;
-    let ports = (0..9).map(|_| free_port()).collect::<io::Result<Vec<_>>>().map_err(failed())?;
+/// What listens where; the first is the port of the handle.
+const PORTS: [&str; 9] = [
+    "s3.port",
+    "webdav.port",
+    "filer.port",
+    "filer.port.grpc",
+    "s3.port.grpc",
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+];
+const S3: usize = 0;
+const WEBDAV: usize = 1;
+const FILER: usize = 2;
 
-    let mut command = Command::new(&located.path);
+fn command(start: &Start, options: &SeaweedOptions, ports: &[u16; 9]) -> io::Result<Command> {
+    let dir = &start.home.dir;
+    let (data, identities) = (dir.join("data"), dir.join("s3.json"));
+    fs::create_dir_all(&data)?;
+    fs::write(&identities, identities_of_s3())?;
+    let mut command = Command::new(&start.located.path);
     // Nothing is reported to anybody, and nothing listens but on loopback.
     command.args(["-logtostderr", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]);
     command.args(["-s3", "-webdav", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
     command.arg(format!("-master.volumeSizeLimitMB={}", options.volume_mib));
     command.args(["-volume.max=0", "-volume.minFreeSpacePercent=0"]);
-    let keys = [
-        "master.port",
-        "master.port.grpc",
-        "volume.port",
-        "volume.port.grpc",
-        "filer.port",
-        "filer.port.grpc",
-        "s3.port",
-        "s3.port.grpc",
-        "webdav.port",
-    ];
-    for (key, port) in keys.iter().zip(&ports) {
-        command.arg(format!("-{key}={port}"));
-    }
+    command.args(PORTS.iter().zip(ports).map(|(key, port)| format!("-{key}={port}")));
     command.arg(format!("-dir={}", data.display())).arg(format!("-s3.config={}", identities.display()));
     // It keeps a cache for WebDAV where temporary files go.
-    command.env("TMPDIR", &home.dir);
-    let process = Process::spawn(home, command, log, options.die_with_parent)?;
-    home.keep(&Record { process: process.identity(), port: None, settings: String::new() })?;
-    let (filer, s3, webdav) = (ports[4], ports[6], ports[8]);
+    command.env("TMPDIR", dir);
+    Ok(command)
+}
+
+fn ready(ports: &[u16; 9], _pid: u32) -> Progress<()> {
     let bucket = format!("POST /buckets/{}/", Seaweed::BUCKET);
-    process.wait_ready((&log_path, from), START_LIMIT, || {
+    let asked = [
         // Made now, or by the look before.
-        let asked =
-            [(filer, &*bucket, ["201", "409"]), (s3, "GET /", ["403", "403"]), (webdav, "OPTIONS /", ["200", "200"])];
-        for (port, request, statuses) in asked {
-            match answered(port, request) {
-                Ok(found) if statuses.contains(&&*found) => {}
-                Ok(found) => return Ok(Progress::NotYet(format!("{request} on port {port}: {found}"))),
-                Err(error) => return Ok(Progress::NotYet(format!("{request} on port {port}: {error}"))),
-            }
+        (ports[FILER], &*bucket, ["201", "409"]),
+        (ports[S3], "GET /", ["403", "403"]),
+        (ports[WEBDAV], "OPTIONS /", ["200", "200"]),
+    ];
+    for (port, request, statuses) in asked {
+        match answered(port, request) {
+            Ok(found) if statuses.contains(&&*found) => {}
+            Ok(found) => return Progress::NotYet(format!("{request} on port {port}: {found}")),
+            Err(error) => return Progress::NotYet(format!("{request} on port {port}: {error}")),
         }
-        Ok(Progress::Ready(()))
-    })?;
-    tracing::info!(pid = process.pid(), port = s3, version = located.version, "started SeaweedFS");
-    Ok(Seaweed { process, options: options.clone(), port: s3, webdav_port: webdav, adopted: false })
+    }
+    Progress::Ready(())
 }
 
 fn identities_of_s3() -> String {

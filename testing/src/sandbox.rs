@@ -1,0 +1,60 @@
+use std::ops::Deref;
+use std::sync::Arc;
+
+use contract::Role;
+use runtime::{Lifecycle, Service, StartError};
+use settings::{Secret, Settings};
+
+use crate::{Cleanup, Stored};
+
+/// A prefix and a database of its own on the servers that all tests of this process share.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// Name the servers, the prefix and the database.
+    pub settings: Settings,
+    stored: Stored,
+    _cleanup: Cleanup,
+}
+
+impl Deref for Sandbox {
+    type Target = Stored;
+
+    fn deref(&self) -> &Stored {
+        &self.stored
+    }
+}
+
+impl Sandbox {
+    /// With nothing in it.
+    pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With other settings, perhaps on other servers.
+    pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let shared = servers::shared().await.unwrap_or_else(|error| panic!("{error}"));
+        let mut settings = Settings::default();
+        let unique = format!("t{:016x}", rand::random::<u64>());
+        settings.nats.url = shared.nats_url().to_owned();
+        settings.nats.prefix = unique.clone();
+        settings.mongodb.uri = Secret::new(shared.mongodb_uri().to_owned());
+        settings.mongodb.database = unique;
+        settings.mongodb.pool_size = 8;
+        change(&mut settings);
+        Self::of(settings).await
+    }
+
+    /// What these settings name.
+    pub async fn of(settings: Settings) -> Self {
+        let client = mongodb::Client::with_uri_str(settings.mongodb.uri().unwrap().expose()).await.unwrap();
+        let db = client.database(&settings.mongodb.database);
+        let cleanup = Cleanup::of_given_servers(&settings);
+        Self { settings, stored: Stored { db }, _cleanup: cleanup }
+    }
+
+    /// Starts a service with these settings, all but what makes it this service.
+    pub async fn start(&self, role: Role) -> Result<Service, StartError> {
+        let life = Lifecycle::new(self.settings.work.grace());
+        runtime::start(role, Arc::new(self.settings.clone()), life).await
+    }
+}
