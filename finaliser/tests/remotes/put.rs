@@ -203,8 +203,9 @@ async fn a_refusal_before_the_body_was_read_counts() {
     }
 }
 
-/// As above, made sure that our write fails before we could see the answer: the runtime of this test has one thread, which
-/// the test blocks until the server has reset the connection, and so the next piece is written before the socket is polled.
+/// As above, made sure that our write fails before we could see the answer: the runtime of this test has one thread,
+/// which the test blocks until the server has reset the connection, and so the next piece is written before the socket
+/// is polled.
 #[tokio::test(flavor = "current_thread")]
 async fn a_refusal_counts_even_where_a_write_failed_first() {
     let (began, begun) = oneshot::channel();
