@@ -1,9 +1,9 @@
 //! Every kind of remote against the real thing: a folder of this machine, servers on sockets of this machine.
 
+mod compare;
 mod conformance;
 mod directory;
 mod http2;
-mod look;
 mod object;
 mod put;
 mod raw_server;
