@@ -18,6 +18,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the client pings a silent connection. With the library's default it notices a partition after minutes.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often a service that cannot work logs why.
+const NOT_READY_PERIOD: Duration = Duration::from_secs(5);
+
 /// The most commands that wait for the socket of a control connection; they are small.
 const CONTROL_CAPACITY: usize = 1024;
 
@@ -160,11 +163,13 @@ impl Nats {
     /// Waits until NATS is connected and takes chunks of `chunk_size` bytes. Logs every few seconds why it does not.
     pub async fn wait_until_payloads_fit(&self, chunk_size: u32) {
         let mut connects = self.connects();
+        // A connection is made in the background, so a normal start has none for a moment.
+        let _made = tokio::time::timeout(NOT_READY_PERIOD, connects.wait_for(|count| *count > 0)).await.is_ok();
         while let Some(problem) = self.problem(chunk_size) {
             tracing::warn!("not ready: {problem}");
             tokio::select! {
                 _ = connects.changed() => {}
-                () = tokio::time::sleep(Duration::from_secs(5)) => {}
+                () = tokio::time::sleep(NOT_READY_PERIOD) => {}
             }
         }
     }

@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::SettingsError;
 use crate::bounds::wrong;
@@ -42,10 +45,16 @@ pub fn start(settings: &TelemetrySettings) -> Result<(), SettingsError> {
         )
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // At info, async-nats logs every event of a connection, even those that a stop causes, and `bus` logs those that matter.
+    let without_events =
+        filter_fn(|metadata| *metadata.level() != LevelFilter::INFO || !metadata.target().starts_with("async_nats"));
     // An error means that logging has begun already, as in tests that share a process.
     let _already_begun = match settings.format {
-        LogFormat::Plain => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Plain => {
+            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            builder.with_ansi(ansi).finish().with(without_events).try_init()
+        }
+        LogFormat::Json => builder.json().flatten_event(true).finish().with(without_events).try_init(),
     };
     Ok(())
 }

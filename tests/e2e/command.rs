@@ -95,12 +95,13 @@ impl Up {
         assert!(read("root") == read("remote_dir"), "{name} differs");
     }
 
-    /// SIGTERM: it ends well, its servers with it, and it has said nothing more.
-    fn stop(mut self, data: &DataDir) {
+    /// SIGTERM: it ends well, its servers with it, and it has said nothing more. Returns its log.
+    fn stop(mut self, data: &DataDir) -> String {
         assert_eq!(data.servers().len(), 2);
         assert_eq!(self.process.stop().code(), Some(0), "{}", self.process.log());
         assert_eq!(data.servers(), [0; 0], "its servers are gone");
         assert_eq!(self.rest.recv_timeout(DEADLINE).unwrap(), "", "nothing but the line goes to standard output");
+        self.process.log()
     }
 }
 
@@ -143,7 +144,9 @@ async fn up_runs_everything_and_goes_on_where_it_was() {
     assert!(!up.process.log().contains(&password), "the password is nowhere but in the line");
     let key = waybill(&["receipt", "key"], Some(&data), "").stdout;
     assert!(key.starts_with("-----BEGIN PUBLIC KEY-----\n"), "{key}");
-    up.stop(&data);
+    let log = up.stop(&data);
+    assert!(log.contains("connected to NATS"), "{log}");
+    assert!(!log.contains("WARN") && !log.contains("async_nats"), "nothing goes wrong at a start or a stop: {log}");
 
     // The same again, with another file in work when it is killed.
     let mut up = Up::start(&data, &[]);
