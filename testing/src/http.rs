@@ -3,7 +3,7 @@ use std::net::TcpStream;
 
 use contract::{Digest, Hasher};
 
-/// Asks a server as plainly as HTTP allows; returns status and body. `fields` are lines of the head, each with its end.
+/// Sends a plain request; returns status and body. `fields` are header lines, each with its line end.
 pub fn ask(server: &str, method: &str, path: &str, fields: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let (status, mut answer) = open(server, method, path, fields, body);
     let mut content = Vec::new();
@@ -11,11 +11,11 @@ pub fn ask(server: &str, method: &str, path: &str, fields: &str, body: &[u8]) ->
     (status, content)
 }
 
-/// The same, with the body still to be read.
+/// Sends a plain request; returns the status, and the stream from which the body can be read.
 pub(crate) fn open(server: &str, method: &str, path: &str, fields: &str, body: &[u8]) -> (u16, TcpStream) {
     let mut stream = TcpStream::connect(server).unwrap();
     let length = body.len();
-    // Of this version no answer is cut into chunks.
+    // In HTTP/1.0 no answer is chunked.
     write!(stream, "{method} {path} HTTP/1.0\r\nHost: {server}\r\nContent-Length: {length}\r\n{fields}\r\n").unwrap();
     stream.write_all(body).unwrap();
     let mut head = Vec::new();
@@ -27,7 +27,7 @@ pub(crate) fn open(server: &str, method: &str, path: &str, fields: &str, body: &
     (std::str::from_utf8(&head[9..12]).unwrap().parse().unwrap(), stream)
 }
 
-/// Size and hash of all that can be read.
+/// Size and hash of everything that can be read.
 pub fn hashed(mut from: impl Read) -> (u64, Digest) {
     let (mut hasher, mut size, mut buffer) = (Hasher::new(), 0, vec![0; 64 * 1024]);
     loop {

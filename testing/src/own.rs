@@ -1,11 +1,11 @@
 use servers::{MIN_CACHE_MIB, Mongo, MongoOptions, Nats, NatsOptions};
 use tempfile::TempDir;
 
-/// A server of one test, to be frozen and killed.
+/// A server for one test, which may freeze and kill it.
 #[derive(Debug)]
 pub struct Own<T> {
     server: T,
-    // After the server, which writes there.
+    // Dropped after the server, which writes there.
     _folder: TempDir,
 }
 

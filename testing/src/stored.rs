@@ -6,7 +6,7 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
 use mongodb::{Collection, Database};
 
-/// What MongoDB has, to be looked at and changed behind everybody's back. A file is named by its id, or by the text of it.
+/// The content of a database, which a test reads and changes without the services. A file is named by its id or its text.
 #[derive(Debug, Clone)]
 pub struct Stored {
     /// The database.

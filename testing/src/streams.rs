@@ -7,7 +7,7 @@ pub async fn messages(nats: &async_nats::Client, stream: &str) -> Option<Vec<Str
     let state = stream.cached_info().state.clone();
     let mut messages = Vec::new();
     for sequence in state.first_sequence..=state.last_sequence {
-        // What was taken out leaves a gap.
+        // A removed message leaves a gap.
         messages.extend(stream.get_raw_message(sequence).await.ok());
     }
     Some(messages)

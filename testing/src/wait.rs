@@ -1,8 +1,8 @@
-//! Waiting for what must come, with a deadline.
+//! Waiting with a deadline.
 
 use std::time::Duration;
 
-/// How long anything may take on a busy machine. Nothing is slow enough to need it; it only ends what hangs.
+/// How long anything may take on a busy machine. Nothing needs that long; it only ends what hangs.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Asks again and again until `condition` gives something. Panics at the deadline, naming what was waited for.
@@ -19,7 +19,7 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>)
     found.unwrap_or_else(|_| panic!("waited {DEADLINE:?} in vain until {what}"))
 }
 
-/// What `work` returns; panics if it has not by the deadline.
+/// Returns what `work` returns; panics at the deadline.
 pub async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, work).await.expect("the test hangs")
 }

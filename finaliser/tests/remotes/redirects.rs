@@ -1,4 +1,4 @@
-//! Servers that send a request on to another address.
+//! Servers that redirect a request to another address.
 
 use std::sync::{Arc, Mutex};
 
@@ -31,14 +31,14 @@ impl Taken {
     }
 }
 
-/// A server that sends on from some paths, and takes PUT on all others; HEAD and GET show what was put there.
+/// A server that redirects some paths, and accepts PUT on all others; HEAD and GET show what was put there.
 struct Router {
     origin: String,
     taken: Arc<Mutex<Vec<Taken>>>,
     _task: AbortOnDropHandle<()>,
 }
 
-/// Where a path is sent on to, with which status, and whether the body is read before.
+/// How a path is redirected: the status, the address, and whether the body is read before.
 type Route = Arc<dyn Fn(&str) -> Option<(u16, String, bool)> + Send + Sync>;
 
 impl Router {
@@ -98,7 +98,7 @@ fn open(url: &str, redirects: u8, origins: &[&str], ca: Option<&tempfile::NamedT
     .unwrap()
 }
 
-/// As a delivery sends: wherever it is sent on to, from the first byte on.
+/// Sends like a delivery: after a redirect it begins again at the first byte.
 async fn send(remote: &dyn Remote, parcel: &mut Parcel, content: &[u8]) -> Result<Evidence, RemoteError> {
     loop {
         match within(remote.send(parcel, body(content))).await {
@@ -108,7 +108,7 @@ async fn send(remote: &dyn Remote, parcel: &mut Parcel, content: &[u8]) -> Resul
     }
 }
 
-/// `/in/` is sent on to `/kept/` at `to`.
+/// Redirects `/in/` to `/kept/` at `to`.
 fn moved(status: u16, to: &str, read: bool) -> impl Fn(&str) -> Option<(u16, String, bool)> + Send + Sync + 'static {
     let to = to.to_owned();
     move |path| {
@@ -118,7 +118,7 @@ fn moved(status: u16, to: &str, read: bool) -> impl Fn(&str) -> Option<(u16, Str
 }
 
 #[tokio::test]
-async fn who_sends_on_is_not_followed_by_default() {
+async fn redirects_are_not_followed_by_default() {
     for status in [307, 308] {
         let router = Router::start(moved(status, "", false)).await;
         let remote = open(&router.url(), 0, &[], None);
@@ -131,7 +131,7 @@ async fn who_sends_on_is_not_followed_by_default() {
 }
 
 #[tokio::test]
-async fn the_whole_goes_where_it_is_sent_on_to() {
+async fn the_whole_file_goes_to_the_address_of_the_redirect() {
     let content = bytes(LARGE);
     for (status, read, size) in [(307, false, LARGE), (308, true, LARGE), (307, false, 3), (308, true, 0)] {
         let router = Router::start(moved(status, "", read)).await;
@@ -149,7 +149,7 @@ async fn the_whole_goes_where_it_is_sent_on_to() {
         for field in ["if-none-match", "idempotency-key", "repr-digest", "content-length"] {
             assert!(taken[1].head.headers.contains_key(field), "{field}");
         }
-        // The same server: it knows us.
+        // It is the same server, so it gets our credentials.
         assert!(taken.iter().all(|taken| taken.head.headers["authorization"] == "Bearer hush-token"));
         assert!(!format!("{:?}", parcel.sent_on).contains("hush"));
         // The receipt's address is the configured one.
@@ -158,7 +158,7 @@ async fn the_whole_goes_where_it_is_sent_on_to() {
 }
 
 #[tokio::test]
-async fn another_server_must_be_named_and_gets_no_credentials() {
+async fn a_redirect_to_another_server_must_be_allowed_and_carries_no_credentials() {
     let other = Router::start(|_| None).await;
     let router = Router::start(moved(307, &other.origin, false)).await;
     for origins in [&[][..], &["http://127.0.0.1:1"], &["https://127.0.0.1"]] {
@@ -184,7 +184,7 @@ async fn another_server_must_be_named_and_gets_no_credentials() {
 }
 
 #[tokio::test]
-async fn nobody_is_sent_on_for_ever() {
+async fn redirects_are_limited() {
     let router = Router::start(|path| Some((307, format!("{path}x"), false))).await;
     for most in [1, 2, 5] {
         let remote = open(&router.url(), most, &[], None);
@@ -197,7 +197,7 @@ async fn nobody_is_sent_on_for_ever() {
 }
 
 #[tokio::test]
-async fn addresses_that_cannot_be_are_refused() {
+async fn impossible_addresses_are_refused() {
     for to in ["ftp://host/x", "http://ada:hush@127.0.0.1/x", "http://", "https://[::1/"] {
         let router = Router::start(move |_| Some((308, to.to_owned(), false))).await;
         let remote = open(&router.url(), 5, &["http://127.0.0.1"], None);
@@ -206,7 +206,7 @@ async fn addresses_that_cannot_be_are_refused() {
         assert!(detail.contains("Location") && !detail.contains("hush"), "{to}: {detail}");
         refused(within(remote.look(&parcel)).await);
     }
-    // These need not keep the method.
+    // A client may change the method after these.
     for status in [301, 302, 303] {
         let router = Router::start(moved(status, "", false)).await;
         let mut parcel = parcel("x", b"abc");
@@ -216,7 +216,7 @@ async fn addresses_that_cannot_be_are_refused() {
 }
 
 #[tokio::test]
-async fn from_https_to_http_nothing_goes() {
+async fn a_redirect_from_https_to_http_is_refused() {
     let other = Router::start(|_| None).await;
     let (acceptor, pem) = tls::acceptor(&["127.0.0.1"], &[]);
     let ca = tempfile::NamedTempFile::new().unwrap();

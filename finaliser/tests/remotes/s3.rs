@@ -1,4 +1,4 @@
-//! S3, against SeaweedFS: what it has is looked at by WebDAV.
+//! S3, against SeaweedFS. The tests look at its content by WebDAV.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Place for Bucket {
     }
 
     fn keeps(&self, name: &str) -> bool {
-        // SeaweedFS takes it for a slash.
+        // SeaweedFS treats a backslash as a slash.
         !name.contains('\\')
     }
 }
@@ -70,7 +70,7 @@ pub(crate) fn next_claim(last: &Parcel) -> Parcel {
     next
 }
 
-/// Sends the first `len` bytes and waits until so many parts are recorded; then the sender is gone.
+/// Sends the first `len` bytes, waits until `parts` parts are recorded, and drops the delivery.
 pub(crate) async fn send_some(remote: &dyn Remote, parcel: &Parcel, content: &[u8], len: usize, parts: usize) {
     let (to, body) = open_body(content.len());
     let feed = async {
@@ -129,7 +129,7 @@ async fn the_next_claim_sends_only_what_is_missing() {
     assert_eq!(bucket.stored("x"), None);
     assert!(matches!(within(bucket.remote.look(&parcel)).await, Ok(Look::Absent)));
 
-    // Another process, with a part that was not what MongoDB gives back now.
+    // Another process recorded a part that differs from what MongoDB returns now.
     let next = next_claim(&parcel);
     let mut known = next.upload.known().unwrap();
     let second = known.parts.iter_mut().find(|part| part.number == 2).unwrap();
@@ -142,7 +142,7 @@ async fn the_next_claim_sends_only_what_is_missing() {
 }
 
 #[tokio::test]
-async fn an_upload_that_was_given_up_is_gone_at_the_remote() {
+async fn an_abandoned_upload_is_removed_at_the_remote() {
     let bucket = Bucket::new(|_| {}).await;
     let content = bytes(17 * MIB);
     let parcel = parcel("x", &content);
@@ -151,7 +151,7 @@ async fn an_upload_that_was_given_up_is_gone_at_the_remote() {
     let known = parcel.upload.known();
     within(bucket.remote.abandon(&parcel)).await.unwrap();
     assert_eq!(parcel.upload.known(), None);
-    // Who still believes in it notices, and begins anew.
+    // A claim that still knows the upload notices that it is gone, and begins a new one.
     let next = Parcel { upload: UploadLog::unkept(known), ..next_claim(&parcel) };
     let sent = send(&*bucket.remote, &next, &content).await;
     assert!(matches!(&sent, Err(RemoteError::Later { detail, .. }) if detail.contains("NoSuchUpload")), "{sent:?}");
@@ -161,14 +161,14 @@ async fn an_upload_that_was_given_up_is_gone_at_the_remote() {
 }
 
 #[tokio::test]
-async fn what_another_put_there_is_read_back() {
+async fn an_object_that_others_put_there_is_read_back() {
     let (content, other) = (bytes(100_000), bytes(100_001));
     let bucket = Bucket::new(|_| {}).await;
-    // Without metadata of ours.
+    // The object lacks our metadata.
     let put = |name: &str, content: &[u8]| {
         assert_eq!(ask_bucket(bucket.seaweed, &bucket.folder, "PUT", name, content).0, 201);
     };
-    // Makes the folder.
+    // This makes the folder.
     send(&*bucket.remote, &parcel("first", &content), &content).await.unwrap();
     put("same", &content);
     put("longer", &other);
@@ -203,7 +203,7 @@ async fn wrong_credentials_are_refused() {
 }
 
 #[tokio::test]
-async fn a_body_unlike_its_hash_is_not_taken() {
+async fn a_body_that_differs_from_its_hash_is_refused() {
     let bucket = Bucket::new(|_| {}).await;
     let content = bytes(70_000);
     let parcel = parcel("x", &content);
