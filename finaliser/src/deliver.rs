@@ -1,51 +1,51 @@
-//! One attempt to deliver: ask the remote, send, ask again where the outcome is not known.
+//! One attempt to deliver: compare, send, and compare again after an unknown outcome.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::ObjectPath;
+use ledger::Ledger;
 use runtime::work::{Fence, LeaseLost};
 use settings::OnClash;
 use tokio::sync::mpsc;
 
-use crate::prove::{Content, ProofError};
-use crate::remote::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError, Target};
+use crate::plan::Plan;
+use crate::prove::ProofError;
+use crate::remote::{Comparison, Evidence, Object, Precondition, Remote, RemoteError, Source, UploadLog};
 use crate::sabotage;
 
-/// Quick tries within one attempt; after them the record waits for the next one, and the slot is free.
+/// Quick tries within one attempt. After them the record waits for the next attempt, and the slot is free.
 const QUICK_TRIES: u32 = 3;
 
-/// The pause before the second quick try; before the third it is doubled, both with jitter.
+/// The pause before the second quick try; before the third it is doubled. Both have jitter.
 const QUICK_PAUSE: Duration = Duration::from_millis(200);
 
-/// What a delivery came to.
+/// A delivery that succeeded.
 #[derive(Debug)]
 pub(crate) struct Delivered {
     pub(crate) evidence: Evidence,
-    pub(crate) object: ObjectPath,
-    /// Whether the bytes may have reached the remote more than once, because it could not tell what it had.
+    /// Whether the remote may have received the file more than once, because it could not tell what it had.
     pub(crate) at_least_once: bool,
 }
 
-/// Why a delivery did not come to its end.
+/// Why a delivery did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeliveryError {
-    /// The remote has something else under that name.
+    /// Something has the path at the remote, and the remote's `on_clash` lets it stay.
     #[error("{0}")]
-    Clash(String),
-    /// The remote will not take it.
+    Conflict(String),
+    /// The remote will not accept it.
     #[error("{0}")]
     Refused(String),
-    /// The remote may take it later.
+    /// The remote may accept it later.
     #[error("{detail}")]
     Later { detail: String, after: Option<Duration> },
-    /// MongoDB's content is not right, or MongoDB does not answer.
+    /// The content in MongoDB is wrong, or MongoDB does not answer.
     #[error(transparent)]
     Proof(#[from] ProofError),
     /// The lease was lost.
     #[error(transparent)]
     Lost(#[from] LeaseLost),
-    /// Somebody wants the file cancelled, and the remote does not have it.
+    /// A caller asks to cancel the file, and the remote does not have it.
     #[error("the file is to be cancelled")]
     Cancelled,
 }
@@ -55,170 +55,179 @@ impl From<RemoteError> for DeliveryError {
         match error {
             RemoteError::Refused(detail) => Self::Refused(detail),
             RemoteError::Later { detail, after } => Self::Later { detail, after },
-            RemoteError::Clash(detail) => Self::Later { detail, after: None },
-            RemoteError::Unrecorded(error) => Self::Proof(ProofError::Ledger(error)),
-            RemoteError::SentOn(to) => Self::Later { detail: format!("sent on to {to}"), after: None },
+            // The next try compares.
+            RemoteError::Conflict(detail) => Self::Later { detail, after: None },
+            RemoteError::Ledger(error) => Self::Proof(ProofError::Ledger(error)),
             RemoteError::Stopped => Self::Lost(LeaseLost),
         }
     }
 }
 
-/// What sending came to.
-enum Sent {
-    Done(Evidence),
-    /// Nothing was taken; it is to be sent there.
-    On(Box<Target>),
+/// A delivery in progress.
+pub(crate) struct Delivery<'a> {
+    plan: &'a Plan<'a>,
+    object: Object,
+    /// How far an upload in parts is, if the remote takes the file in parts.
+    log: UploadLog,
+    fence: Fence,
+    /// Whether this claim or an earlier one may have sent the file. Then an equal object at the remote is ours.
+    may_be_there: bool,
+    /// Whether a cancel request still counts. It is ignored once the remote may have the file and cannot tell: a file
+    /// that is visible at the remote must end as delivered.
+    is_cancellable: bool,
 }
 
-impl Sent {
-    fn of(sent: Result<Evidence, RemoteError>) -> Result<Self, DeliveryError> {
-        match sent {
-            Ok(evidence) => Ok(Self::Done(evidence)),
-            Err(RemoteError::SentOn(to)) => Ok(Self::On(to)),
-            Err(error) => Err(error.into()),
+impl<'a> Delivery<'a> {
+    /// A delivery by the plan, under the lease of `fence`.
+    pub(crate) fn new(plan: &'a Plan<'a>, ledger: &Ledger, fence: &Fence) -> Self {
+        let (file, proven, still_ours) = (&plan.claimed.file, plan.content.proven(), fence.clone());
+        let upload = file.delivery.as_ref().and_then(|delivery| delivery.upload.clone());
+        Self {
+            plan,
+            object: Object {
+                file_id: file.id,
+                epoch: file.epoch,
+                path: plan.path.clone(),
+                precondition: Precondition::NameIsFree,
+                size: proven.split.size(),
+                sha256: proven.sha256,
+                still_ours: Box::new(move || still_ours.check().is_ok()),
+            },
+            log: UploadLog::recorded(ledger.clone(), plan.claimed.lease.clone(), upload),
+            fence: fence.clone(),
+            may_be_there: plan.may_be_there,
+            is_cancellable: true,
         }
     }
-}
 
-/// A delivery under way.
-pub(crate) struct Delivery<'a> {
-    pub(crate) remote: &'a dyn Remote,
-    pub(crate) parcel: Parcel,
-    pub(crate) content: Content,
-    pub(crate) fence: Fence,
-    pub(crate) on_clash: OnClash,
-    /// Whether we, or a holder before us, may have sent it: then an equal file at the remote is ours.
-    pub(crate) may_be_there: bool,
-    /// Whether a wish to cancel still counts. Not any more where the remote may have the file and cannot tell: what is visible
-    /// there always ends as delivered.
-    pub(crate) heeds_cancel: bool,
-}
-
-impl Delivery<'_> {
-    /// Delivers the file, trying a few times in quick succession.
+    /// Delivers the file, with a few tries in quick succession.
     pub(crate) async fn run(mut self) -> Result<Delivered, DeliveryError> {
         let ended = self.try_quickly().await;
-        let over = match &ended {
-            Ok(_) | Err(DeliveryError::Clash(_) | DeliveryError::Refused(_) | DeliveryError::Cancelled) => true,
-            // Parts that were sent before the whole was known to be wrong.
+        let is_over = match &ended {
+            Ok(_) | Err(DeliveryError::Conflict(_) | DeliveryError::Refused(_) | DeliveryError::Cancelled) => true,
+            // The remote may have parts that were sent before the whole was known to be wrong.
             Err(DeliveryError::Proof(error)) => matches!(error, ProofError::Wrong(_)),
             Err(DeliveryError::Later { .. } | DeliveryError::Lost(_)) => false,
         };
-        // What was put together is no upload any more; then the remote only says so.
-        if over && let Err(error) = self.remote.abandon(&self.parcel).await {
-            tracing::warn!(file = %self.parcel.file_id, "an upload was not aborted: {error}");
+        if is_over && let Err(error) = self.log.give_up(self.remote()).await {
+            tracing::warn!(file = %self.object.file_id, "an upload was not aborted: {error}");
         }
         ended
     }
 
+    fn remote(&self) -> &'a dyn Remote {
+        self.plan.destination.remote.as_ref()
+    }
+
     async fn try_quickly(&mut self) -> Result<Delivered, DeliveryError> {
         // A small file is proved before any connection is opened.
-        let small = match self.content.is_small() {
-            true => Some(self.content.read_small(&self.fence).await?),
+        let small = match self.plan.content.is_small() {
+            true => Some(self.plan.content.read_small(&self.fence).await?),
             false => None,
         };
         let mut tries = 1;
         loop {
-            let failure = match self.ask_and_send(small.as_deref()).await {
+            let failure = match self.compare_and_send(small.as_deref()).await {
                 Err(DeliveryError::Later { detail, after: None }) if tries < QUICK_TRIES => detail,
                 ended => return ended,
             };
-            tracing::debug!(file = %self.parcel.file_id, tries, "{failure}; trying again at once");
+            tracing::debug!(file = %self.object.file_id, tries, "{failure}; trying again at once");
             tokio::time::sleep(QUICK_PAUSE.mul_f64(f64::from(tries) * rand::random::<f64>())).await;
             self.fence.check()?;
             tries += 1;
         }
     }
 
-    async fn ask_and_send(&mut self, small: Option<&[Bytes]>) -> Result<Delivered, DeliveryError> {
+    async fn compare_and_send(&mut self, small: Option<&[Bytes]>) -> Result<Delivered, DeliveryError> {
         let mut at_least_once = false;
-        self.parcel.sent_on.clear();
         fail::fail_point!("finaliser-before-look", |_| std::process::abort());
         let found = match sabotage::is_broken("break-ask") {
-            true => Look::Absent,
-            false => self.remote.look(&self.parcel).await?,
+            true => Comparison::Absent,
+            false => self.remote().compare(&self.object).await?,
         };
         match found {
-            Look::Equal(evidence) if self.may_be_there => {
-                return Ok(Delivered { evidence, object: self.parcel.object.clone(), at_least_once });
-            }
-            Look::Unknown(_) if self.may_be_there => {}
+            Comparison::Equal(evidence) if self.may_be_there => return Ok(Delivered { evidence, at_least_once }),
+            Comparison::Unknown(_) if self.may_be_there => {}
             // Nothing of ours is visible there.
             _ if self.fence.is_cancel_requested() => return Err(DeliveryError::Cancelled),
             _ => {}
         }
-        match found {
-            Look::Absent => self.parcel.onto = Onto::Nothing,
-            Look::Equal(evidence) if self.on_clash != OnClash::Refuse => {
-                return Ok(Delivered { evidence, object: self.parcel.object.clone(), at_least_once });
+        let on_clash = self.plan.on_clash;
+        self.object.precondition = match found {
+            Comparison::Absent => Precondition::NameIsFree,
+            Comparison::Equal(evidence) if on_clash != OnClash::Refuse => {
+                return Ok(Delivered { evidence, at_least_once });
             }
-            // What was there before our first attempt is not ours, whatever it is.
-            Look::Equal(_) => return Err(self.clash("the same bytes, which were there before")),
-            // Only what was seen: what comes there after this look is another's, and is looked at first.
-            Look::Other(found) if self.on_clash == OnClash::Replace => self.parcel.onto = Onto::Replacing(found.etag),
-            Look::Other(found) => return Err(self.clash(&found.what)),
-            Look::Unknown(why) => {
-                tracing::debug!(file = %self.parcel.file_id, "the remote cannot tell what it has: {why}");
+            // An object that existed before our first attempt is not ours, even if it is equal.
+            Comparison::Equal(_) => return Err(self.conflict("the same bytes, which were there before")),
+            // Only this one is replaced. One that appears after the comparison is compared first.
+            Comparison::Different(found) if on_clash == OnClash::Replace => Precondition::Replace(found.etag),
+            Comparison::Different(found) => return Err(self.conflict(&found.what)),
+            Comparison::Unknown(why) => {
+                tracing::debug!(file = %self.object.file_id, "the remote cannot tell what it has: {why}");
                 at_least_once = self.may_be_there;
-                self.heeds_cancel &= !at_least_once;
-                self.parcel.onto = match self.on_clash {
-                    OnClash::Replace => Onto::Replacing(None),
-                    OnClash::Refuse | OnClash::Skip => Onto::Nothing,
-                };
+                self.is_cancellable &= !at_least_once;
+                match on_clash {
+                    OnClash::Replace => Precondition::Replace(None),
+                    OnClash::Refuse | OnClash::Skip => Precondition::NameIsFree,
+                }
             }
-        }
+        };
         self.may_be_there = true;
         fail::fail_point!("finaliser-before-send", |_| std::process::abort());
-        // The remote bounds how often it may send on.
-        let evidence = loop {
-            self.fence.note_progress(|progress| progress.bytes_delivered = 0);
-            let sent = match small {
-                Some(pieces) => self.send_small(pieces).await?,
-                None => self.send_large().await?,
-            };
-            match sent {
-                Sent::Done(evidence) => break evidence,
-                Sent::On(to) => self.parcel.sent_on.push(*to),
-            }
-        };
+        let evidence = self.send(small).await?;
         fail::fail_point!("finaliser-after-send", |_| std::process::abort());
-        Ok(Delivered { evidence, object: self.parcel.object.clone(), at_least_once })
+        Ok(Delivered { evidence, at_least_once })
     }
 
-    async fn send_small(&self, proved: &[Bytes]) -> Result<Sent, DeliveryError> {
-        let (pieces, body) = mpsc::channel(proved.len().max(1));
-        for piece in proved {
-            // The channel has room for all of them.
-            drop(pieces.try_send(piece.clone()));
+    /// Sends the whole file: a small one, which is proved, or a large one, which is proved at the same time.
+    async fn send(&self, small: Option<&[Bytes]>) -> Result<Evidence, DeliveryError> {
+        if small.is_some() {
+            self.check_small()?;
         }
-        drop(pieces);
+        let content = &self.plan.content;
+        let (source, mut opened) = Source::new(self.object.size, content.pieces_waiting());
+        let feeding = async move {
+            while let Some(pieces) = opened.recv().await {
+                self.fence.note_progress(|progress| progress.bytes_delivered = 0);
+                match small {
+                    Some(proved) => self.feed_small(proved, &pieces).await?,
+                    None => content.stream(&self.fence, &pieces, self.is_cancellable).await?,
+                }
+            }
+            Ok::<_, DeliveryError>(())
+        };
+        let sending = self.remote().send_resumable(&self.object, source, &self.log);
+        // If one of the two stops, the other notices by the channel. The reason of the one that feeds comes first.
+        let (fed, sent) = tokio::join!(feeding, sending);
+        fed?;
+        let evidence = sent?;
+        self.fence.note_progress(|progress| progress.bytes_delivered = self.object.size);
+        Ok(evidence)
+    }
+
+    async fn feed_small(&self, proved: &[Bytes], pieces: &mpsc::Sender<Bytes>) -> Result<(), DeliveryError> {
+        self.check_small()?;
+        for piece in proved {
+            if pieces.send(piece.clone()).await.is_err() {
+                // The remote has stopped, and reports why.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a small file may still be sent. For a large one, `stream` checks that.
+    fn check_small(&self) -> Result<(), DeliveryError> {
         self.fence.check()?;
-        if self.heeds_cancel && self.fence.is_cancel_requested() {
+        if self.is_cancellable && self.fence.is_cancel_requested() {
             return Err(DeliveryError::Cancelled);
         }
-        let sent = Sent::of(self.remote.send(&self.parcel, Body::new(self.parcel.size, body)).await)?;
-        if matches!(sent, Sent::Done(_)) {
-            self.fence.note_progress(|progress| progress.bytes_delivered = self.parcel.size);
-        }
-        Ok(sent)
+        Ok(())
     }
 
-    async fn send_large(&self) -> Result<Sent, DeliveryError> {
-        let (pieces, body) = mpsc::channel(self.content.queue());
-        let proving = async {
-            let proved = self.content.stream(&self.fence, &pieces, self.heeds_cancel).await;
-            drop(pieces);
-            proved
-        };
-        let sending = self.remote.send(&self.parcel, Body::new(self.parcel.size, body));
-        // Whichever of the two stops, the other notices by the channel; the prover's reason comes first.
-        let (proved, sent) = tokio::join!(proving, sending);
-        proved?;
-        Sent::of(sent)
-    }
-
-    fn clash(&self, found: &str) -> DeliveryError {
-        let address = self.remote.address(&self.parcel.object);
-        DeliveryError::Clash(format!("expected nothing at {address}, found {found}"))
+    fn conflict(&self, found: &str) -> DeliveryError {
+        let address = self.remote().address(&self.object.path);
+        DeliveryError::Conflict(format!("expected nothing at {address}, found {found}"))
     }
 }

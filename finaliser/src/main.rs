@@ -6,8 +6,9 @@ use clap::Parser;
 use contract::Role;
 use settings::ServiceArgs;
 
-/// A range of chunks is one allocation of megabytes, made and freed hundreds of times a second. The system's allocator gives such
-/// memory back each time, and the kernel clears every page of it anew: a quarter of all the work (docs/performance.md).
+/// A range of chunks is one allocation of megabytes, made and freed hundreds of times a second. The system's allocator
+/// gives such memory back each time, and the kernel clears every page of it anew: a quarter of all the work
+/// (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,63 +1,66 @@
-//! Reads the chunks of a stored file in order, hashes the whole, and lets the last bytes go only when it is right.
+//! Reads the chunks of a stored file in order, hashes the whole, and releases the last range only when the hash is
+//! right.
 
 use std::sync::Arc;
 
 use crate::sabotage;
 use bytes::Bytes;
-use contract::{ChunkNumber, Digest, Generation, Hasher, Proven};
+use contract::{ChunkNumber, Digest, FileId, Generation, Hasher, Proven};
 use futures_util::{StreamExt, stream};
 use ledger::{FileRecord, Layout, Ledger, LedgerError, StoredChunk};
 use runtime::work::{Fence, LeaseLost};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Bytes of a file that are read ahead of the remote at most, whatever `finaliser.prefetch` says.
+/// The most bytes of a file that are read ahead of the remote, whatever `finaliser.prefetch` says.
 const AHEAD_BYTES: u32 = 16 * 1024 * 1024;
 
 /// Ranges read from MongoDB at the same time.
 const READS: usize = 2;
 
-/// Ranges of a file in memory: those on their way from MongoDB, one that is hashed, one on its way to the remote.
+/// Ranges of a file in memory: those that are being read from MongoDB, one that is hashed, one on its way to the
+/// remote.
 const RANGES: u32 = 4;
 
-/// Large files that may be read ahead by twice `finaliser.prefetch` at the same time. One that has the finaliser to itself gets
-/// through faster by longer ranges; of many the memory would be too much, and none would be faster.
+/// So many large files may be read ahead by twice `finaliser.prefetch` at once. Longer ranges make a file faster that
+/// has the finaliser to itself. With many files they would take too much memory and make none faster.
 pub(crate) const WIDE: usize = 2;
 
 /// Why a file was not proved.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProofError {
-    /// What MongoDB holds is not what was stored; the text says what differs.
+    /// The content in MongoDB is not what was stored. The text says what differs.
     #[error("{0}")]
     Wrong(String),
-    /// MongoDB could not be asked.
+    /// MongoDB did not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The lease was lost.
     #[error(transparent)]
     Lost(#[from] LeaseLost),
-    /// Somebody wants the file cancelled, and its last bytes are not on their way.
+    /// A caller asks to cancel the file, and its last range was not released.
     #[error("the file is to be cancelled")]
     Cancelled,
-    /// A task of this process broke down.
+    /// A task of this process panicked.
     #[error("hashing broke down: {0}")]
     Hashing(#[from] tokio::task::JoinError),
 }
 
-/// A stored file to be read.
+/// The content of a stored file.
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
     ledger: Ledger,
-    record: FileRecord,
+    file: FileId,
+    generation: Generation,
     layout: Layout,
     proven: Proven,
-    /// Chunks that one query reads.
+    /// Chunks of one range.
     range: u32,
-    /// Kept as long as ranges are twice as long.
+    /// Held while the ranges are twice as long.
     _wide: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Content {
-    /// The content of a record; `None` if it is not stored. `wide` has [`WIDE`] places.
+    /// The content of a record; `None` if it is not stored. `wide` has [`WIDE`] permits.
     pub(crate) fn of(ledger: &Ledger, record: &FileRecord, prefetch: u32, wide: &Arc<Semaphore>) -> Option<Self> {
         let proven = record.proven()?;
         let most = AHEAD_BYTES / proven.split.chunk_size().max(1);
@@ -66,7 +69,8 @@ impl Content {
         let wide = if is_small { None } else { wide.clone().try_acquire_owned().ok() };
         Some(Self {
             ledger: ledger.clone(),
-            record: record.clone(),
+            file: record.id,
+            generation: record.generation,
             layout: record.layout?,
             proven,
             range: range(if wide.is_some() { prefetch * 2 } else { prefetch }),
@@ -79,15 +83,15 @@ impl Content {
     }
 
     pub(crate) const fn generation(&self) -> Generation {
-        self.record.generation
+        self.generation
     }
 
     /// Pieces that may wait for the remote: one range.
-    pub(crate) const fn queue(&self) -> usize {
+    pub(crate) const fn pieces_waiting(&self) -> usize {
         self.range as usize
     }
 
-    /// Whether the whole fits into what is read ahead anyway.
+    /// Whether the whole file fits into what is read ahead anyway.
     pub(crate) fn is_small(&self) -> bool {
         self.proven.split.count() <= self.range * RANGES
     }
@@ -96,7 +100,7 @@ impl Content {
     pub(crate) async fn read_small(&self, fence: &Fence) -> Result<Vec<Bytes>, ProofError> {
         let count = self.proven.split.count();
         let (pieces, mut proved) = mpsc::channel(count.max(1) as usize);
-        // Whether it is cancelled is decided when the remote was asked: it may have it already.
+        // A cancel request is judged after the comparison: the remote may have the file already.
         self.stream(fence, &pieces, false).await?;
         drop(pieces);
         let mut all = Vec::with_capacity(count as usize);
@@ -106,16 +110,16 @@ impl Content {
         Ok(all)
     }
 
-    /// Reads all chunks in order into `pieces`. The last range follows only when the whole is right and the lease holds.
+    /// Reads all chunks in order into `pieces`. The last range is released only when the hash of the whole is right and
+    /// the lease holds.
     ///
-    /// Reading, hashing and sending go on at the same time. Where `heeds_cancel`, a wish to cancel ends it before the last range.
-    /// Ends early, and well, when nobody takes the pieces: then the taker
-    /// knows why.
+    /// Reading, hashing and sending run at the same time. If `is_cancellable`, a cancel request ends the reading before
+    /// the last range. It ends early and without an error when the receiver is dropped: the receiver's side knows why.
     pub(crate) async fn stream(
         &self,
         fence: &Fence,
         pieces: &mpsc::Sender<Bytes>,
-        heeds_cancel: bool,
+        is_cancellable: bool,
     ) -> Result<(), ProofError> {
         let count = self.proven.split.count();
         let starts = (0..count).step_by(self.range as usize).map(ChunkNumber);
@@ -124,13 +128,13 @@ impl Content {
         while let Some((from, read)) = ranges.next().await {
             let chunks = read?;
             let expected = self.range.min(count - from.0);
-            self.check(from, expected, &chunks)?;
+            self.check_range(from, expected, &chunks)?;
             whole = hash(whole, &chunks).await?;
             let last = from.0 + expected == count;
             if last {
-                self.judge(whole.clone().finish()).await?;
+                self.check_whole(whole.clone().finish()).await?;
             }
-            if heeds_cancel && fence.is_cancel_requested() {
+            if is_cancellable && fence.is_cancel_requested() {
                 return Err(ProofError::Cancelled);
             }
             for chunk in chunks {
@@ -139,7 +143,7 @@ impl Content {
                 let taken = tokio::select! {
                     biased;
                     taken = pieces.send(altered(chunk.data)) => taken,
-                    () = fence.cancel_requested(), if heeds_cancel && !last => return Err(ProofError::Cancelled),
+                    () = fence.cancel_requested(), if is_cancellable && !last => return Err(ProofError::Cancelled),
                 };
                 if taken.is_err() {
                     return Ok(());
@@ -148,21 +152,21 @@ impl Content {
             }
         }
         if count == 0 {
-            self.judge(whole.finish()).await?;
+            self.check_whole(whole.finish()).await?;
         }
         Ok(())
     }
 
-    /// Begins to read a range at once, not only when it is waited for.
+    /// Reads a range. The reading starts at once, not when the future is first polled.
     fn read(&self, from: ChunkNumber) -> impl Future<Output = Result<Vec<StoredChunk>, ProofError>> + use<> {
-        let Self { ledger, record, layout, range, .. } = self.clone();
-        let reading =
-            tokio::spawn(async move { ledger.read_chunks(record.id, record.generation, layout, from, range).await });
+        let Self { file, generation, layout, range, .. } = *self;
+        let ledger = self.ledger.clone();
+        let reading = tokio::spawn(async move { ledger.read_chunks(file, generation, layout, from, range).await });
         async { Ok(reading.await??) }
     }
 
-    /// Every number of the range is there, once, with the length that the split gives it.
-    fn check(&self, from: ChunkNumber, expected: u32, chunks: &[StoredChunk]) -> Result<(), ProofError> {
+    /// Checks that the range has every chunk once, with the length that it must have.
+    fn check_range(&self, from: ChunkNumber, expected: u32, chunks: &[StoredChunk]) -> Result<(), ProofError> {
         for (number, at) in (from.0..from.0 + expected).map(ChunkNumber).zip(0..) {
             let Some(chunk) = chunks.get(at).filter(|chunk| chunk.number == number) else {
                 return Err(ProofError::Wrong(format!("chunk {number} is missing")));
@@ -176,8 +180,8 @@ impl Content {
         Ok(())
     }
 
-    /// Compares the whole; if it is wrong, reads all again to name the chunks that are.
-    async fn judge(&self, found: Digest) -> Result<(), ProofError> {
+    /// Compares the hash of the whole. If it is wrong, reads all chunks again to name the bad ones.
+    async fn check_whole(&self, found: Digest) -> Result<(), ProofError> {
         let expected = self.proven.sha256;
         if found == expected {
             return Ok(());
@@ -196,7 +200,7 @@ impl Content {
     }
 }
 
-/// The bytes as they are; in the build of the tests, on demand, damaged after they were proved.
+/// The bytes. In the test build they can be damaged on demand, after they were proved.
 fn altered(data: Bytes) -> Bytes {
     if !sabotage::is_broken("break-proof") {
         return data;
@@ -206,7 +210,7 @@ fn altered(data: Bytes) -> Bytes {
     damaged.into()
 }
 
-/// Hashes chunks off the threads that serve connections: 8 MiB take about 5 ms.
+/// Hashes chunks on a thread that may block: 8 MiB take about 5 ms.
 async fn hash(mut whole: Hasher, chunks: &[StoredChunk]) -> Result<Hasher, tokio::task::JoinError> {
     let pieces: Vec<Bytes> = chunks.iter().map(|chunk| chunk.data.clone()).collect();
     tokio::task::spawn_blocking(move || {

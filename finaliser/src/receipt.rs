@@ -1,40 +1,31 @@
 //! The receipt of a delivery.
 
-use contract::{Expectation, FailedAttempt, Receipt, ReceiptRemote, ReceiptSource, State};
-use ledger::{ClaimedFile, Failure};
+use contract::{FailedAttempt, Receipt, ReceiptRemote, ReceiptSource, SigningKey, State};
+use ledger::Failure;
 
-use crate::Finaliser;
 use crate::deliver::Delivered;
-use crate::prove::Content;
+use crate::plan::Plan;
 
-/// Writes the receipt of a delivery that came to its end, and signs it where a key is configured.
-pub(crate) fn written(
-    finaliser: &Finaliser,
-    held: &ClaimedFile,
-    expectation: &Expectation,
-    content: &Content,
-    done: Delivered,
-) -> Receipt {
-    let (file, proven) = (&held.file, content.proven());
-    let settings = finaliser.service.settings.remotes.get(&expectation.remote);
-    let address = finaliser.remotes.get(&expectation.remote).map(|remote| remote.address(&done.object));
-    let (delivered_at, evidence) = (held.lease.now(), done.evidence);
+/// Writes the receipt of a delivery, and signs it if there is a key.
+pub(crate) fn write(plan: &Plan<'_>, delivered: Delivered, key: Option<&SigningKey>) -> Receipt {
+    let (file, lease, proven) = (&plan.claimed.file, &plan.claimed.lease, plan.content.proven());
+    let (delivered_at, evidence) = (lease.now(), delivered.evidence);
     let mut receipt = Receipt {
         file_id: file.id,
         source: ReceiptSource {
             path: file.source.path.clone(),
             name: file.name.to_string(),
-            generation: content.generation(),
+            generation: plan.content.generation(),
         },
         sha256: proven.sha256,
         size: proven.split.size(),
         chunks: proven.split.count(),
         chunk_size: proven.split.chunk_size(),
         remote: ReceiptRemote {
-            name: expectation.remote.clone(),
-            kind: settings.map(|settings| settings.kind().to_owned()).unwrap_or_default(),
-            address: address.unwrap_or_default(),
-            object: done.object,
+            name: plan.expectation.remote.clone(),
+            kind: plan.destination.settings.kind().to_owned(),
+            address: plan.destination.remote.address(&plan.path),
+            object: plan.path.clone(),
             status: evidence.status,
             etag: evidence.etag,
             version: evidence.version,
@@ -45,15 +36,16 @@ pub(crate) fn written(
         bytes_sent: evidence.sent,
         attempts: file.attempts.delivering,
         failures: file.failures.iter().filter(|failure| failure.phase == State::Delivering).map(attempt).collect(),
-        guarantee: if done.at_least_once { "at-least-once" } else { "exactly-once" }.to_owned(),
+        guarantee: if delivered.at_least_once { "at-least-once" } else { "exactly-once" }.to_owned(),
         begun_at: file.delivery.as_ref().map_or(delivered_at, |delivery| delivery.begun_at),
         delivered_at,
         signature: None,
     };
-    if let Some(key) = &finaliser.signing_key
+    if let Some(key) = key
         && let Err(error) = receipt.sign(key)
     {
-        // Only a file of 2^53 bytes has a figure without a canonical form. It is delivered all the same, and known to be.
+        // Only a file of 2^53 bytes or more has a number without a canonical form. Its delivery is recorded without a
+        // signature.
         tracing::error!(file = %file.id, "the receipt is not signed: {error}");
     }
     receipt

@@ -1,11 +1,11 @@
-//! Where files go. Each kind of remote is one folder here and one line in [`open`].
+//! Where files go. Each kind of remote is a folder here and a line in [`open`].
 
-mod aside_name;
 mod body;
 mod directory;
 mod http;
 mod s3;
 mod sftp;
+mod staging_name;
 mod upload_log;
 mod webdav;
 mod wire;
@@ -18,60 +18,70 @@ use futures_util::future::BoxFuture;
 use ledger::LedgerError;
 use settings::RemoteSettings;
 
-pub use aside_name::{AsideName, NoAsideName};
-pub use body::{Body, BodyStopped};
-pub use http::Target;
+pub use body::Source;
+pub use staging_name::{NotAStagingName, StagingName};
 pub use upload_log::UploadLog;
 
-/// A place that takes files. A file is visible there under its final name only when it is whole.
+/// A destination of files. A file becomes visible there under its final name only when it is complete.
+///
+/// A kind implements the first three methods. The others are for kinds that upload in parts or write staging files.
 pub trait Remote: Send + Sync + fmt::Debug {
-    /// The file's address there, without secrets; for receipts and messages.
-    fn address(&self, object: &ObjectPath) -> String;
+    /// The address of a path at the remote, without secrets; for receipts and messages.
+    fn address(&self, path: &ObjectPath) -> String;
 
-    /// Asks what the remote has under the parcel's name, and makes sure that an equal file is durable there.
-    fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>>;
+    /// Compares the object with what the remote has at its path, and makes sure that equal content is durable there.
+    fn compare<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Comparison, RemoteError>>;
 
-    /// Sends the whole, on the parcel's condition. What comes back is durable at the remote.
-    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>>;
+    /// Sends the whole object, under its precondition. When this returns, the object is durable at the remote.
+    fn send<'a>(&'a self, object: &'a Object, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>>;
 
-    /// Gives back what the remote keeps of an upload that will not go on. Most keep nothing.
-    fn abandon<'a>(&'a self, _parcel: &'a Parcel) -> BoxFuture<'a, Result<(), RemoteError>> {
-        Box::pin(std::future::ready(Ok(())))
+    /// As [`Remote::send`], but with an upload in parts if the remote takes an object of this size in parts. `log`
+    /// records the upload, so that the next try and the next claim continue it. A kind that takes objects whole ignores
+    /// `log`.
+    fn send_resumable<'a>(
+        &'a self,
+        object: &'a Object,
+        source: Source,
+        log: &'a UploadLog,
+    ) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        let _taken_whole = log;
+        self.send(object, source)
     }
 
-    /// What was written there aside and neither placed nor removed, whoever wrote it. Nothing, where nothing is written aside.
-    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<AsideName>, RemoteError>> {
+    /// The uploads in our own folder that are so old that a running delivery would have recorded them. The list is
+    /// empty if the remote was asked shortly before.
+    fn old_uploads(&self) -> BoxFuture<'_, Result<Vec<MultipartUpload>, RemoteError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    /// Removes what was written aside. Harmless if it is gone.
-    fn discard(&self, leftover: AsideName) -> BoxFuture<'_, Result<(), RemoteError>> {
-        let _nothing_is_written_aside = leftover;
+    /// Aborts an upload, so that the remote deletes its parts. Harmless if the remote no longer has it.
+    fn abort_upload<'a>(&'a self, upload: &'a MultipartUpload) -> BoxFuture<'a, Result<(), RemoteError>> {
+        let _never_begun = upload;
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Uploads in parts beneath our own folder there that are so old that a delivery which still goes on has recorded them.
-    /// Nothing, where there are no such uploads, and where the remote was asked not long ago.
-    fn old_uploads(&self) -> BoxFuture<'_, Result<Vec<KeptUpload>, RemoteError>> {
+    /// The staging files that are at the remote, whoever wrote them.
+    fn staging_files(&self) -> BoxFuture<'_, Result<Vec<StagingName>, RemoteError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    /// Has the remote drop an upload in parts. Harmless if it is gone.
-    fn abort<'a>(&'a self, _upload: &'a KeptUpload) -> BoxFuture<'a, Result<(), RemoteError>> {
+    /// Removes a staging file. Harmless if it is gone.
+    fn remove_staging_file(&self, name: StagingName) -> BoxFuture<'_, Result<(), RemoteError>> {
+        let _never_written = name;
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
-/// An upload in parts that a remote keeps until it is put together or aborted.
+/// An upload in parts. The remote keeps its parts until it is completed or aborted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptUpload {
-    /// What the remote calls it.
+pub struct MultipartUpload {
+    /// The id that the remote gave it.
     pub id: String,
-    /// The address of its file there, without secrets.
+    /// The address of its object, without secrets.
     pub address: String,
 }
 
-/// Opens the remote that is configured.
+/// Opens a remote as it is configured.
 pub fn open(settings: &RemoteSettings) -> Result<Box<dyn Remote>, RemoteError> {
     Ok(match settings {
         RemoteSettings::Http(settings) => Box::new(http::HttpRemote::open(settings)?),
@@ -82,56 +92,53 @@ pub fn open(settings: &RemoteSettings) -> Result<Box<dyn Remote>, RemoteError> {
     })
 }
 
-/// A file as a remote needs to know it.
-pub struct Parcel {
+/// A file as a remote is to have it.
+pub struct Object {
     /// The file.
     pub file_id: FileId,
-    /// The claim that delivers it. With the id and the number of the try it names what is written aside: no name is ever used twice.
+    /// The epoch of the claim that delivers the file; part of the name of a staging file.
     pub epoch: Epoch,
-    /// Its name there, with its folders.
-    pub object: ObjectPath,
-    /// What may have that name when it becomes visible.
-    pub onto: Onto,
+    /// Its path at the remote.
+    pub path: ObjectPath,
+    /// The condition under which it becomes visible at that path.
+    pub precondition: Precondition,
     /// Its bytes.
     pub size: u64,
     /// Its SHA-256.
     pub sha256: Digest,
-    /// Whether the claim still holds: asked immediately before the act that makes the file visible.
+    /// Whether the lease still holds. A remote asks immediately before the operation that makes the object visible.
     pub still_ours: Box<dyn Fn() -> bool + Send + Sync>,
-    /// Where the remote has sent the bytes on to, one after the other.
-    pub sent_on: Vec<Target>,
-    /// How far an upload in parts is, for a remote that takes parts.
-    pub upload: UploadLog,
 }
 
-/// What a file may take the name of at a remote.
+/// The condition under which an object becomes visible at its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Onto {
-    /// Nothing: whatever has the name is a clash.
-    Nothing,
-    /// Whatever has the name is replaced; with an entity tag only what has that one, where the remote can tell.
-    Replacing(Option<String>),
+pub enum Precondition {
+    /// Nothing has the path. Anything that has it is a conflict.
+    NameIsFree,
+    /// None: the object replaces what has the path. With an entity tag it replaces only content with that tag, if the
+    /// remote can check that.
+    Replace(Option<String>),
 }
 
-/// What a remote has under a name.
+/// What a remote has at the path of an object, compared with the object.
 #[derive(Debug)]
-pub enum Look {
+pub enum Comparison {
     /// Nothing.
     Absent,
-    /// The same bytes.
+    /// The same content.
     Equal(Evidence),
     /// Something else.
-    Other(Occupant),
-    /// It cannot tell; the text says why.
+    Different(Occupant),
+    /// The remote cannot tell; the text says why.
     Unknown(String),
 }
 
-/// Something that has the name of a file at a remote and is not that file.
+/// Something at an object's path that is not the object.
 #[derive(Debug)]
 pub struct Occupant {
     /// What was found, in words.
     pub what: String,
-    /// Its entity tag, where there was one.
+    /// Its entity tag, if the remote named one.
     pub etag: Option<String>,
 }
 
@@ -141,54 +148,51 @@ impl From<String> for Occupant {
     }
 }
 
-/// What a remote shows of a file that it has.
+/// What a remote confirms about an object that it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
-    /// The status of its answer, where it speaks HTTP.
+    /// The status of its answer, if it speaks HTTP.
     pub status: Option<u16>,
-    /// The entity tag, where there was one.
+    /// The entity tag, if the remote named one.
     pub etag: Option<String>,
-    /// The version that the remote made of it, where it keeps versions.
+    /// The version that the object became, if the remote keeps versions.
     pub version: Option<String>,
-    /// The checksum that the remote named of what it has, as it wrote it.
+    /// The checksum of its content that the remote named, as the remote wrote it.
     pub checksum: Option<RemoteChecksum>,
-    /// What it proves, in a word that [`contract::proves`] knows.
+    /// What all of this proves.
     pub proof: RemoteProof,
-    /// Bytes that were sent for it under this claim: less than the whole where an upload went on.
+    /// Bytes that were sent under this claim; fewer than the object has if an upload was continued.
     pub sent: u64,
 }
 
 impl Evidence {
-    /// That `proof`, after so many bytes were sent, and nothing else.
+    /// The proof and the bytes that were sent, and nothing else.
     pub const fn new(proof: RemoteProof, sent: u64) -> Self {
         Self { status: None, etag: None, version: None, checksum: None, proof, sent }
     }
 }
 
-/// Why a remote did not do it.
+/// Why a remote did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// It will not, however often it is asked: the file fails.
+    /// It will refuse however often it is asked: the file fails.
     #[error("{0}")]
     Refused(String),
-    /// It may later.
+    /// It may do it later.
     #[error("{detail}")]
     Later {
         /// What happened.
         detail: String,
-        /// How long it asked to be left alone (`Retry-After`).
+        /// How long the remote asked us to wait (`Retry-After`).
         after: Option<Duration>,
     },
-    /// Something has that name: ask what.
+    /// Something has the object's path. A comparison tells what it is.
     #[error("{0}")]
-    Clash(String),
-    /// It takes the file at another address, and nothing of it here: send it there, from its first byte on.
-    #[error("sent on to {0}")]
-    SentOn(Box<Target>),
-    /// How far an upload is could not be recorded.
+    Conflict(String),
+    /// MongoDB did not answer, so that nothing could be recorded about an upload.
     #[error(transparent)]
-    Unrecorded(#[from] LedgerError),
-    /// We stopped sending: the body broke off, or the claim is no longer ours.
+    Ledger(#[from] LedgerError),
+    /// We stopped sending: the source ended early, or the lease no longer holds.
     #[error("stopped before the file became visible")]
     Stopped,
 }

@@ -2,12 +2,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ledger::{Lease, Ledger, Upload, UploadedPart};
 
-use super::RemoteError;
+use super::{MultipartUpload, Remote, RemoteError};
 
-/// How far an upload in parts is. What it says is in MongoDB before the remote is told anything that relies on it.
+/// How far an upload in parts is. Each step is in MongoDB before a request to the remote relies on it.
 #[derive(Debug)]
 pub struct UploadLog {
-    kept: Option<(Ledger, Lease)>,
+    record: Option<(Ledger, Lease)>,
     now: Mutex<Now>,
 }
 
@@ -18,18 +18,19 @@ struct Now {
 }
 
 impl UploadLog {
-    /// Kept in the record of the file for as long as the lease holds; `upload` is what the claim found there.
-    pub fn kept(ledger: Ledger, lease: Lease, upload: Option<Upload>) -> Self {
-        Self { kept: Some((ledger, lease)), now: Mutex::new(Now { upload, sent: 0 }) }
+    /// A log in the record of a file, which can be written while the lease holds. `upload` is the upload that the claim
+    /// found there.
+    pub fn recorded(ledger: Ledger, lease: Lease, upload: Option<Upload>) -> Self {
+        Self { record: Some((ledger, lease)), now: Mutex::new(Now { upload, sent: 0 }) }
     }
 
-    /// Kept nowhere but here.
-    pub fn unkept(upload: Option<Upload>) -> Self {
-        Self { kept: None, now: Mutex::new(Now { upload, sent: 0 }) }
+    /// A log in memory only.
+    pub fn unrecorded(upload: Option<Upload>) -> Self {
+        Self { record: None, now: Mutex::new(Now { upload, sent: 0 }) }
     }
 
-    /// The upload that is under way.
-    pub fn known(&self) -> Option<Upload> {
+    /// The current upload.
+    pub fn current(&self) -> Option<Upload> {
         self.now().upload.clone()
     }
 
@@ -38,38 +39,41 @@ impl UploadLog {
         self.now().sent
     }
 
-    /// Begins an upload, in the place of one that there was.
+    /// Records a new upload, in the place of an earlier one.
     pub(super) async fn begin(&self, upload: Upload) -> Result<(), RemoteError> {
-        if let Some((ledger, lease)) = &self.kept {
-            ours(ledger.record_upload(lease, &upload).await?)?;
+        if let Some((ledger, lease)) = &self.record {
+            check(ledger.record_upload(lease, &upload).await?)?;
         }
         self.now().upload = Some(upload);
         Ok(())
     }
 
-    /// The remote has a part, of `len` bytes.
-    pub(super) async fn part(&self, upload: &str, part: UploadedPart, len: u64) -> Result<(), RemoteError> {
-        if let Some((ledger, lease)) = &self.kept {
-            ours(ledger.record_part(lease, upload, &part).await?)?;
+    /// Records a part of `len` bytes that the remote has.
+    pub(super) async fn add_part(&self, upload: &str, part: UploadedPart, len: u64) -> Result<(), RemoteError> {
+        if let Some((ledger, lease)) = &self.record {
+            check(ledger.record_part(lease, upload, &part).await?)?;
         }
         let mut now = self.now();
         now.sent += len;
-        if let Some(known) = now.upload.as_mut().filter(|known| known.id == upload) {
-            known.parts.push(part);
+        if let Some(current) = now.upload.as_mut().filter(|current| current.id == upload) {
+            current.parts.push(part);
         }
         Ok(())
     }
 
-    /// The remote does not have the upload any more.
-    pub(super) async fn forget(&self, upload: &str) -> Result<(), RemoteError> {
-        if let Some((ledger, lease)) = &self.kept {
-            ours(ledger.forget_upload(lease, upload).await?)?;
+    /// Aborts the current upload, if there is one, and then forgets it: a crash in between only repeats the first.
+    pub async fn give_up(&self, remote: &dyn Remote) -> Result<(), RemoteError> {
+        let Some(Upload { id, address, .. }) = self.current() else { return Ok(()) };
+        let upload = MultipartUpload { id, address };
+        remote.abort_upload(&upload).await?;
+        if let Some((ledger, lease)) = &self.record {
+            check(ledger.forget_upload(lease, &upload.id).await?)?;
         }
-        self.now().upload.take_if(|known| known.id == upload);
+        self.now().upload.take_if(|current| current.id == upload.id);
         Ok(())
     }
 
-    /// The remote has put the parts together. The record says so together with the delivery.
+    /// The remote has completed the upload. The write that records the delivery removes it from the record.
     pub(super) fn complete(&self) {
         self.now().upload = None;
     }
@@ -79,6 +83,7 @@ impl UploadLog {
     }
 }
 
-fn ours(recorded: bool) -> Result<(), RemoteError> {
+/// The ledger records nothing once the lease is lost.
+fn check(recorded: bool) -> Result<(), RemoteError> {
     if recorded { Ok(()) } else { Err(RemoteError::Stopped) }
 }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use contract::ObjectPath;
-use finaliser::remote::{Look, Onto, Remote, RemoteError};
+use finaliser::remote::{Comparison, Precondition, Remote, RemoteError};
 use testing::names as names_in;
 
-use crate::parcel::{PATIENT, body, bytes, folder, http, open_body, parcel, send, within};
+use crate::object::{PATIENT, body, bytes, folder, http, object, open_body, send, within};
 use crate::storing_server::StoringServer;
 
 /// A remote whose content the test sees directly.
@@ -60,12 +60,12 @@ pub(crate) async fn suite(place: &dyn Place) {
 async fn sizes(place: &dyn Place) {
     for size in [0, 1, 3 * 1024 * 1024] {
         let (name, content) = (format!("size {size}"), bytes(size));
-        let parcel = parcel(&name, &content);
-        assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Absent)), "{name}");
-        send(place.remote(), &parcel, &content).await.unwrap();
+        let object = object(&name, &content);
+        assert!(matches!(within(place.remote().compare(&object)).await, Ok(Comparison::Absent)), "{name}");
+        send(place.remote(), &object, &content).await.unwrap();
         assert!(place.stored(&name).as_ref() == Some(&content), "{name}: other bytes");
-        let found = within(place.remote().look(&parcel)).await;
-        assert!(matches!(found, Ok(Look::Equal(_))), "{name}: {found:?}");
+        let found = within(place.remote().compare(&object)).await;
+        assert!(matches!(found, Ok(Comparison::Equal(_))), "{name}: {found:?}");
     }
 }
 
@@ -73,7 +73,7 @@ async fn names(place: &dyn Place) {
     let before = place.count();
     let names: Vec<_> = NAMES.iter().filter(|name| place.keeps(name)).collect();
     for name in &names {
-        send(place.remote(), &parcel(name, name.as_bytes()), name.as_bytes()).await.unwrap();
+        send(place.remote(), &object(name, name.as_bytes()), name.as_bytes()).await.unwrap();
         assert_eq!(place.stored(name).as_deref(), Some(name.as_bytes()), "{name:?}");
     }
     assert_eq!(place.count(), before + names.len());
@@ -81,92 +81,92 @@ async fn names(place: &dyn Place) {
 
 async fn folders(place: &dyn Place) {
     for path in ["2026/11/25/x y", "2026/11/26/x y", "2026/11/25/..z", "größe/a%2fb/文件"] {
-        let mut parcel = parcel("x", path.as_bytes());
-        parcel.object = ObjectPath::try_from(path.to_owned()).unwrap();
-        assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Absent)), "{path}");
-        send(place.remote(), &parcel, path.as_bytes()).await.unwrap();
+        let mut object = object("x", path.as_bytes());
+        object.path = ObjectPath::try_from(path.to_owned()).unwrap();
+        assert!(matches!(within(place.remote().compare(&object)).await, Ok(Comparison::Absent)), "{path}");
+        send(place.remote(), &object, path.as_bytes()).await.unwrap();
         assert_eq!(place.stored(path).as_deref(), Some(path.as_bytes()));
-        assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Equal(_))), "{path}");
-        let again = send(place.remote(), &parcel, path.as_bytes()).await;
-        assert!(matches!(again, Err(RemoteError::Clash(_))), "{again:?}");
+        assert!(matches!(within(place.remote().compare(&object)).await, Ok(Comparison::Equal(_))), "{path}");
+        let again = send(place.remote(), &object, path.as_bytes()).await;
+        assert!(matches!(again, Err(RemoteError::Conflict(_))), "{again:?}");
     }
 }
 
 async fn replaced(place: &dyn Place) {
     let (name, first, second) = ("replaced", bytes(70_000), bytes(200_001));
-    send(place.remote(), &parcel(name, &first), &first).await.unwrap();
+    send(place.remote(), &object(name, &first), &first).await.unwrap();
     for (content, seen) in [(&second, true), (&first, false)] {
-        let mut parcel = parcel(name, content);
-        let found = within(place.remote().look(&parcel)).await;
-        let Ok(Look::Other(found)) = found else { panic!("{found:?}") };
-        parcel.onto = Onto::Replacing(found.etag.filter(|_| seen));
-        let mut stopped = self::parcel(name, content);
-        (stopped.onto, stopped.still_ours) = (parcel.onto.clone(), Box::new(|| false));
+        let mut object = object(name, content);
+        let found = within(place.remote().compare(&object)).await;
+        let Ok(Comparison::Different(found)) = found else { panic!("{found:?}") };
+        object.precondition = Precondition::Replace(found.etag.filter(|_| seen));
+        let mut stopped = self::object(name, content);
+        (stopped.precondition, stopped.still_ours) = (object.precondition.clone(), Box::new(|| false));
         let sent = within(place.remote().send(&stopped, body(content))).await;
         assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
         assert!(place.stored(name).as_ref() != Some(content), "it was replaced before the end");
 
-        send(place.remote(), &parcel, content).await.unwrap();
+        send(place.remote(), &object, content).await.unwrap();
         assert!(place.stored(name).as_ref() == Some(content), "other bytes");
-        assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Equal(_))));
+        assert!(matches!(within(place.remote().compare(&object)).await, Ok(Comparison::Equal(_))));
     }
     // The object to replace may be gone, or may never have existed.
-    let mut parcel = parcel("never there", &first);
-    parcel.onto = Onto::Replacing(None);
-    send(place.remote(), &parcel, &first).await.unwrap();
+    let mut object = object("never there", &first);
+    object.precondition = Precondition::Replace(None);
+    send(place.remote(), &object, &first).await.unwrap();
 }
 
 async fn clash(place: &dyn Place) {
     let (name, first, second) = ("clash", bytes(1000), bytes(1001));
-    send(place.remote(), &parcel(name, &first), &first).await.unwrap();
+    send(place.remote(), &object(name, &first), &first).await.unwrap();
     for content in [&first, &second] {
-        let again = send(place.remote(), &parcel(name, content), content).await;
-        assert!(matches!(again, Err(RemoteError::Clash(_))), "{again:?}");
+        let again = send(place.remote(), &object(name, content), content).await;
+        assert!(matches!(again, Err(RemoteError::Conflict(_))), "{again:?}");
         assert!(place.stored(name).as_ref() == Some(&first), "it was replaced");
     }
     let mut same_length = first.clone();
     same_length[500] ^= 1;
     for content in [second, same_length] {
-        let found = within(place.remote().look(&parcel(name, &content))).await;
-        assert!(matches!(found, Ok(Look::Other(_))), "{found:?}");
+        let found = within(place.remote().compare(&object(name, &content))).await;
+        assert!(matches!(found, Ok(Comparison::Different(_))), "{found:?}");
     }
 }
 
 async fn stopped_half_way(place: &dyn Place) {
     let content = bytes(3 * 1024 * 1024);
     for fed in [0, 1, 1024 * 1024, content.len() - 1] {
-        let parcel = parcel("stopped", &content);
+        let object = object("stopped", &content);
         let (to, body) = open_body(content.len());
         let feed = async {
             to.send(content[..fed].to_vec().into()).await.unwrap();
             drop(to);
         };
-        let (sent, ()) = within(async { tokio::join!(place.remote().send(&parcel, body), feed) }).await;
+        let (sent, ()) = within(async { tokio::join!(place.remote().send(&object, body), feed) }).await;
         assert!(matches!(sent, Err(RemoteError::Stopped)), "after {fed} bytes: {sent:?}");
-        assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Absent)), "after {fed} bytes");
+        assert!(matches!(within(place.remote().compare(&object)).await, Ok(Comparison::Absent)), "after {fed} bytes");
     }
 }
 
 async fn claim_lost(place: &dyn Place) {
     for size in [0, 1, 1024 * 1024] {
         let content = bytes(size);
-        let mut parcel = parcel("lost", &content);
-        parcel.still_ours = Box::new(|| false);
-        let sent = within(place.remote().send(&parcel, body(&content))).await;
+        let mut object = object("lost", &content);
+        object.still_ours = Box::new(|| false);
+        let sent = within(place.remote().send(&object, body(&content))).await;
         assert!(matches!(sent, Err(RemoteError::Stopped)), "{size} bytes: {sent:?}");
-        assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Absent)), "{size} bytes");
+        assert!(matches!(within(place.remote().compare(&object)).await, Ok(Comparison::Absent)), "{size} bytes");
     }
 }
 
 /// The next claim of a file whose delivery was done but not recorded.
 async fn in_doubt(place: &dyn Place) {
     let content = bytes(100_000);
-    let mut parcel = parcel("in doubt", &content);
-    send(place.remote(), &parcel, &content).await.unwrap();
-    parcel.epoch.0 += 1;
-    let again = send(place.remote(), &parcel, &content).await;
-    assert!(matches!(again, Err(RemoteError::Clash(_))), "{again:?}");
-    assert!(matches!(within(place.remote().look(&parcel)).await, Ok(Look::Equal(_))));
+    let mut object = object("in doubt", &content);
+    send(place.remote(), &object, &content).await.unwrap();
+    object.epoch.0 += 1;
+    let again = send(place.remote(), &object, &content).await;
+    assert!(matches!(again, Err(RemoteError::Conflict(_))), "{again:?}");
+    assert!(matches!(within(place.remote().compare(&object)).await, Ok(Comparison::Equal(_))));
 }
 
 /// A remote, and its storing server.

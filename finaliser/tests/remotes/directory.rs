@@ -7,11 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use contract::{Epoch, FileId, ObjectPath};
-use finaliser::remote::{Look, Onto, RemoteError};
+use finaliser::remote::{Comparison, Precondition, RemoteError};
 use rustix::fs::{CWD, FileType, Mode};
 use testing::names;
 
-use crate::parcel::{PATIENT, body, bytes, folder, later, open_body, parcel, refused, send, within};
+use crate::object::{PATIENT, body, bytes, folder, later, object, open_body, refused, send, within};
 
 /// Waits until a staged file exists, or none does.
 async fn until_aside(root: &Path, there: bool) {
@@ -27,14 +27,14 @@ async fn until_aside(root: &Path, there: bool) {
 async fn what_it_makes() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
-    let parcel = parcel("x", b"abc");
-    let evidence = send(&*remote, &parcel, b"abc").await.unwrap();
+    let object = object("x", b"abc");
+    let evidence = send(&*remote, &object, b"abc").await.unwrap();
     assert_eq!((evidence.status, evidence.etag, evidence.proof.as_str()), (None, None, "fsync"));
-    match within(remote.look(&parcel)).await.unwrap() {
-        Look::Equal(evidence) => assert_eq!(evidence.proof.as_str(), "fsync"),
+    match within(remote.compare(&object)).await.unwrap() {
+        Comparison::Equal(evidence) => assert_eq!(evidence.proof.as_str(), "fsync"),
         other => panic!("{other:?}"),
     }
-    assert_eq!(remote.address(&parcel.object), root.path().join("x").to_str().unwrap());
+    assert_eq!(remote.address(&object.path), root.path().join("x").to_str().unwrap());
     let elsewhere = tempfile::tempdir().unwrap();
     let usual = elsewhere.path().join("usual");
     fs::write(&usual, "").unwrap();
@@ -48,19 +48,19 @@ async fn what_it_makes() {
 async fn the_name_appears_only_with_the_whole_file() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
-    let parcel = parcel("x", b"abcdef");
+    let object = object("x", b"abcdef");
     let (to, body) = open_body(6);
     let watch = async {
         to.send(b"abc".as_slice().into()).await.unwrap();
         until_aside(root.path(), true).await;
         assert_eq!(names(root.path()), [".waybill".to_owned()].into());
         let asides = names(&root.path().join(".waybill"));
-        let ours = format!("{}.7.", parcel.file_id);
+        let ours = format!("{}.7.", object.file_id);
         assert!(asides.len() == 1 && asides.iter().all(|name| name.starts_with(&ours)), "{asides:?}");
         to.send(b"def".as_slice().into()).await.unwrap();
         drop(to);
     };
-    let (sent, ()) = within(async { tokio::join!(remote.send(&parcel, body), watch) }).await;
+    let (sent, ()) = within(async { tokio::join!(remote.send(&object, body), watch) }).await;
     sent.unwrap();
     assert_eq!(fs::read(root.path().join("x")).unwrap(), b"abcdef");
 }
@@ -69,7 +69,7 @@ async fn the_name_appears_only_with_the_whole_file() {
 async fn a_name_taken_meanwhile_is_a_clash() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
-    let parcel = parcel("x", b"abcdef");
+    let object = object("x", b"abcdef");
     let (to, body) = open_body(6);
     let meanwhile = async {
         to.send(b"abc".as_slice().into()).await.unwrap();
@@ -78,8 +78,8 @@ async fn a_name_taken_meanwhile_is_a_clash() {
         to.send(b"def".as_slice().into()).await.unwrap();
         drop(to);
     };
-    let (sent, ()) = within(async { tokio::join!(remote.send(&parcel, body), meanwhile) }).await;
-    assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+    let (sent, ()) = within(async { tokio::join!(remote.send(&object, body), meanwhile) }).await;
+    assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
     assert_eq!(fs::read(root.path().join("x")).unwrap(), b"first");
     assert!(names(&root.path().join(".waybill")).is_empty());
 }
@@ -89,12 +89,12 @@ async fn a_name_that_is_already_taken_costs_nothing() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
     fs::write(root.path().join("x"), "1234").unwrap();
-    let parcel = parcel("x", b"abcdef");
+    let object = object("x", b"abcdef");
     let (_to, body) = open_body(6);
-    let sent = within(remote.send(&parcel, body)).await;
-    assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
-    let found = within(remote.look(&parcel)).await;
-    assert!(matches!(&found, Ok(Look::Other(found)) if found.what == "4 bytes"), "{found:?}");
+    let sent = within(remote.send(&object, body)).await;
+    assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
+    let found = within(remote.compare(&object)).await;
+    assert!(matches!(&found, Ok(Comparison::Different(found)) if found.what == "4 bytes"), "{found:?}");
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn leftovers_of_older_claims_are_removed() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
     let aside = root.path().join(".waybill");
-    let (first, second) = (parcel("x", b"abc"), parcel("y", b"abc"));
+    let (first, second) = (object("x", b"abc"), object("y", b"abc"));
     for by_look in [false, true] {
         let (id, other) = (first.file_id, FileId::generate());
         fs::create_dir_all(&aside).unwrap();
@@ -112,7 +112,7 @@ async fn leftovers_of_older_claims_are_removed() {
             fs::write(aside.join(name), "left").unwrap();
         }
         if by_look {
-            assert!(matches!(within(remote.look(&first)).await, Ok(Look::Equal(_))));
+            assert!(matches!(within(remote.compare(&first)).await, Ok(Comparison::Equal(_))));
         } else {
             send(&*remote, &first, b"abc").await.unwrap();
         }
@@ -120,8 +120,8 @@ async fn leftovers_of_older_claims_are_removed() {
         fs::remove_dir_all(&aside).unwrap();
     }
     // A look creates nothing.
-    assert!(matches!(within(remote.look(&second)).await, Ok(Look::Absent)));
-    assert!(matches!(within(remote.look(&first)).await, Ok(Look::Equal(_))));
+    assert!(matches!(within(remote.compare(&second)).await, Ok(Comparison::Absent)));
+    assert!(matches!(within(remote.compare(&first)).await, Ok(Comparison::Equal(_))));
     assert_eq!(names(root.path()), ["x".to_owned()].into());
 }
 
@@ -129,12 +129,12 @@ async fn leftovers_of_older_claims_are_removed() {
 async fn what_a_later_try_writes_aside_is_left_alone() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
-    let parcel = parcel("x", b"abc");
-    let later = format!("{}.{}.{}", parcel.file_id, parcel.epoch, u64::MAX);
+    let object = object("x", b"abc");
+    let later = format!("{}.{}.{}", object.file_id, object.epoch, u64::MAX);
     let aside = root.path().join(".waybill").join(later);
     fs::create_dir(root.path().join(".waybill")).unwrap();
     fs::write(&aside, "another").unwrap();
-    send(&*remote, &parcel, b"abc").await.unwrap();
+    send(&*remote, &object, b"abc").await.unwrap();
     assert_eq!(fs::read(&aside).unwrap(), b"another");
 }
 
@@ -142,12 +142,12 @@ async fn what_a_later_try_writes_aside_is_left_alone() {
 async fn a_dropped_delivery_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
-    let parcel = parcel("x", b"abcdef");
+    let object = object("x", b"abcdef");
     let (to, body) = open_body(6);
     to.send(b"abc".as_slice().into()).await.unwrap();
     within(async {
         tokio::select! {
-            sent = remote.send(&parcel, body) => panic!("{sent:?}"),
+            sent = remote.send(&object, body) => panic!("{sent:?}"),
             () = until_aside(root.path(), true) => {}
         }
     })
@@ -167,8 +167,8 @@ fn a_dropped_look_stops_reading() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().canonicalize().unwrap().join("x");
     fs::File::create(&path).unwrap().set_len(SIZE).unwrap();
-    let mut parcel = parcel("x", b"");
-    parcel.size = SIZE;
+    let mut object = object("x", b"");
+    object.size = SIZE;
     let remote = folder(root.path()).unwrap();
     let open = |wanted: bool| {
         let path = path.clone();
@@ -185,7 +185,7 @@ fn a_dropped_look_stops_reading() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let stopped = runtime.block_on(async {
         tokio::select! {
-            found = remote.look(&parcel) => panic!("{found:?}"),
+            found = remote.compare(&object) => panic!("{found:?}"),
             () = open(true) => {}
         }
         tokio::time::timeout(PATIENT, open(false)).await
@@ -199,9 +199,9 @@ fn a_dropped_look_stops_reading() {
 async fn its_own_folder_is_refused_as_a_name() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
-    let parcel = parcel(".waybill", b"abc");
-    assert!(refused(send(&*remote, &parcel, b"abc").await).contains("expected another name"));
-    assert!(refused(within(remote.look(&parcel)).await).contains("expected another name"));
+    let object = object(".waybill", b"abc");
+    assert!(refused(send(&*remote, &object, b"abc").await).contains("expected another name"));
+    assert!(refused(within(remote.compare(&object)).await).contains("expected another name"));
     assert!(names(root.path()).is_empty());
 }
 
@@ -209,28 +209,28 @@ async fn its_own_folder_is_refused_as_a_name() {
 async fn folders_are_made_only_for_what_becomes_visible() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
-    let mut parcel = parcel("x", b"abc");
-    parcel.object = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
-    assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Absent)));
-    parcel.still_ours = Box::new(|| false);
-    assert!(matches!(send(&*remote, &parcel, b"abc").await, Err(RemoteError::Stopped)));
+    let mut object = object("x", b"abc");
+    object.path = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
+    assert!(matches!(within(remote.compare(&object)).await, Ok(Comparison::Absent)));
+    object.still_ours = Box::new(|| false);
+    assert!(matches!(send(&*remote, &object, b"abc").await, Err(RemoteError::Stopped)));
     assert_eq!(names(root.path()), [".waybill".to_owned()].into());
-    assert_eq!(remote.address(&parcel.object), root.path().join("a/b/x").to_str().unwrap());
+    assert_eq!(remote.address(&object.path), root.path().join("a/b/x").to_str().unwrap());
 
     // A file in the place of a folder.
     fs::write(root.path().join("a"), "1").unwrap();
-    parcel.still_ours = Box::new(|| true);
-    assert!(refused(send(&*remote, &parcel, b"abc").await).contains("expected a folder"));
-    assert!(refused(within(remote.look(&parcel)).await).contains("expected a folder"));
+    object.still_ours = Box::new(|| true);
+    assert!(refused(send(&*remote, &object, b"abc").await).contains("expected a folder"));
+    assert!(refused(within(remote.compare(&object)).await).contains("expected a folder"));
     // A link to a folder is not a folder.
     let elsewhere = tempfile::tempdir().unwrap();
     fs::remove_file(root.path().join("a")).unwrap();
     symlink(elsewhere.path(), root.path().join("a")).unwrap();
-    refused(send(&*remote, &parcel, b"abc").await);
+    refused(send(&*remote, &object, b"abc").await);
     assert!(names(elsewhere.path()).is_empty());
     // A path must not reach the staged files either.
-    parcel.object = ObjectPath::try_from(".waybill/x".to_owned()).unwrap();
-    assert!(refused(send(&*remote, &parcel, b"abc").await).contains("expected another name"));
+    object.path = ObjectPath::try_from(".waybill/x".to_owned()).unwrap();
+    assert!(refused(send(&*remote, &object, b"abc").await).contains("expected another name"));
 }
 
 #[tokio::test]
@@ -238,9 +238,9 @@ async fn a_folder_is_not_replaced_by_a_file() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
     fs::create_dir(root.path().join("x")).unwrap();
-    let mut parcel = parcel("x", b"abc");
-    parcel.onto = Onto::Replacing(None);
-    assert!(refused(send(&*remote, &parcel, b"abc").await).contains("it is a folder"));
+    let mut object = object("x", b"abc");
+    object.precondition = Precondition::Replace(None);
+    assert!(refused(send(&*remote, &object, b"abc").await).contains("it is a folder"));
     assert!(names(&root.path().join("x")).is_empty() && names(&root.path().join(".waybill")).is_empty());
 }
 
@@ -253,11 +253,11 @@ async fn a_symlink_is_never_followed() {
     symlink(&target, root.path().join("x")).unwrap();
     symlink(elsewhere.path().join("none"), root.path().join("dangling")).unwrap();
     for name in ["x", "dangling"] {
-        let parcel = parcel(name, b"abc");
-        let sent = send(&*remote, &parcel, b"abc").await;
-        assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
-        let found = within(remote.look(&parcel)).await;
-        assert!(matches!(found, Ok(Look::Other(_))), "{found:?}");
+        let object = object(name, b"abc");
+        let sent = send(&*remote, &object, b"abc").await;
+        assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
+        let found = within(remote.compare(&object)).await;
+        assert!(matches!(found, Ok(Comparison::Different(_))), "{found:?}");
     }
     assert_eq!(fs::read(&target).unwrap(), b"abc");
     assert_eq!(names(elsewhere.path()), ["target".to_owned()].into());
@@ -265,7 +265,7 @@ async fn a_symlink_is_never_followed() {
     // Nor is a link in the place of its own folder.
     fs::remove_dir_all(root.path().join(".waybill")).unwrap_or_default();
     symlink(elsewhere.path(), root.path().join(".waybill")).unwrap();
-    let detail = refused(send(&*remote, &parcel("y", b"abc"), b"abc").await);
+    let detail = refused(send(&*remote, &object("y", b"abc"), b"abc").await);
     assert!(detail.contains(".waybill"), "{detail}");
     assert_eq!(names(elsewhere.path()), ["target".to_owned()].into());
 }
@@ -277,10 +277,10 @@ async fn anything_but_a_file_counts_as_another_object() {
     fs::create_dir(root.path().join("folder")).unwrap();
     rustix::fs::mknodat(CWD, root.path().join("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
     for name in ["folder", "pipe"] {
-        let parcel = parcel(name, b"");
-        let found = within(remote.look(&parcel)).await;
-        assert!(matches!(&found, Ok(Look::Other(found)) if found.what.contains("not a file")), "{found:?}");
-        assert!(matches!(send(&*remote, &parcel, b"").await, Err(RemoteError::Clash(_))));
+        let object = object(name, b"");
+        let found = within(remote.compare(&object)).await;
+        assert!(matches!(&found, Ok(Comparison::Different(found)) if found.what.contains("not a file")), "{found:?}");
+        assert!(matches!(send(&*remote, &object, b"").await, Err(RemoteError::Conflict(_))));
     }
 }
 
@@ -296,8 +296,8 @@ async fn the_folder_must_exist() {
     let remote = folder(&path).unwrap();
     fs::remove_dir(&path).unwrap();
     // A share that is not mounted now may be mounted later.
-    later(send(&*remote, &parcel("x", b"abc"), b"abc").await);
-    later(within(remote.look(&parcel("x", b"abc"))).await);
+    later(send(&*remote, &object("x", b"abc"), b"abc").await);
+    later(within(remote.compare(&object("x", b"abc"))).await);
 }
 
 #[tokio::test]
@@ -305,17 +305,17 @@ async fn the_claim_is_checked_when_everything_is_written() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
     let content = bytes(1_000_000);
-    let mut parcel = parcel("x", &content);
-    parcel.epoch = Epoch(i64::MAX);
+    let mut object = object("x", &content);
+    object.epoch = Epoch(i64::MAX);
     let asides = root.path().join(".waybill");
     let seen = asides.clone();
-    parcel.still_ours = Box::new(move || {
+    object.still_ours = Box::new(move || {
         let lengths: Vec<_> =
             fs::read_dir(&seen).unwrap().map(|aside| aside.unwrap().metadata().unwrap().len()).collect();
         assert_eq!(lengths, [1_000_000]);
         false
     });
-    let sent = within(remote.send(&parcel, body(&content))).await;
+    let sent = within(remote.send(&object, body(&content))).await;
     assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
     assert!(names(&asides).is_empty());
     assert!(!root.path().join("x").exists());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use finaliser::remote::{Look, Remote, RemoteError};
+use finaliser::remote::{Comparison, Remote, RemoteError};
 use http_body_util::{BodyExt, Full};
 use hyper::{Response, Version};
 use servers::NginxTls;
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
 use crate::conformance::{Server, suite};
-use crate::parcel::{IMPATIENT, PATIENT, bytes, later, open_body, parcel, refused, send, within};
+use crate::object::{IMPATIENT, PATIENT, bytes, later, object, open_body, refused, send, within};
 use crate::serving::serve;
 use crate::storing_server::StoringServer;
 use crate::tls;
@@ -71,7 +71,7 @@ async fn the_settings_choose_the_version_of_http() {
     ] {
         let (server, ca) = server(offered).await;
         let remote = open(&server.url, version, PATIENT, Some(&ca));
-        let sent = send(&*remote, &parcel("x", b"abc"), b"abc").await;
+        let sent = send(&*remote, &object("x", b"abc"), b"abc").await;
         match spoken {
             Some(spoken) => {
                 sent.unwrap();
@@ -81,7 +81,7 @@ async fn the_settings_choose_the_version_of_http() {
         }
     }
     let plain = StoringServer::start(|_| {}).await;
-    send(&*open(&plain.url, Auto, PATIENT, None), &parcel("x", b"abc"), b"abc").await.unwrap();
+    send(&*open(&plain.url, Auto, PATIENT, None), &object("x", b"abc"), b"abc").await.unwrap();
     assert_eq!(plain.versions(), [Version::HTTP_11]);
 }
 
@@ -99,7 +99,7 @@ async fn a_refusal_before_the_body_was_read_counts() {
         .await;
         let content = vec![0; LARGE];
         let sent =
-            send(&*open(&format!("{origin}/in/"), HttpVersion::Two, PATIENT, None), &parcel("x", &content), &content)
+            send(&*open(&format!("{origin}/in/"), HttpVersion::Two, PATIENT, None), &object("x", &content), &content)
                 .await;
         let detail = match code {
             507 => later(sent).0,
@@ -115,7 +115,7 @@ async fn a_success_before_the_whole_body_was_sent_does_not_count() {
     let (to, body) = open_body(6);
     to.send(b"abc".as_slice().into()).await.unwrap();
     let sent =
-        within(open(&format!("{origin}/in/"), HttpVersion::Two, PATIENT, None).send(&parcel("x", b"abcdef"), body))
+        within(open(&format!("{origin}/in/"), HttpVersion::Two, PATIENT, None).send(&object("x", b"abcdef"), body))
             .await;
     let (detail, _) = later(sent);
     assert!(detail.contains("answered 200 OK after") && detail.contains("of 6 bytes"), "{detail}");
@@ -133,7 +133,7 @@ async fn a_server_that_stops_reading_is_given_up() {
     for size in [3, LARGE] {
         let content = vec![0; size];
         let sent =
-            send(&*open(&format!("{origin}/in/"), HttpVersion::Two, IMPATIENT, None), &parcel("x", &content), &content)
+            send(&*open(&format!("{origin}/in/"), HttpVersion::Two, IMPATIENT, None), &object("x", &content), &content)
                 .await;
         let (detail, _) = later(sent);
         assert!(detail.contains("neither took bytes nor answered for 200ms"), "{detail}");
@@ -162,13 +162,13 @@ async fn a_dropped_delivery_resets_its_stream() {
     .await;
     let remote = open(&format!("{origin}/in/"), HttpVersion::Two, PATIENT, None);
     for dropped in [true, false] {
-        let parcel = parcel("x", b"abcdef");
+        let object = object("x", b"abcdef");
         let (to, body) = open_body(6);
         to.send(b"abc".as_slice().into()).await.unwrap();
         if dropped {
             within(async {
                 tokio::select! {
-                    sent = remote.send(&parcel, body) => panic!("{sent:?}"),
+                    sent = remote.send(&object, body) => panic!("{sent:?}"),
                     () = begun.notified() => {}
                 }
             })
@@ -178,7 +178,7 @@ async fn a_dropped_delivery_resets_its_stream() {
                 begun.notified().await;
                 drop(to);
             };
-            let (sent, ()) = within(async { tokio::join!(remote.send(&parcel, body), stop) }).await;
+            let (sent, ()) = within(async { tokio::join!(remote.send(&object, body), stop) }).await;
             assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
         }
         within(ended.notified()).await;
@@ -197,8 +197,8 @@ async fn a_connection_that_ends_is_later() {
     };
     let remote = open(&url, HttpVersion::Two, PATIENT, None);
     let content = bytes(1000);
-    let parcel = parcel("x", &content);
-    let (sent, ()) = tokio::join!(send(&*remote, &parcel, &content), within(server));
+    let object = object("x", &content);
+    let (sent, ()) = tokio::join!(send(&*remote, &object, &content), within(server));
     later(sent);
     gone.await.unwrap();
 }
@@ -217,8 +217,8 @@ async fn webdav_conforms_at_nginx_over_http_2() {
     });
     suite(&served).await;
     let content = bytes(LARGE);
-    let parcel = parcel("large", &content);
-    send(&*served.remote, &parcel, &content).await.unwrap();
+    let object = object("large", &content);
+    send(&*served.remote, &object, &content).await.unwrap();
     assert!(std::fs::read(served.path("large")).unwrap() == content, "other bytes");
-    assert!(matches!(within(served.remote.look(&parcel)).await, Ok(Look::Equal(_))));
+    assert!(matches!(within(served.remote.compare(&object)).await, Ok(Comparison::Equal(_))));
 }

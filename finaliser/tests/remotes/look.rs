@@ -3,25 +3,29 @@
 use std::io::Write;
 use std::time::Duration;
 
-use finaliser::remote::{Look, RemoteError};
+use finaliser::remote::{Comparison, RemoteError};
 use hyper::Method;
 
-use crate::parcel::{IMPATIENT, PATIENT, bytes, http, later, parcel, refused, within};
+use crate::object::{IMPATIENT, PATIENT, bytes, http, later, object, refused, within};
 use crate::raw_server::{SilentServer, answer, read_head};
 use crate::storing_server::{Habits, StoringServer};
 
 /// Looks for `wanted` at a server with these habits that has `has`. Also returns the methods that it was asked.
-async fn look(change: impl FnOnce(&mut Habits), has: &[u8], wanted: &[u8]) -> (Result<Look, RemoteError>, Vec<Method>) {
+async fn look(
+    change: impl FnOnce(&mut Habits),
+    has: &[u8],
+    wanted: &[u8],
+) -> (Result<Comparison, RemoteError>, Vec<Method>) {
     let server = StoringServer::start(change).await;
     server.keep("x", has);
-    let found = within(http(&server.url, PATIENT).look(&parcel("x", wanted))).await;
+    let found = within(http(&server.url, PATIENT).compare(&object("x", wanted))).await;
     (found, server.calls())
 }
 
 #[track_caller]
-fn equal(found: (Result<Look, RemoteError>, Vec<Method>), proof: &str, calls: &[Method]) {
+fn equal(found: (Result<Comparison, RemoteError>, Vec<Method>), proof: &str, calls: &[Method]) {
     match found.0 {
-        Ok(Look::Equal(evidence)) => {
+        Ok(Comparison::Equal(evidence)) => {
             assert_eq!(
                 (evidence.status, evidence.etag.as_deref(), evidence.proof.as_str()),
                 (Some(200), Some("\"two\""), proof)
@@ -38,9 +42,9 @@ fn equal(found: (Result<Look, RemoteError>, Vec<Method>), proof: &str, calls: &[
 }
 
 #[track_caller]
-fn other(found: (Result<Look, RemoteError>, Vec<Method>), why: &str, calls: &[Method]) {
+fn other(found: (Result<Comparison, RemoteError>, Vec<Method>), why: &str, calls: &[Method]) {
     match found.0 {
-        Ok(Look::Other(found)) => assert!(found.what.contains(why), "{found:?}"),
+        Ok(Comparison::Different(found)) => assert!(found.what.contains(why), "{found:?}"),
         other => panic!("{other:?}"),
     }
     assert_eq!(found.1, calls);
@@ -80,7 +84,8 @@ async fn without_a_length_it_is_read_back() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_unknown() {
-    let unknown = |found: Result<Look, RemoteError>| assert!(matches!(found, Ok(Look::Unknown(_))), "{found:?}");
+    let unknown =
+        |found: Result<Comparison, RemoteError>| assert!(matches!(found, Ok(Comparison::Unknown(_))), "{found:?}");
     for code in [405, 501] {
         unknown(look(|habits| habits.head = Some(code), b"abc", b"abc").await.0);
     }
@@ -93,8 +98,8 @@ async fn what_cannot_be_read_is_unknown() {
 #[tokio::test]
 async fn an_object_that_is_gone_is_absent() {
     for code in [404, 410] {
-        assert!(matches!(look(|habits| habits.head = Some(code), b"abc", b"abc").await.0, Ok(Look::Absent)));
-        assert!(matches!(look(|habits| habits.get = Some(code), b"abc", b"abc").await.0, Ok(Look::Absent)));
+        assert!(matches!(look(|habits| habits.head = Some(code), b"abc", b"abc").await.0, Ok(Comparison::Absent)));
+        assert!(matches!(look(|habits| habits.get = Some(code), b"abc", b"abc").await.0, Ok(Comparison::Absent)));
     }
 }
 
@@ -113,7 +118,7 @@ async fn a_server_that_does_not_say_what_it_has() {
 }
 
 /// Looks at a server that answers HEAD with nothing to compare, and GET with `head` and `content`, without hanging up.
-async fn read_back(idle: Duration, head: &'static str, content: &'static [u8]) -> Result<Look, RemoteError> {
+async fn read_back(idle: Duration, head: &'static str, content: &'static [u8]) -> Result<Comparison, RemoteError> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/in/", listener.local_addr().unwrap());
     let (done, is_done) = std::sync::mpsc::channel::<()>();
@@ -130,7 +135,7 @@ async fn read_back(idle: Duration, head: &'static str, content: &'static [u8]) -
         }
         let _ = is_done.recv();
     });
-    let found = within(http(&url, idle).look(&parcel("x", b"abcdef"))).await;
+    let found = within(http(&url, idle).compare(&object("x", b"abcdef"))).await;
     drop(done);
     server.join().unwrap();
     found
@@ -144,12 +149,12 @@ async fn an_interrupted_reading_is_not_another_file() {
     let (detail, _) = later(read_back(PATIENT, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"abc").await);
     assert!(detail.contains("ended after 3 of 6 bytes"), "{detail}");
     let whole = read_back(PATIENT, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"abcdef").await;
-    assert!(matches!(whole, Ok(Look::Equal(_))), "{whole:?}");
+    assert!(matches!(whole, Ok(Comparison::Equal(_))), "{whole:?}");
 }
 
 #[tokio::test]
 async fn a_server_that_never_answers_is_given_up() {
     let server = SilentServer::start(|stream| drop(read_head(stream)));
-    let (detail, _) = later(within(http(&server.url, IMPATIENT).look(&parcel("x", b"abc"))).await);
+    let (detail, _) = later(within(http(&server.url, IMPATIENT).compare(&object("x", b"abc"))).await);
     assert!(detail.contains("did not answer for 200ms"), "{detail}");
 }

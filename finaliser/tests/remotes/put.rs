@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use settings::{HttpRemote, RemoteSettings, Secret};
 
-use crate::parcel::{IMPATIENT, PATIENT, bytes, http, later, open_body, open_http, parcel, refused, send, within};
+use crate::object::{IMPATIENT, PATIENT, bytes, http, later, object, open_body, open_http, refused, send, within};
 use crate::raw_server::{SilentServer, answer, raw_server, read_body, read_head, read_to_end, write_until_closed};
 use crate::storing_server::StoringServer;
 
@@ -45,7 +45,7 @@ async fn credentials_and_fields_of_the_settings_are_sent() {
         assert!(!format!("{remote:?}").contains("hush"));
         // A token may be renewed while the service runs.
         std::fs::write(file.path(), "hush-second\n").unwrap();
-        let detail = refused(send(&*remote, &parcel("x", b""), b"").await);
+        let detail = refused(send(&*remote, &object("x", b""), b"").await);
         assert!(!detail.contains("hush"), "{detail}");
         let head = server.join().unwrap().to_lowercase();
         for line in lines {
@@ -68,9 +68,9 @@ async fn a_request_on_the_wire() {
             head
         });
         let remote = http(&url, PATIENT);
-        let parcel = parcel("a%2fb c", content);
-        assert_eq!(remote.address(&parcel.object), format!("{url}a%252fb%20c"));
-        let evidence = send(&*remote, &parcel, content).await.unwrap();
+        let object = object("a%2fb c", content);
+        assert_eq!(remote.address(&object.path), format!("{url}a%252fb%20c"));
+        let evidence = send(&*remote, &object, content).await.unwrap();
         let etag = Some("W/\"x\"".into());
         let sent = size as u64;
         assert_eq!(evidence, Evidence { status: Some(201), etag, ..Evidence::new(RemoteProof::Put, sent) });
@@ -81,9 +81,9 @@ async fn a_request_on_the_wire() {
             &format!("host: {host}"),
             &format!("content-length: {size}"),
             "content-type: application/octet-stream",
-            &format!("idempotency-key: \"{}\"", parcel.file_id),
+            &format!("idempotency-key: \"{}\"", object.file_id),
             "if-none-match: *",
-            &format!("repr-digest: {}", parcel.sha256.to_repr_digest().to_lowercase()),
+            &format!("repr-digest: {}", object.sha256.to_repr_digest().to_lowercase()),
             &format!("user-agent: waybill/{}", env!("CARGO_PKG_VERSION")),
         ] {
             assert_eq!(head.lines().filter(|found| found == &line).count(), 1, "{line} in {head}");
@@ -100,13 +100,13 @@ async fn each_status_is_delivered_refused_later_or_a_clash() {
     ] {
         let server = StoringServer::start(|habits| habits.put = Some((code, &[], b""))).await;
         let content = bytes(100_000);
-        let result = send(&*http(&server.url, PATIENT), &parcel("x", &content), &content).await;
+        let result = send(&*http(&server.url, PATIENT), &object("x", &content), &content).await;
         let detail = match (code, result) {
             (200..=299, Ok(evidence)) => {
                 assert_eq!((evidence.status, evidence.proof.as_str()), (Some(code), "put"));
                 continue;
             }
-            (412, Err(RemoteError::Clash(detail))) => detail,
+            (412, Err(RemoteError::Conflict(detail))) => detail,
             (408 | 425 | 429 | 500.., Err(RemoteError::Later { detail, after: None })) => detail,
             (300..=499, Err(RemoteError::Refused(detail))) if ![408, 412, 425, 429].contains(&code) => detail,
             (_, result) => panic!("{code}: {result:?}"),
@@ -118,7 +118,7 @@ async fn each_status_is_delivered_refused_later_or_a_clash() {
 #[tokio::test]
 async fn retry_after_is_passed_on() {
     let server = StoringServer::start(|habits| habits.put = Some((503, &[("retry-after", "7")], b""))).await;
-    let result = send(&*http(&server.url, PATIENT), &parcel("x", b"abc"), b"abc").await;
+    let result = send(&*http(&server.url, PATIENT), &object("x", b"abc"), b"abc").await;
     assert_eq!(later(result).1, Some(Duration::from_secs(7)));
 }
 
@@ -126,12 +126,12 @@ async fn retry_after_is_passed_on() {
 async fn what_the_server_says_is_shown_on_one_line() {
     let says = (404, &[("content-type", "text/plain")][..], &b"no\r\nsuch \x1b[31mfolder"[..]);
     let server = StoringServer::start(|habits| habits.put = Some(says)).await;
-    let detail = refused(send(&*http(&server.url, PATIENT), &parcel("x", b"abc"), b"abc").await);
+    let detail = refused(send(&*http(&server.url, PATIENT), &object("x", b"abc"), b"abc").await);
     assert!(detail.ends_with("answered 404 Not Found: no such [31mfolder"), "{detail:?}");
 
     let says = (404, &[("content-type", "image/png")][..], &b"PNG"[..]);
     let server = StoringServer::start(|habits| habits.put = Some(says)).await;
-    let detail = refused(send(&*http(&server.url, PATIENT), &parcel("x", b"abc"), b"abc").await);
+    let detail = refused(send(&*http(&server.url, PATIENT), &object("x", b"abc"), b"abc").await);
     assert!(detail.ends_with("answered 404 Not Found"), "{detail:?}");
 }
 
@@ -142,7 +142,7 @@ async fn a_refusal_without_end_is_cut() {
         answer(&mut stream, "HTTP/1.1 400 No\r\nContent-Type: text/plain\r\n\r\n");
         write_until_closed(&mut stream, &[b'x'; 1000])
     });
-    let detail = refused(send(&*http(&url, PATIENT), &parcel("x", b"abc"), b"abc").await);
+    let detail = refused(send(&*http(&url, PATIENT), &object("x", b"abc"), b"abc").await);
     assert!(detail.len() < 400, "{} bytes", detail.len());
     assert!(server.join().unwrap() < LARGE, "it was read on and on");
 }
@@ -154,7 +154,7 @@ async fn a_head_without_end_is_cut() {
         answer(&mut stream, "HTTP/1.1 200 OK\r\n");
         write_until_closed(&mut stream, b"X-More: and more and more and more\r\n")
     });
-    later(send(&*http(&url, PATIENT), &parcel("x", b"abc"), b"abc").await);
+    later(send(&*http(&url, PATIENT), &object("x", b"abc"), b"abc").await);
     assert!(server.join().unwrap() < LARGE, "it was read on and on");
 }
 
@@ -164,7 +164,7 @@ async fn a_port_where_nobody_listens_is_tried_later() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}/in/", socket.local_addr().unwrap());
-    let (detail, _) = later(send(&*http(&url, PATIENT), &parcel("x", b"abc"), b"abc").await);
+    let (detail, _) = later(send(&*http(&url, PATIENT), &object("x", b"abc"), b"abc").await);
     assert!(detail.contains("refused"), "{detail}");
 }
 
@@ -175,7 +175,7 @@ async fn a_server_that_hangs_up_half_way_is_tried_later() {
         read_body(&mut stream, 1000);
     });
     let content = vec![0; LARGE];
-    later(send(&*http(&url, PATIENT), &parcel("x", &content), &content).await);
+    later(send(&*http(&url, PATIENT), &object("x", &content), &content).await);
     server.join().unwrap();
 }
 
@@ -192,7 +192,7 @@ async fn a_refusal_before_the_body_was_read_counts() {
             // Dropped with the body unread: a reset.
         });
         let content = vec![0; LARGE];
-        let (detail, is_later) = match send(&*http(&url, PATIENT), &parcel("x", &content), &content).await {
+        let (detail, is_later) = match send(&*http(&url, PATIENT), &object("x", &content), &content).await {
             Err(RemoteError::Refused(detail)) => (detail, false),
             Err(RemoteError::Later { detail, .. }) => (detail, true),
             other => panic!("{code}: {other:?}"),
@@ -203,8 +203,9 @@ async fn a_refusal_before_the_body_was_read_counts() {
     }
 }
 
-/// Like the test above, but here our write surely fails before we can see the answer: the runtime has one thread, which the
-/// test blocks until the server has reset the connection, so the next piece is written before the socket is polled.
+/// As above, made sure that our write fails before we could see the answer: the runtime of this test has one thread,
+/// which the test blocks until the server has reset the connection, and so the next piece is written before the socket
+/// is polled.
 #[tokio::test(flavor = "current_thread")]
 async fn a_refusal_counts_even_where_a_write_failed_first() {
     let (began, begun) = oneshot::channel();
@@ -216,9 +217,9 @@ async fn a_refusal_counts_even_where_a_write_failed_first() {
         gone.recv().unwrap();
         answer(&mut stream, "HTTP/1.1 401 No\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nbad token");
     });
-    let parcel = parcel("x", &[0; 3000]);
+    let object = object("x", &[0; 3000]);
     let (to, body) = open_body(3000);
-    let sent = tokio::spawn(async move { http(&url, PATIENT).send(&parcel, body).await });
+    let sent = tokio::spawn(async move { http(&url, PATIENT).send(&object, body).await });
     to.send(vec![0; 1000].into()).await.unwrap();
     within(begun).await.unwrap();
     go.send(()).unwrap();
@@ -237,9 +238,9 @@ async fn a_success_before_the_whole_body_was_sent_does_not_count() {
         answered.send(()).unwrap();
         read_to_end(&mut stream)
     });
-    let parcel = parcel("x", b"abcdef");
+    let object = object("x", b"abcdef");
     let (to, body) = open_body(6);
-    let sent = tokio::spawn(async move { http(&url, PATIENT).send(&parcel, body).await });
+    let sent = tokio::spawn(async move { http(&url, PATIENT).send(&object, body).await });
     to.send(b"abc".as_slice().into()).await.unwrap();
     within(has_answered).await.unwrap();
     let (detail, _) = later(within(sent).await.unwrap());
@@ -254,7 +255,7 @@ async fn a_server_that_never_answers_is_given_up() {
         read_head(stream);
         read_body(stream, 3);
     });
-    let (detail, _) = later(send(&*http(&server.url, IMPATIENT), &parcel("x", b"abc"), b"abc").await);
+    let (detail, _) = later(send(&*http(&server.url, IMPATIENT), &object("x", b"abc"), b"abc").await);
     assert!(detail.contains("nor answered for 200ms"), "{detail}");
 }
 
@@ -262,7 +263,7 @@ async fn a_server_that_never_answers_is_given_up() {
 async fn a_server_that_stops_reading_is_given_up() {
     let server = SilentServer::start(|stream| drop(read_head(stream)));
     let content = vec![0; LARGE];
-    let (detail, _) = later(send(&*http(&server.url, IMPATIENT), &parcel("x", &content), &content).await);
+    let (detail, _) = later(send(&*http(&server.url, IMPATIENT), &object("x", &content), &content).await);
     assert!(detail.contains("neither took bytes"), "{detail}");
 }
 
@@ -272,7 +273,7 @@ async fn a_server_that_stops_reading_is_given_up_though_the_source_is_slow_too()
     let content = vec![0; LARGE];
     let (to, body) = open_body(LARGE);
     to.send(content[1..].to_vec().into()).await.unwrap();
-    let (detail, _) = later(within(http(&server.url, IMPATIENT).send(&parcel("x", &content), body)).await);
+    let (detail, _) = later(within(http(&server.url, IMPATIENT).send(&object("x", &content), body)).await);
     assert!(detail.contains("neither took bytes"), "{detail}");
     drop(to);
 }
@@ -281,7 +282,7 @@ async fn a_server_that_stops_reading_is_given_up_though_the_source_is_slow_too()
 async fn a_server_that_never_speaks_tls_is_given_up() {
     let server = SilentServer::start(|_| {});
     let remote = open_http(&server.url.replace("http://", "https://"), IMPATIENT, None).unwrap();
-    let (detail, _) = later(send(&*remote, &parcel("x", b"abc"), b"abc").await);
+    let (detail, _) = later(send(&*remote, &object("x", b"abc"), b"abc").await);
     assert!(detail.contains("no connection within 200ms"), "{detail}");
 }
 
@@ -289,7 +290,7 @@ async fn a_server_that_never_speaks_tls_is_given_up() {
 async fn a_slow_source_is_not_the_servers_fault() {
     let server = StoringServer::start(|_| {}).await;
     let remote = http(&server.url, IMPATIENT);
-    let parcel = parcel("x", b"abcdef");
+    let object = object("x", b"abcdef");
     let (to, body) = open_body(6);
     let feed = async {
         for piece in [&b"abc"[..], b"def"] {
@@ -300,7 +301,7 @@ async fn a_slow_source_is_not_the_servers_fault() {
         // The channel stays open: the last byte ends the body, not the end of the channel.
         &to
     };
-    let (sent, _) = within(async { tokio::join!(remote.send(&parcel, body), feed) }).await;
+    let (sent, _) = within(async { tokio::join!(remote.send(&object, body), feed) }).await;
     sent.unwrap();
 }
 
@@ -311,10 +312,10 @@ async fn the_claim_is_checked_before_the_last_piece() {
         read_to_end(&mut stream)
     });
     let content = bytes(900_000);
-    let mut parcel = parcel("x", &content);
+    let mut object = object("x", &content);
     let asked = Arc::new(AtomicUsize::new(0));
-    parcel.still_ours = Box::new(move || asked.fetch_add(1, Ordering::SeqCst) == 0);
-    let sent = send(&*http(&url, PATIENT), &parcel, &content).await;
+    object.still_ours = Box::new(move || asked.fetch_add(1, Ordering::SeqCst) == 0);
+    let sent = send(&*http(&url, PATIENT), &object, &content).await;
     assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
     assert!(server.join().unwrap() <= 600_000, "the last piece went out");
 }
@@ -327,13 +328,13 @@ async fn a_dropped_delivery_hangs_up() {
         began.send(()).unwrap();
         read_to_end(&mut stream)
     });
-    let parcel = parcel("x", b"abcdef");
+    let object = object("x", b"abcdef");
     let (to, body) = open_body(6);
     to.send(b"abc".as_slice().into()).await.unwrap();
     let remote = http(&url, PATIENT);
     within(async {
         tokio::select! {
-            sent = remote.send(&parcel, body) => panic!("{sent:?}"),
+            sent = remote.send(&object, body) => panic!("{sent:?}"),
             begun = begun => begun.unwrap(),
         }
     })

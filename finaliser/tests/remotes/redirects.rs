@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use contract::Digest;
-use finaliser::remote::{Evidence, Look, Parcel, Remote, RemoteError};
+use finaliser::remote::{Comparison, Remote};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::http::request;
@@ -12,7 +12,7 @@ use settings::{HttpRemote, RemoteSettings, Secret};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::parcel::{body, bytes, parcel, refused, within};
+use crate::object::{bytes, object, refused, send, within};
 use crate::serving::serve;
 use crate::tls;
 
@@ -31,14 +31,21 @@ impl Taken {
     }
 }
 
-/// A server that redirects some paths, and accepts PUT on all others; HEAD and GET show what was put there.
+/// What a server was asked, and what it took.
+#[derive(Default)]
+struct Seen {
+    asked: Vec<Method>,
+    taken: Vec<Taken>,
+}
+
+/// A server that redirects some paths and accepts PUT at all others; HEAD and GET show what was put there.
 struct Router {
     origin: String,
-    taken: Arc<Mutex<Vec<Taken>>>,
+    seen: Arc<Mutex<Seen>>,
     _task: AbortOnDropHandle<()>,
 }
 
-/// How a path is redirected: the status, the address, and whether the body is read before.
+/// The target of a redirect for a path, its status, and whether the body is read first.
 type Route = Arc<dyn Fn(&str) -> Option<(u16, String, bool)> + Send + Sync>;
 
 impl Router {
@@ -50,14 +57,19 @@ impl Router {
         route: impl Fn(&str) -> Option<(u16, String, bool)> + Send + Sync + 'static,
         tls: Option<TlsAcceptor>,
     ) -> Self {
-        let (route, taken): (Route, _) = (Arc::new(route), Arc::new(Mutex::new(Vec::new())));
-        let kept = Arc::clone(&taken);
+        let (route, seen): (Route, _) = (Arc::new(route), Arc::new(Mutex::new(Seen::default())));
+        let kept = Arc::clone(&seen);
         let (origin, task) = serve(tls, move |request| answer(request, Arc::clone(&route), Arc::clone(&kept))).await;
-        Self { origin, taken, _task: task }
+        Self { origin, seen, _task: task }
     }
 
     fn lines(&self) -> Vec<String> {
-        self.taken.lock().unwrap().iter().map(Taken::line).collect()
+        self.seen.lock().unwrap().taken.iter().map(Taken::line).collect()
+    }
+
+    /// How many requests of a method came, redirected or not.
+    fn asked(&self, method: Method) -> usize {
+        self.seen.lock().unwrap().asked.iter().filter(|asked| **asked == method).count()
     }
 
     fn url(&self) -> String {
@@ -65,8 +77,9 @@ impl Router {
     }
 }
 
-async fn answer(request: Request<Incoming>, route: Route, kept: Arc<Mutex<Vec<Taken>>>) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, route: Route, kept: Arc<Mutex<Seen>>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
+    kept.lock().unwrap().asked.push(head.method.clone());
     if let Some((status, to, read)) = route(head.uri.path()) {
         if read {
             body.collect().await.unwrap();
@@ -74,7 +87,7 @@ async fn answer(request: Request<Incoming>, route: Route, kept: Arc<Mutex<Vec<Ta
         return Response::builder().status(status).header("location", to).body(Full::default()).unwrap();
     }
     let put = |taken: &&Taken| taken.head.method == Method::PUT && taken.head.uri == head.uri;
-    let found = kept.lock().unwrap().iter().find(put).map(|taken| taken.sha256.to_repr_digest());
+    let found = kept.lock().unwrap().taken.iter().find(put).map(|taken| taken.sha256.to_repr_digest());
     let Ok(body) = body.collect().await else { return Response::new(Full::default()) };
     let answer = Response::builder();
     let answer = match (&head.method, found) {
@@ -82,7 +95,7 @@ async fn answer(request: Request<Incoming>, route: Route, kept: Arc<Mutex<Vec<Ta
         (_, Some(digest)) => answer.header("repr-digest", digest),
         (_, None) => answer.status(404),
     };
-    kept.lock().unwrap().push(Taken { head, sha256: Digest::of(&body.to_bytes()) });
+    kept.lock().unwrap().taken.push(Taken { head, sha256: Digest::of(&body.to_bytes()) });
     answer.body(Full::default()).unwrap()
 }
 
@@ -98,17 +111,7 @@ fn open(url: &str, redirects: u8, origins: &[&str], ca: Option<&tempfile::NamedT
     .unwrap()
 }
 
-/// Sends like a delivery: after a redirect it begins again at the first byte.
-async fn send(remote: &dyn Remote, parcel: &mut Parcel, content: &[u8]) -> Result<Evidence, RemoteError> {
-    loop {
-        match within(remote.send(parcel, body(content))).await {
-            Err(RemoteError::SentOn(to)) => parcel.sent_on.push(*to),
-            sent => return sent,
-        }
-    }
-}
-
-/// Redirects `/in/` to `/kept/` at `to`.
+/// Redirects from `/in/` to `/kept/` at `to`.
 fn moved(status: u16, to: &str, read: bool) -> impl Fn(&str) -> Option<(u16, String, bool)> + Send + Sync + 'static {
     let to = to.to_owned();
     move |path| {
@@ -122,38 +125,38 @@ async fn redirects_are_not_followed_by_default() {
     for status in [307, 308] {
         let router = Router::start(moved(status, "", false)).await;
         let remote = open(&router.url(), 0, &[], None);
-        let mut parcel = parcel("x", b"abc");
-        let detail = refused(send(&*remote, &mut parcel, b"abc").await);
-        assert!(detail.contains(&status.to_string()) && parcel.sent_on.is_empty(), "{detail}");
-        refused(within(remote.look(&parcel)).await);
+        let object = object("x", b"abc");
+        let detail = refused(send(&*remote, &object, b"abc").await);
+        assert!(detail.contains(&status.to_string()), "{detail}");
+        assert_eq!(router.asked(Method::PUT), 1);
+        refused(within(remote.compare(&object)).await);
         assert_eq!(router.lines(), [""; 0]);
     }
 }
 
 #[tokio::test]
-async fn the_whole_file_goes_to_the_address_of_the_redirect() {
+async fn the_whole_file_goes_to_the_target_of_a_redirect() {
     let content = bytes(LARGE);
     for (status, read, size) in [(307, false, LARGE), (308, true, LARGE), (307, false, 3), (308, true, 0)] {
         let router = Router::start(moved(status, "", read)).await;
         let remote = open(&router.url(), 1, &[], None);
         let content = &content[..size];
-        let mut parcel = parcel("a b", content);
-        assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Absent)));
-        let evidence = send(&*remote, &mut parcel, content).await.unwrap();
+        let object = object("a b", content);
+        assert!(matches!(within(remote.compare(&object)).await, Ok(Comparison::Absent)));
+        let evidence = send(&*remote, &object, content).await.unwrap();
         assert_eq!((evidence.status, evidence.sent), (Some(201), size as u64));
-        assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Equal(_))));
+        assert!(matches!(within(remote.compare(&object)).await, Ok(Comparison::Equal(_))));
         let lines = ["HEAD", "PUT", "HEAD"].map(|method| format!("{method} /kept/a%20b?sig=hush"));
         assert_eq!(router.lines(), lines);
-        let taken = router.taken.lock().unwrap();
-        assert_eq!(taken[1].sha256, parcel.sha256);
+        let taken = &router.seen.lock().unwrap().taken;
+        assert_eq!(taken[1].sha256, object.sha256);
         for field in ["if-none-match", "idempotency-key", "repr-digest", "content-length"] {
             assert!(taken[1].head.headers.contains_key(field), "{field}");
         }
         // It is the same server, so it gets our credentials.
         assert!(taken.iter().all(|taken| taken.head.headers["authorization"] == "Bearer hush-token"));
-        assert!(!format!("{:?}", parcel.sent_on).contains("hush"));
         // The receipt's address is the configured one.
-        assert_eq!(remote.address(&parcel.object), format!("{}a%20b", router.url()));
+        assert_eq!(remote.address(&object.path), format!("{}a%20b", router.url()));
     }
 }
 
@@ -163,20 +166,19 @@ async fn a_redirect_to_another_server_must_be_allowed_and_carries_no_credentials
     let router = Router::start(moved(307, &other.origin, false)).await;
     for origins in [&[][..], &["http://127.0.0.1:1"], &["https://127.0.0.1"]] {
         let remote = open(&router.url(), 5, origins, None);
-        let mut parcel = parcel("x", b"abc");
-        for detail in [refused(send(&*remote, &mut parcel, b"abc").await), refused(within(remote.look(&parcel)).await)]
-        {
+        let object = object("x", b"abc");
+        for detail in [refused(send(&*remote, &object, b"abc").await), refused(within(remote.compare(&object)).await)] {
             assert!(detail.contains("redirect_origins") && !detail.contains("hush"), "{detail}");
         }
     }
     assert_eq!(other.lines(), [""; 0]);
 
     let remote = open(&router.url(), 1, &[&other.origin], None);
-    let mut parcel = parcel("x", b"abc");
-    send(&*remote, &mut parcel, b"abc").await.unwrap();
-    assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Equal(_))));
+    let object = object("x", b"abc");
+    send(&*remote, &object, b"abc").await.unwrap();
+    assert!(matches!(within(remote.compare(&object)).await, Ok(Comparison::Equal(_))));
     assert_eq!(other.lines(), ["PUT /kept/x?sig=hush", "HEAD /kept/x?sig=hush"]);
-    for taken in other.taken.lock().unwrap().iter() {
+    for taken in &other.seen.lock().unwrap().taken {
         let fields = &taken.head.headers;
         assert!(!fields.contains_key("authorization") && !fields.contains_key("x-tenant"), "{fields:?}");
         assert_eq!(fields["host"], other.origin.replace("http://", ""));
@@ -184,15 +186,15 @@ async fn a_redirect_to_another_server_must_be_allowed_and_carries_no_credentials
 }
 
 #[tokio::test]
-async fn redirects_are_limited() {
-    let router = Router::start(|path| Some((307, format!("{path}x"), false))).await;
+async fn redirects_have_a_limit() {
     for most in [1, 2, 5] {
+        let router = Router::start(|path| Some((307, format!("{path}x"), false))).await;
         let remote = open(&router.url(), most, &[], None);
-        let mut parcel = parcel("x", b"abc");
-        let detail = refused(send(&*remote, &mut parcel, b"abc").await);
-        assert!(detail.contains(&format!("sent on {most} times at most")), "{detail}");
-        assert_eq!(parcel.sent_on.len(), usize::from(most));
-        refused(within(remote.look(&parcel)).await);
+        let object = object("x", b"abc");
+        let detail = refused(send(&*remote, &object, b"abc").await);
+        assert!(detail.contains(&format!("at most {most} redirects")), "{detail}");
+        assert_eq!(router.asked(Method::PUT), 1 + usize::from(most));
+        refused(within(remote.compare(&object)).await);
     }
 }
 
@@ -201,30 +203,30 @@ async fn impossible_addresses_are_refused() {
     for to in ["ftp://host/x", "http://ada:hush@127.0.0.1/x", "http://", "https://[::1/"] {
         let router = Router::start(move |_| Some((308, to.to_owned(), false))).await;
         let remote = open(&router.url(), 5, &["http://127.0.0.1"], None);
-        let mut parcel = parcel("x", b"abc");
-        let detail = refused(send(&*remote, &mut parcel, b"abc").await);
+        let object = object("x", b"abc");
+        let detail = refused(send(&*remote, &object, b"abc").await);
         assert!(detail.contains("Location") && !detail.contains("hush"), "{to}: {detail}");
-        refused(within(remote.look(&parcel)).await);
+        refused(within(remote.compare(&object)).await);
     }
     // A client may change the method after these.
     for status in [301, 302, 303] {
         let router = Router::start(moved(status, "", false)).await;
-        let mut parcel = parcel("x", b"abc");
-        refused(send(&*open(&router.url(), 5, &[], None), &mut parcel, b"abc").await);
+        let object = object("x", b"abc");
+        refused(send(&*open(&router.url(), 5, &[], None), &object, b"abc").await);
         assert_eq!(router.lines(), [""; 0]);
     }
 }
 
 #[tokio::test]
-async fn a_redirect_from_https_to_http_is_refused() {
+async fn no_redirect_leads_from_https_to_http() {
     let other = Router::start(|_| None).await;
     let (acceptor, pem) = tls::acceptor(&["127.0.0.1"], &[]);
     let ca = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(ca.path(), pem).unwrap();
     let router = Router::serve(moved(307, &other.origin, false), Some(acceptor)).await;
     let remote = open(&router.url(), 5, &[&other.origin], Some(&ca));
-    let mut parcel = parcel("x", b"abc");
-    assert!(refused(send(&*remote, &mut parcel, b"abc").await).contains("from https to http"));
-    assert!(refused(within(remote.look(&parcel)).await).contains("from https to http"));
+    let object = object("x", b"abc");
+    assert!(refused(send(&*remote, &object, b"abc").await).contains("from https to http"));
+    assert!(refused(within(remote.compare(&object)).await).contains("from https to http"));
     assert_eq!(other.lines(), [""; 0]);
 }

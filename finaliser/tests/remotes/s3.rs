@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use finaliser::remote::{Look, Onto, Parcel, Remote, RemoteError, UploadLog};
+use finaliser::remote::{Comparison, Evidence, Object, Precondition, Remote, RemoteError, UploadLog};
 use servers::Seaweed;
 use settings::{RemoteSettings, S3Remote, Secret};
 use testing::ask_bucket;
 
 use crate::conformance::{Place, suite};
-use crate::parcel::{body, bytes, open_body, parcel, refused, send, within};
+use crate::object::{body, bytes, object, open_body, refused, within};
 
 pub(crate) const MIB: usize = 1024 * 1024;
 
@@ -61,29 +61,44 @@ impl Place for Bucket {
     }
 }
 
-/// The next claim of the same file, with what the last one recorded.
-pub(crate) fn next_claim(last: &Parcel) -> Parcel {
-    let mut next = parcel("x", b"");
-    (next.file_id, next.object, next.size, next.sha256) = (last.file_id, last.object.clone(), last.size, last.sha256);
-    (next.onto, next.upload) = (last.onto.clone(), UploadLog::unkept(last.upload.known()));
-    next.epoch.0 = last.epoch.0 + 1;
-    next
+/// A claim that delivers a file: the file, and how far its upload is.
+pub(crate) struct Claim {
+    pub(crate) object: Object,
+    pub(crate) log: UploadLog,
 }
 
-/// Sends the first `len` bytes, waits until `parts` parts are recorded, and drops the delivery.
-pub(crate) async fn send_some(remote: &dyn Remote, parcel: &Parcel, content: &[u8], len: usize, parts: usize) {
+pub(crate) fn claim(name: &str, content: &[u8]) -> Claim {
+    Claim { object: object(name, content), log: UploadLog::unrecorded(None) }
+}
+
+/// The next claim of the same file, with what the last one recorded.
+pub(crate) fn next_claim(last: &Claim) -> Claim {
+    let Claim { object: last, log } = last;
+    let mut next = object("x", b"");
+    (next.file_id, next.path, next.size, next.sha256) = (last.file_id, last.path.clone(), last.size, last.sha256);
+    next.precondition = last.precondition.clone();
+    next.epoch.0 = last.epoch.0 + 1;
+    Claim { object: next, log: UploadLog::unrecorded(log.current()) }
+}
+
+pub(crate) async fn send(remote: &dyn Remote, claim: &Claim, content: &[u8]) -> Result<Evidence, RemoteError> {
+    within(remote.send_resumable(&claim.object, body(content), &claim.log)).await
+}
+
+/// Sends the first `len` bytes and waits until so many parts are recorded; then the sender is gone.
+pub(crate) async fn send_some(remote: &dyn Remote, claim: &Claim, content: &[u8], len: usize, parts: usize) {
     let (to, body) = open_body(content.len());
     let feed = async {
         for piece in content[..len].chunks(MIB) {
             to.send(piece.to_vec().into()).await.unwrap();
         }
-        while parcel.upload.known().is_none_or(|upload| upload.parts.len() < parts) {
+        while claim.log.current().is_none_or(|upload| upload.parts.len() < parts) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     within(async {
         tokio::select! {
-            sent = remote.send(parcel, body) => panic!("{sent:?}"),
+            sent = remote.send_resumable(&claim.object, body, &claim.log) => panic!("{sent:?}"),
             () = feed => {}
         }
     })
@@ -103,19 +118,22 @@ async fn large_files_go_in_parts() {
     let bucket = Bucket::new(|settings| settings.in_flight_bytes = 16 << 20).await;
     for size in [8 * MIB, 8 * MIB + 1, 16 * MIB, 33 * MIB + 5] {
         let (name, content) = (format!("size {size}"), bytes(size));
-        let parcel = parcel(&name, &content);
-        let evidence = send(&*bucket.remote, &parcel, &content).await.unwrap();
+        let claim = claim(&name, &content);
+        let evidence = send(&*bucket.remote, &claim, &content).await.unwrap();
         assert_eq!(evidence.sent, size as u64);
         let proofs: &[_] = if size > 8 * MIB { &["parts", "checksum"] } else { &["put", "checksum"] };
         assert!(proofs.contains(&evidence.proof.as_str()) && evidence.etag.is_some(), "{evidence:?}");
-        assert_eq!(parcel.upload.known(), None);
+        assert_eq!(claim.log.current(), None);
         assert!(bucket.stored(&name).as_ref() == Some(&content), "{name}: other bytes");
-        let found = within(bucket.remote.look(&parcel)).await;
-        assert!(matches!(&found, Ok(Look::Equal(evidence)) if evidence.proof.as_str() == "metadata"), "{found:?}");
-        let again = send(&*bucket.remote, &next_claim(&parcel), &content).await;
-        assert!(matches!(again, Err(RemoteError::Clash(_))), "{again:?}");
-        let mut replacing = self::parcel(&name, &content);
-        replacing.onto = Onto::Replacing(None);
+        let found = within(bucket.remote.compare(&claim.object)).await;
+        assert!(
+            matches!(&found, Ok(Comparison::Equal(evidence)) if evidence.proof.as_str() == "metadata"),
+            "{found:?}"
+        );
+        let again = send(&*bucket.remote, &next_claim(&claim), &content).await;
+        assert!(matches!(again, Err(RemoteError::Conflict(_))), "{again:?}");
+        let mut replacing = self::claim(&name, &content);
+        replacing.object.precondition = Precondition::Replace(None);
         send(&*bucket.remote, &replacing, &content).await.unwrap();
     }
 }
@@ -124,38 +142,38 @@ async fn large_files_go_in_parts() {
 async fn the_next_claim_sends_only_what_is_missing() {
     let bucket = Bucket::new(|_| {}).await;
     let content = bytes(40 * MIB + 7);
-    let parcel = parcel("x", &content);
-    send_some(&*bucket.remote, &parcel, &content, 33 * MIB, 4).await;
+    let claim = claim("x", &content);
+    send_some(&*bucket.remote, &claim, &content, 33 * MIB, 4).await;
     assert_eq!(bucket.stored("x"), None);
-    assert!(matches!(within(bucket.remote.look(&parcel)).await, Ok(Look::Absent)));
+    assert!(matches!(within(bucket.remote.compare(&claim.object)).await, Ok(Comparison::Absent)));
 
-    // Another process recorded a part that differs from what MongoDB returns now.
-    let next = next_claim(&parcel);
-    let mut known = next.upload.known().unwrap();
+    // Another process, with a part that was not what MongoDB gives back now.
+    let next = next_claim(&claim);
+    let mut known = next.log.current().unwrap();
     let second = known.parts.iter_mut().find(|part| part.number == 2).unwrap();
     second.sha256 = contract::Digest::of(b"damaged");
-    let next = Parcel { upload: UploadLog::unkept(Some(known)), ..next };
+    let next = Claim { log: UploadLog::unrecorded(Some(known)), ..next };
     let evidence = send(&*bucket.remote, &next, &content).await.unwrap();
     assert_eq!(evidence.sent, (16 * MIB + 7) as u64);
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
-    assert!(matches!(within(bucket.remote.look(&next)).await, Ok(Look::Equal(_))));
+    assert!(matches!(within(bucket.remote.compare(&next.object)).await, Ok(Comparison::Equal(_))));
 }
 
 #[tokio::test]
 async fn an_abandoned_upload_is_removed_at_the_remote() {
     let bucket = Bucket::new(|_| {}).await;
     let content = bytes(17 * MIB);
-    let parcel = parcel("x", &content);
-    within(bucket.remote.abandon(&parcel)).await.unwrap();
-    send_some(&*bucket.remote, &parcel, &content, 9 * MIB, 1).await;
-    let known = parcel.upload.known();
-    within(bucket.remote.abandon(&parcel)).await.unwrap();
-    assert_eq!(parcel.upload.known(), None);
-    // A claim that still knows the upload notices that it is gone, and begins a new one.
-    let next = Parcel { upload: UploadLog::unkept(known), ..next_claim(&parcel) };
+    let claim = claim("x", &content);
+    within(claim.log.give_up(&*bucket.remote)).await.unwrap();
+    send_some(&*bucket.remote, &claim, &content, 9 * MIB, 1).await;
+    let known = claim.log.current();
+    within(claim.log.give_up(&*bucket.remote)).await.unwrap();
+    assert_eq!(claim.log.current(), None);
+    // Who still believes in it notices, and begins anew.
+    let next = Claim { log: UploadLog::unrecorded(known), ..next_claim(&claim) };
     let sent = send(&*bucket.remote, &next, &content).await;
     assert!(matches!(&sent, Err(RemoteError::Later { detail, .. }) if detail.contains("NoSuchUpload")), "{sent:?}");
-    assert_eq!(next.upload.known(), None);
+    assert_eq!(next.log.current(), None);
     send(&*bucket.remote, &next, &content).await.unwrap();
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
 }
@@ -168,16 +186,16 @@ async fn an_object_that_others_put_there_is_read_back() {
     let put = |name: &str, content: &[u8]| {
         assert_eq!(ask_bucket(bucket.seaweed, &bucket.folder, "PUT", name, content).0, 201);
     };
-    // This makes the folder.
-    send(&*bucket.remote, &parcel("first", &content), &content).await.unwrap();
+    // Makes the folder.
+    send(&*bucket.remote, &claim("first", &content), &content).await.unwrap();
     put("same", &content);
     put("longer", &other);
     put("else", &other[1..]);
-    let found = within(bucket.remote.look(&parcel("same", &content))).await;
-    assert!(matches!(&found, Ok(Look::Equal(evidence)) if evidence.proof.as_str() == "read-back"), "{found:?}");
+    let found = within(bucket.remote.compare(&object("same", &content))).await;
+    assert!(matches!(&found, Ok(Comparison::Equal(evidence)) if evidence.proof.as_str() == "read-back"), "{found:?}");
     for name in ["longer", "else"] {
-        let found = within(bucket.remote.look(&parcel(name, &content))).await;
-        assert!(matches!(found, Ok(Look::Other(_))), "{found:?}");
+        let found = within(bucket.remote.compare(&object(name, &content))).await;
+        assert!(matches!(found, Ok(Comparison::Different(_))), "{found:?}");
     }
 }
 
@@ -189,10 +207,10 @@ async fn wrong_credentials_are_refused() {
         |settings| settings.access_key = Some("nobody".into()),
     ] {
         let bucket = Bucket::new(change).await;
-        let parcel = parcel("x", &content);
+        let claim = claim("x", &content);
         for detail in [
-            refused(within(bucket.remote.look(&parcel)).await),
-            refused(send(&*bucket.remote, &parcel, &content).await),
+            refused(within(bucket.remote.compare(&claim.object)).await),
+            refused(send(&*bucket.remote, &claim, &content).await),
         ] {
             assert!(detail.contains("403") && !detail.contains("hush"), "{detail}");
         }
@@ -206,9 +224,9 @@ async fn wrong_credentials_are_refused() {
 async fn a_body_that_differs_from_its_hash_is_refused() {
     let bucket = Bucket::new(|_| {}).await;
     let content = bytes(70_000);
-    let parcel = parcel("x", &content);
+    let claim = claim("x", &content);
     let wrong = body(&bytes(70_001)[1..]);
-    let sent = within(bucket.remote.send(&parcel, wrong)).await;
+    let sent = within(bucket.remote.send(&claim.object, wrong)).await;
     assert!(sent.is_err(), "{sent:?}");
     assert_eq!(bucket.stored("x"), None);
 }

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use contract::{Digest, RemoteChecksum, RemoteProof};
-use finaliser::remote::{Evidence, KeptUpload, Look, RemoteError};
+use finaliser::remote::{Comparison, Evidence, MultipartUpload, RemoteError};
 use ledger::Upload;
 use servers::Seaweed;
 
 use crate::conformance::Place;
-use crate::parcel::{bytes, later, parcel, refused, send, within};
-use crate::s3::{Bucket, MIB, next_claim, send_some};
+use crate::object::{bytes, later, refused, within};
+use crate::s3::{Bucket, MIB, claim, next_claim, send, send_some};
 use crate::scripted_proxy::{Action, ScriptedProxy};
 
 fn xml(status: &str, code: &str) -> Action {
@@ -55,12 +55,12 @@ fn count(proxy: &ScriptedProxy, marks: &[&str]) -> usize {
 async fn an_error_inside_a_success_is_an_error() {
     let (bucket, proxy) = behind(COMPLETE, 1, || xml("200 OK", "InternalError")).await;
     let content = bytes(17 * MIB);
-    let parcel = parcel("x", &content);
-    let (detail, _) = later(send(&*bucket.remote, &parcel, &content).await);
+    let claim = claim("x", &content);
+    let (detail, _) = later(send(&*bucket.remote, &claim, &content).await);
     assert!(detail.contains("InternalError: said so"), "{detail}");
     assert_eq!(bucket.stored("x"), None);
-    // The parts still exist.
-    let evidence = send(&*bucket.remote, &next_claim(&parcel), &content).await.unwrap();
+    // The parts are there still.
+    let evidence = send(&*bucket.remote, &next_claim(&claim), &content).await.unwrap();
     assert_eq!((evidence.sent, count(&proxy, PART), count(&proxy, CREATE)), (0, 3, 1));
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
 }
@@ -69,11 +69,11 @@ async fn an_error_inside_a_success_is_an_error() {
 async fn a_conflict_at_the_completion_starts_a_new_upload() {
     let (bucket, proxy) = behind(COMPLETE, 1, || xml("409 Conflict", "ConditionalRequestConflict")).await;
     let content = bytes(9 * MIB);
-    let parcel = parcel("x", &content);
-    later(send(&*bucket.remote, &parcel, &content).await);
-    assert_eq!(parcel.upload.known(), None);
+    let claim = claim("x", &content);
+    later(send(&*bucket.remote, &claim, &content).await);
+    assert_eq!(claim.log.current(), None);
     assert_eq!(count(&proxy, &["DELETE ", "uploadId="]), 1, "the old one is aborted");
-    send(&*bucket.remote, &parcel, &content).await.unwrap();
+    send(&*bucket.remote, &claim, &content).await.unwrap();
     assert_eq!((count(&proxy, CREATE), count(&proxy, PART)), (2, 4));
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
 }
@@ -82,16 +82,16 @@ async fn a_conflict_at_the_completion_starts_a_new_upload() {
 async fn a_claim_lost_after_the_last_part_completes_nothing() {
     let (bucket, proxy) = behind(COMPLETE, 1, || Action::Pass).await;
     let content = bytes(9 * MIB);
-    let mut parcel = parcel("x", &content);
-    // The claim is checked before each of the two parts, and before the last bytes of each.
+    let mut claim = claim("x", &content);
+    // It is asked before each of the two parts, and before the last bytes of each.
     let asked = AtomicUsize::new(0);
-    parcel.still_ours = Box::new(move || asked.fetch_add(1, Ordering::Relaxed) < 4);
-    let sent = send(&*bucket.remote, &parcel, &content).await;
+    claim.object.still_ours = Box::new(move || asked.fetch_add(1, Ordering::Relaxed) < 4);
+    let sent = send(&*bucket.remote, &claim, &content).await;
     assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
     assert_eq!((count(&proxy, PART), count(&proxy, COMPLETE)), (2, 0));
-    assert_eq!(parcel.upload.known().unwrap().parts.len(), 2);
-    // The next claim only has to complete the upload.
-    assert_eq!(send(&*bucket.remote, &next_claim(&parcel), &content).await.unwrap().sent, 0);
+    assert_eq!(claim.log.current().unwrap().parts.len(), 2);
+    // The next claim has only to put them together.
+    assert_eq!(send(&*bucket.remote, &next_claim(&claim), &content).await.unwrap().sent, 0);
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
 }
 
@@ -99,19 +99,19 @@ async fn a_claim_lost_after_the_last_part_completes_nothing() {
 async fn a_clash_at_the_completion_replaces_nothing() {
     let (bucket, _proxy) = behind(COMPLETE, 1, || xml("412 Precondition Failed", "PreconditionFailed")).await;
     let content = bytes(9 * MIB);
-    let sent = send(&*bucket.remote, &parcel("x", &content), &content).await;
-    assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+    let sent = send(&*bucket.remote, &claim("x", &content), &content).await;
+    assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
 }
 
 #[tokio::test]
 async fn a_completed_upload_whose_answer_is_lost_is_found() {
     let (bucket, _proxy) = behind(COMPLETE, 1, || Action::Swallow).await;
     let content = bytes(9 * MIB);
-    let parcel = parcel("x", &content);
-    later(send(&*bucket.remote, &parcel, &content).await);
-    let found = within(bucket.remote.look(&next_claim(&parcel))).await;
-    assert!(matches!(&found, Ok(Look::Equal(evidence)) if evidence.proof.as_str() == "metadata"), "{found:?}");
-    within(bucket.remote.abandon(&parcel)).await.unwrap();
+    let claim = claim("x", &content);
+    later(send(&*bucket.remote, &claim, &content).await);
+    let found = within(bucket.remote.compare(&next_claim(&claim).object)).await;
+    assert!(matches!(&found, Ok(Comparison::Equal(evidence)) if evidence.proof.as_str() == "metadata"), "{found:?}");
+    within(claim.log.give_up(&*bucket.remote)).await.unwrap();
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
 }
 
@@ -119,10 +119,10 @@ async fn a_completed_upload_whose_answer_is_lost_is_found() {
 async fn a_part_that_breaks_off_is_sent_again() {
     let (bucket, proxy) = behind(PART, 2, || Action::CutAfter(3 * MIB)).await;
     let content = bytes(17 * MIB);
-    let parcel = parcel("x", &content);
-    later(send(&*bucket.remote, &parcel, &content).await);
-    let done = parcel.upload.known().unwrap().parts.len();
-    let next = next_claim(&parcel);
+    let claim = claim("x", &content);
+    later(send(&*bucket.remote, &claim, &content).await);
+    let done = claim.log.current().unwrap().parts.len();
+    let next = next_claim(&claim);
     let evidence = send(&*bucket.remote, &next, &content).await.unwrap();
     assert!(evidence.sent < content.len() as u64 || done == 0, "{evidence:?} after {done} parts");
     assert!(count(&proxy, PART) <= 3 + 3 - done);
@@ -150,7 +150,7 @@ async fn versions_and_checksums_are_kept_as_they_were_named() {
     {
         let answer = found.clone();
         let (bucket, _proxy) = behind(&["PUT "], 1, move || named("200 OK", "v.1/x", &answer, "")).await;
-        let evidence = send(&*bucket.remote, &parcel("x", &content), &content).await.unwrap();
+        let evidence = send(&*bucket.remote, &claim("x", &content), &content).await.unwrap();
         let checksum = RemoteChecksum { field: "x-amz-checksum-sha256".into(), value: found };
         let expected = Evidence {
             status: Some(200),
@@ -168,7 +168,7 @@ async fn versions_and_checksums_are_kept_as_they_were_named() {
     let composite = format!("{}-2", base64(Digest::of(&both)));
     let text = format!("<R><ETag>&quot;e-2&quot;</ETag><ChecksumSHA256>{composite}</ChecksumSHA256></R>");
     let (bucket, _proxy) = behind(COMPLETE, 1, move || named("200 OK", "v.2", "-", &text)).await;
-    let evidence = send(&*bucket.remote, &parcel("x", &content), &content).await.unwrap();
+    let evidence = send(&*bucket.remote, &claim("x", &content), &content).await.unwrap();
     assert_eq!(
         (evidence.proof.as_str(), evidence.version.as_deref(), evidence.etag.as_deref()),
         ("checksum", Some("v.2"), Some("\"e-2\""))
@@ -181,12 +181,12 @@ async fn what_is_too_long_for_a_receipt_is_not_kept() {
     let content = bytes(100);
     let long = "v".repeat(1025);
     let (bucket, _proxy) = behind(&["PUT "], 1, move || named("200 OK", &long, &long, "")).await;
-    let evidence = send(&*bucket.remote, &parcel("x", &content), &content).await.unwrap();
+    let evidence = send(&*bucket.remote, &claim("x", &content), &content).await.unwrap();
     assert_eq!((evidence.version, evidence.checksum, evidence.proof.as_str()), (None, None, "put"));
     let content = bytes(9 * MIB);
     let text = format!("<R><ETag>{0}</ETag><ChecksumSHA256>{0}</ChecksumSHA256></R>", "e".repeat(1025));
     let (bucket, _proxy) = behind(COMPLETE, 1, move || named("200 OK", "v", "-", &text)).await;
-    let evidence = send(&*bucket.remote, &parcel("x", &content), &content).await.unwrap();
+    let evidence = send(&*bucket.remote, &claim("x", &content), &content).await.unwrap();
     assert_eq!((evidence.etag, evidence.checksum, evidence.proof.as_str()), (None, None, "parts"));
 }
 
@@ -200,7 +200,7 @@ async fn codes_tell_more_than_statuses() {
         ("503 Slow Down", "SlowDown"),
     ] {
         let (bucket, _proxy) = behind(&["PUT "], 1, move || xml(status, code)).await;
-        let (detail, _) = later(send(&*bucket.remote, &parcel("x", &content), &content).await);
+        let (detail, _) = later(send(&*bucket.remote, &claim("x", &content), &content).await);
         assert!(detail.contains(code), "{detail}");
     }
     for (status, code) in [
@@ -209,7 +209,7 @@ async fn codes_tell_more_than_statuses() {
         ("501 Not Implemented", "NotImplemented"),
     ] {
         let (bucket, _proxy) = behind(&["PUT "], 1, move || xml(status, code)).await;
-        let detail = refused(send(&*bucket.remote, &parcel("x", &content), &content).await);
+        let detail = refused(send(&*bucket.remote, &claim("x", &content), &content).await);
         assert!(detail.contains(code), "{detail}");
     }
 }
@@ -219,29 +219,29 @@ const LIST: &[&str] = &["GET ", "uploads="];
 #[tokio::test]
 async fn abandoned_uploads_are_found_after_a_day() {
     let content = bytes(17 * MIB);
-    for (date, is_found) in [("Sun, 25 Nov 2001 12:00:00 GMT", false), ("Sun, 25 Nov 2201 12:00:00 GMT", true)] {
+    for (date, is_found) in [("Sun, 25 Nov 2001 12:00:00 GMT", false), ("Wed, 25 Nov 2201 12:00:00 GMT", true)] {
         let (bucket, proxy) = behind(LIST, 1, move || Action::PassAt(date)).await;
         let (another, _theirs) = behind(LIST, 1, || Action::Pass).await;
-        let begun = [parcel("größe 1+1", &content), parcel("x", &content)];
-        for parcel in &begun {
-            send_some(&*bucket.remote, parcel, &content, 9 * MIB, 1).await;
+        let begun = [claim("größe 1+1", &content), claim("x", &content)];
+        for claim in &begun {
+            send_some(&*bucket.remote, claim, &content, 9 * MIB, 1).await;
         }
-        // An upload to another folder of the bucket is not ours.
-        send_some(&*another.remote, &parcel("x", &content), &content, 9 * MIB, 1).await;
+        // Beneath another folder of the bucket: not ours.
+        send_some(&*another.remote, &claim("x", &content), &content, 9 * MIB, 1).await;
         let mut found = within(bucket.remote.old_uploads()).await.unwrap();
         found.sort_by(|a, b| a.address.cmp(&b.address));
-        let known = begun.iter().map(|parcel| parcel.upload.known().unwrap());
-        let mut expected: Vec<_> = known.map(|Upload { id, address, .. }| KeptUpload { id, address }).collect();
+        let known = begun.iter().map(|claim| claim.log.current().unwrap());
+        let mut expected: Vec<_> = known.map(|Upload { id, address, .. }| MultipartUpload { id, address }).collect();
         expected.sort_by(|a, b| a.address.cmp(&b.address));
         assert_eq!(found, if is_found { expected } else { Vec::new() });
         for upload in &found {
             // The second time the upload is gone already.
             for _ in 0..2 {
-                within(bucket.remote.abort(upload)).await.unwrap();
+                within(bucket.remote.abort_upload(upload)).await.unwrap();
             }
         }
-        for parcel in begun.iter().filter(|_| is_found) {
-            let (detail, _) = later(send(&*bucket.remote, &next_claim(parcel), &content).await);
+        for claim in begun.iter().filter(|_| is_found) {
+            let (detail, _) = later(send(&*bucket.remote, &next_claim(claim), &content).await);
             assert!(detail.contains("NoSuchUpload"), "{detail}");
         }
         assert!(within(bucket.remote.old_uploads()).await.unwrap().is_empty());

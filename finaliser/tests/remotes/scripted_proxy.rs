@@ -78,7 +78,10 @@ async fn serve(mut client: TcpStream, server: &str, script: impl Fn(&str) -> Act
         return client.shutdown().await;
     }
     let mut server = TcpStream::connect(server).await?;
+    // Each request has a connection of its own, so that the script gets to see it.
+    head.truncate(head.len() - 2);
     server.write_all(&head).await?;
+    server.write_all(b"Connection: close\r\n\r\n").await?;
     if matches!(action, Action::Swallow) {
         let mut whole = vec![0; length];
         client.read_exact(&mut whole).await?;

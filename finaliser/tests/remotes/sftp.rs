@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use contract::{Epoch, FileId, ObjectPath};
-use finaliser::remote::{AsideName, Look, Onto, Remote, RemoteError};
+use finaliser::remote::{Comparison, Precondition, Remote, RemoteError, StagingName};
 use servers::{Sshd, SshdOptions};
 use settings::{RemoteSettings, SftpRemote};
 use tempfile::TempDir;
 use testing::{names, sshd};
 
 use crate::conformance::{Place, suite};
-use crate::parcel::{body, bytes, later, open_body, parcel, refused, send, within};
+use crate::object::{body, bytes, later, object, open_body, refused, send, within};
 
 /// A folder of its own at the server.
 pub(crate) struct Inbox {
@@ -117,8 +117,8 @@ async fn a_server_without_extensions_conforms() {
     let inbox = &own.inbox;
     suite(inbox).await;
     assert_eq!(inbox.asides(), BTreeSet::new());
-    let parcel = parcel("unsynced", b"abc");
-    assert_eq!(send(&*inbox.remote, &parcel, b"abc").await.unwrap().proof.as_str(), "put");
+    let object = object("unsynced", b"abc");
+    assert_eq!(send(&*inbox.remote, &object, b"abc").await.unwrap().proof.as_str(), "put");
 }
 
 #[tokio::test]
@@ -132,31 +132,31 @@ async fn every_cipher_and_new_keys_on_the_way_give_the_same_bytes() {
         "aes256-ctr",
     ] {
         let Some(own) = Own::new(&[], &[&format!("Ciphers {ciphers}"), "RekeyLimit 1M"]).await else { return };
-        let parcel = parcel("x", &content);
-        send(&*own.inbox.remote, &parcel, &content).await.unwrap_or_else(|error| panic!("{ciphers}: {error}"));
+        let object = object("x", &content);
+        send(&*own.inbox.remote, &object, &content).await.unwrap_or_else(|error| panic!("{ciphers}: {error}"));
         assert!(own.inbox.stored("x").as_ref() == Some(&content), "{ciphers}: other bytes");
-        let found = within(own.inbox.remote.look(&parcel)).await;
-        assert!(matches!(found, Ok(Look::Equal(_))), "{ciphers}: {found:?}");
+        let found = within(own.inbox.remote.compare(&object)).await;
+        assert!(matches!(found, Ok(Comparison::Equal(_))), "{ciphers}: {found:?}");
     }
     // Without a common cipher the settings of one side must change.
     let Some(own) = Own::new(&[], &["Ciphers aes256-cbc"]).await else { return };
-    let detail = refused(send(&*own.inbox.remote, &parcel("x", b"abc"), b"abc").await);
+    let detail = refused(send(&*own.inbox.remote, &object("x", b"abc"), b"abc").await);
     assert!(detail.contains("aes256-cbc") && detail.contains("aes128-gcm"), "{detail}");
 }
 
 #[tokio::test]
 async fn what_it_makes() {
     let Some(inbox) = Inbox::new().await else { return };
-    let parcel = parcel("x y", b"abc");
-    let evidence = send(&*inbox.remote, &parcel, b"abc").await.unwrap();
+    let object = object("x y", b"abc");
+    let evidence = send(&*inbox.remote, &object, b"abc").await.unwrap();
     assert_eq!((evidence.status, evidence.etag, evidence.proof.as_str(), evidence.sent), (None, None, "fsync", 3));
-    match within(inbox.remote.look(&parcel)).await.unwrap() {
-        Look::Equal(evidence) => assert_eq!((evidence.proof.as_str(), evidence.sent), ("read-back", 0)),
+    match within(inbox.remote.compare(&object)).await.unwrap() {
+        Comparison::Equal(evidence) => assert_eq!((evidence.proof.as_str(), evidence.sent), ("read-back", 0)),
         other => panic!("{other:?}"),
     }
     let port = sshd().await.unwrap().port();
     let expected = format!("sftp://127.0.0.1:{port}{}/x%20y", inbox.root.path().display());
-    assert_eq!(inbox.remote.address(&parcel.object), expected);
+    assert_eq!(inbox.remote.address(&object.path), expected);
     let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(inbox.path("x y")) & 0o600, 0o600);
     assert_eq!(mode(inbox.path("x y")) & 0o111, 0);
@@ -169,14 +169,14 @@ async fn large_files_arrive_whole_and_are_read_back() {
     let Some(inbox) = Inbox::new().await else { return };
     for size in [255 * 1024, 255 * 1024 + 1, 4 * 1024 * 1024 + 1, 40_000_003] {
         let (name, content) = (format!("size {size}"), bytes(size));
-        let parcel = parcel(&name, &content);
-        send(&*inbox.remote, &parcel, &content).await.unwrap();
+        let object = object(&name, &content);
+        send(&*inbox.remote, &object, &content).await.unwrap();
         assert!(inbox.stored(&name).as_ref() == Some(&content), "{name}: other bytes");
-        assert!(matches!(within(inbox.remote.look(&parcel)).await, Ok(Look::Equal(_))), "{name}");
+        assert!(matches!(within(inbox.remote.compare(&object)).await, Ok(Comparison::Equal(_))), "{name}");
         let mut damaged = content.clone();
         damaged[size - 1] ^= 1;
         fs::write(inbox.path(&name), damaged).unwrap();
-        assert!(matches!(within(inbox.remote.look(&parcel)).await, Ok(Look::Other(_))), "{name}");
+        assert!(matches!(within(inbox.remote.compare(&object)).await, Ok(Comparison::Different(_))), "{name}");
     }
 }
 
@@ -188,27 +188,27 @@ async fn a_path_may_begin_where_a_login_does() {
     let root = tempfile::Builder::new().prefix("waybill-test-").tempdir_in(&home).unwrap();
     let mut settings = settings(sshd, root.path());
     settings.path = root.path().file_name().unwrap().to_str().unwrap().to_owned();
-    let (remote, parcel) = (open(settings.clone()).unwrap(), parcel("x", b"abc"));
-    send(&*remote, &parcel, b"abc").await.unwrap();
+    let (remote, object) = (open(settings.clone()).unwrap(), object("x", b"abc"));
+    send(&*remote, &object, b"abc").await.unwrap();
     assert_eq!(fs::read(root.path().join("x")).unwrap(), b"abc");
-    let address = remote.address(&parcel.object);
+    let address = remote.address(&object.path);
     assert!(address.ends_with(&format!("/~/{}/x", settings.path)), "{address}");
 }
 
 #[tokio::test]
 async fn the_name_appears_only_with_the_whole_file() {
     let Some(inbox) = Inbox::new().await else { return };
-    let parcel = parcel("x", b"abcdef");
+    let object = object("x", b"abcdef");
     let (to, body) = open_body(6);
     let watch = async {
         to.send(b"abc".as_slice().into()).await.unwrap();
         until_aside(&inbox, true).await;
         assert_eq!(names(inbox.root.path()), [".waybill".to_owned()].into());
-        assert!(inbox.asides().iter().all(|name| name.starts_with(&format!("{}.7.", parcel.file_id))));
+        assert!(inbox.asides().iter().all(|name| name.starts_with(&format!("{}.7.", object.file_id))));
         to.send(b"def".as_slice().into()).await.unwrap();
         drop(to);
     };
-    let (sent, ()) = within(async { tokio::join!(inbox.remote.send(&parcel, body), watch) }).await;
+    let (sent, ()) = within(async { tokio::join!(inbox.remote.send(&object, body), watch) }).await;
     sent.unwrap();
     assert_eq!(inbox.stored("x").unwrap(), b"abcdef");
 }
@@ -216,17 +216,17 @@ async fn the_name_appears_only_with_the_whole_file() {
 #[tokio::test]
 async fn a_name_taken_before_the_rename_is_a_clash() {
     let Some(inbox) = Inbox::new().await else { return };
-    let mut parcel = parcel("x", b"abc");
-    // The claim is checked twice: before folders are made, and before the rename.
+    let mut object = object("x", b"abc");
+    // Asked twice: before folders are made, and when nothing but the rename is left to do.
     let (taken, asked) = (inbox.path("x"), std::sync::atomic::AtomicU32::new(0));
-    parcel.still_ours = Box::new(move || {
+    object.still_ours = Box::new(move || {
         if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1 {
             fs::write(&taken, "first").unwrap();
         }
         true
     });
-    let sent = send(&*inbox.remote, &parcel, b"abc").await;
-    assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+    let sent = send(&*inbox.remote, &object, b"abc").await;
+    assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
     assert_eq!(inbox.stored("x").unwrap(), b"first");
     assert_eq!(inbox.asides(), BTreeSet::new());
 }
@@ -235,29 +235,29 @@ async fn a_name_taken_before_the_rename_is_a_clash() {
 async fn a_name_that_is_already_taken_costs_nothing() {
     let Some(inbox) = Inbox::new().await else { return };
     fs::write(inbox.path("x"), "1234").unwrap();
-    let parcel = parcel("x", b"abcdef");
+    let object = object("x", b"abcdef");
     let (_to, body) = open_body(6);
-    let sent = within(inbox.remote.send(&parcel, body)).await;
-    assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+    let sent = within(inbox.remote.send(&object, body)).await;
+    assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
     assert_eq!(names(inbox.root.path()), ["x".to_owned()].into());
-    let found = within(inbox.remote.look(&parcel)).await;
-    assert!(matches!(&found, Ok(Look::Other(found)) if found.what == "4 bytes"), "{found:?}");
+    let found = within(inbox.remote.compare(&object)).await;
+    assert!(matches!(&found, Ok(Comparison::Different(found)) if found.what == "4 bytes"), "{found:?}");
 }
 
 #[tokio::test]
 async fn the_claim_is_checked_when_everything_is_written() {
     let Some(inbox) = Inbox::new().await else { return };
     let content = bytes(1_000_000);
-    let mut parcel = parcel("x", &content);
-    parcel.epoch = Epoch(i64::MAX);
+    let mut object = object("x", &content);
+    object.epoch = Epoch(i64::MAX);
     let asides = inbox.path(".waybill");
-    parcel.still_ours = Box::new(move || {
+    object.still_ours = Box::new(move || {
         let lengths: Vec<_> =
             names(&asides).iter().map(|name| fs::metadata(asides.join(name)).unwrap().len()).collect();
         assert_eq!(lengths, [1_000_000]);
         false
     });
-    let sent = within(inbox.remote.send(&parcel, body(&content))).await;
+    let sent = within(inbox.remote.send(&object, body(&content))).await;
     assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
     assert_eq!((inbox.stored("x"), inbox.asides()), (None, BTreeSet::new()));
 }
@@ -265,7 +265,7 @@ async fn the_claim_is_checked_when_everything_is_written() {
 #[tokio::test]
 async fn leftovers_of_older_claims_are_removed() {
     let Some(inbox) = Inbox::new().await else { return };
-    let (first, second) = (parcel("x", b"abc"), parcel("y", b"abc"));
+    let (first, second) = (object("x", b"abc"), object("y", b"abc"));
     for by_look in [false, true] {
         let (id, other) = (first.file_id, FileId::generate());
         fs::create_dir_all(inbox.path(".waybill")).unwrap();
@@ -275,16 +275,16 @@ async fn leftovers_of_older_claims_are_removed() {
             fs::write(inbox.path(".waybill").join(name), "left").unwrap();
         }
         if by_look {
-            assert!(matches!(within(inbox.remote.look(&first)).await, Ok(Look::Equal(_))));
+            assert!(matches!(within(inbox.remote.compare(&first)).await, Ok(Comparison::Equal(_))));
         } else {
             send(&*inbox.remote, &first, b"abc").await.unwrap();
         }
         assert_eq!(inbox.asides(), kept);
         fs::remove_dir_all(inbox.path(".waybill")).unwrap();
     }
-    // A look creates nothing.
-    assert!(matches!(within(inbox.remote.look(&second)).await, Ok(Look::Absent)));
-    assert!(within(inbox.remote.leftovers()).await.unwrap().is_empty());
+    // Nothing is made by looking.
+    assert!(matches!(within(inbox.remote.compare(&second)).await, Ok(Comparison::Absent)));
+    assert!(within(inbox.remote.staging_files()).await.unwrap().is_empty());
     assert_eq!(names(inbox.root.path()), ["x".to_owned()].into());
 }
 
@@ -298,13 +298,13 @@ async fn leftovers_of_dead_attempts_are_found_and_discarded() {
     for name in of_dead.iter().chain(&others) {
         fs::write(inbox.path(".waybill").join(name), "left").unwrap();
     }
-    let found = within(inbox.remote.leftovers()).await.unwrap();
-    let left: BTreeSet<AsideName> = of_dead.iter().chain(&others[..2]).map(|name| name.parse().unwrap()).collect();
+    let found = within(inbox.remote.staging_files()).await.unwrap();
+    let left: BTreeSet<StagingName> = of_dead.iter().chain(&others[..2]).map(|name| name.parse().unwrap()).collect();
     assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), left);
-    // Each search is a login, so the next one comes only after some time.
-    assert!(within(inbox.remote.leftovers()).await.unwrap().is_empty());
+    // Each look is a login, so the next is some time away.
+    assert!(within(inbox.remote.staging_files()).await.unwrap().is_empty());
     for name in of_dead.iter().chain(&of_dead) {
-        within(inbox.remote.discard(name.parse().unwrap())).await.unwrap();
+        within(inbox.remote.remove_staging_file(name.parse().unwrap())).await.unwrap();
     }
     assert_eq!(inbox.asides(), others.iter().cloned().collect());
 }
@@ -312,39 +312,39 @@ async fn leftovers_of_dead_attempts_are_found_and_discarded() {
 #[tokio::test]
 async fn its_own_folder_is_refused_as_a_name() {
     let Some(inbox) = Inbox::new().await else { return };
-    let mut parcel = parcel(".waybill", b"abc");
-    assert!(refused(send(&*inbox.remote, &parcel, b"abc").await).contains("expected another name"));
-    assert!(refused(within(inbox.remote.look(&parcel)).await).contains("expected another name"));
-    parcel.object = ObjectPath::try_from(".waybill/x".to_owned()).unwrap();
-    assert!(refused(send(&*inbox.remote, &parcel, b"abc").await).contains("expected another name"));
+    let mut object = object(".waybill", b"abc");
+    assert!(refused(send(&*inbox.remote, &object, b"abc").await).contains("expected another name"));
+    assert!(refused(within(inbox.remote.compare(&object)).await).contains("expected another name"));
+    object.path = ObjectPath::try_from(".waybill/x".to_owned()).unwrap();
+    assert!(refused(send(&*inbox.remote, &object, b"abc").await).contains("expected another name"));
     assert!(names(inbox.root.path()).is_empty());
 }
 
 #[tokio::test]
 async fn anything_else_in_the_place_of_a_folder_is_refused() {
     let Some(inbox) = Inbox::new().await else { return };
-    let mut parcel = parcel("x", b"abc");
-    parcel.object = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
-    assert!(matches!(within(inbox.remote.look(&parcel)).await, Ok(Look::Absent)));
+    let mut object = object("x", b"abc");
+    object.path = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
+    assert!(matches!(within(inbox.remote.compare(&object)).await, Ok(Comparison::Absent)));
     // Folders are made only for what becomes visible.
-    parcel.still_ours = Box::new(|| false);
-    assert!(matches!(send(&*inbox.remote, &parcel, b"abc").await, Err(RemoteError::Stopped)));
+    object.still_ours = Box::new(|| false);
+    assert!(matches!(send(&*inbox.remote, &object, b"abc").await, Err(RemoteError::Stopped)));
     assert_eq!(names(inbox.root.path()), [".waybill".to_owned()].into());
-    parcel.still_ours = Box::new(|| true);
-    // A file in the place of a folder.
+    object.still_ours = Box::new(|| true);
+    // A file.
     fs::write(inbox.path("a"), "1").unwrap();
-    assert!(refused(send(&*inbox.remote, &parcel, b"abc").await).contains("expected a folder"));
-    assert!(refused(within(inbox.remote.look(&parcel)).await).contains("expected a folder"));
-    // A link to a folder in its place.
+    assert!(refused(send(&*inbox.remote, &object, b"abc").await).contains("expected a folder"));
+    assert!(refused(within(inbox.remote.compare(&object)).await).contains("expected a folder"));
+    // A link to a folder.
     let elsewhere = tempfile::tempdir().unwrap();
     fs::remove_file(inbox.path("a")).unwrap();
     symlink(elsewhere.path(), inbox.path("a")).unwrap();
-    assert!(refused(send(&*inbox.remote, &parcel, b"abc").await).contains("expected a folder"));
-    // A link in the place of its own folder.
+    assert!(refused(send(&*inbox.remote, &object, b"abc").await).contains("expected a folder"));
+    // One in the place of its own folder.
     fs::remove_file(inbox.path("a")).unwrap();
     fs::remove_dir_all(inbox.path(".waybill")).unwrap_or_default();
     symlink(elsewhere.path(), inbox.path(".waybill")).unwrap();
-    assert!(refused(send(&*inbox.remote, &parcel, b"abc").await).contains(".waybill"));
+    assert!(refused(send(&*inbox.remote, &object, b"abc").await).contains(".waybill"));
     assert!(names(elsewhere.path()).is_empty());
 }
 
@@ -358,19 +358,19 @@ async fn anything_but_a_file_is_never_replaced_or_followed() {
     symlink(&target, inbox.path("link")).unwrap();
     symlink(elsewhere.path().join("none"), inbox.path("dangling")).unwrap();
     for name in ["folder", "link", "dangling"] {
-        let parcel = parcel(name, b"abc");
-        let sent = send(&*inbox.remote, &parcel, b"abc").await;
-        assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
-        let found = within(inbox.remote.look(&parcel)).await;
-        assert!(matches!(&found, Ok(Look::Other(found)) if found.what.contains("not a file")), "{found:?}");
+        let object = object(name, b"abc");
+        let sent = send(&*inbox.remote, &object, b"abc").await;
+        assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
+        let found = within(inbox.remote.compare(&object)).await;
+        assert!(matches!(&found, Ok(Comparison::Different(found)) if found.what.contains("not a file")), "{found:?}");
     }
-    let mut onto_folder = parcel("folder", b"abc");
-    onto_folder.onto = Onto::Replacing(None);
+    let mut onto_folder = object("folder", b"abc");
+    onto_folder.precondition = Precondition::Replace(None);
     assert!(refused(send(&*inbox.remote, &onto_folder, b"abc").await).contains("it is a folder"));
     assert!(names(&inbox.path("folder")).is_empty());
-    // The link is replaced, not its target.
-    let mut onto_link = parcel("link", b"new");
-    onto_link.onto = Onto::Replacing(None);
+    // A link is replaced, not what it points to.
+    let mut onto_link = object("link", b"new");
+    onto_link.precondition = Precondition::Replace(None);
     send(&*inbox.remote, &onto_link, b"new").await.unwrap();
     assert!(fs::symlink_metadata(inbox.path("link")).unwrap().is_file());
     assert_eq!(fs::read(&target).unwrap(), b"abc");
@@ -380,12 +380,12 @@ async fn anything_but_a_file_is_never_replaced_or_followed() {
 #[tokio::test]
 async fn a_missing_folder_is_tried_later() {
     let Some(inbox) = Inbox::with(|settings| settings.path.push_str("/gone")).await else { return };
-    let parcel = parcel("x", b"abc");
-    assert!(later(send(&*inbox.remote, &parcel, b"abc").await).0.contains("expected a folder, found nothing"));
-    later(within(inbox.remote.look(&parcel)).await);
+    let object = object("x", b"abc");
+    assert!(later(send(&*inbox.remote, &object, b"abc").await).0.contains("expected a folder, found nothing"));
+    later(within(inbox.remote.compare(&object)).await);
     assert!(names(inbox.root.path()).is_empty());
     fs::write(inbox.path("gone"), "").unwrap();
-    refused(send(&*inbox.remote, &parcel, b"abc").await);
+    refused(send(&*inbox.remote, &object, b"abc").await);
 }
 
 #[tokio::test]
@@ -394,7 +394,7 @@ async fn what_the_server_does_not_permit_is_refused() {
         let Some(own) = Own::new(&[request], &[]).await else { return };
         let inbox = &own.inbox;
         let content = bytes(3_000_000);
-        let detail = refused(send(&*inbox.remote, &parcel("x", &content), &content).await);
+        let detail = refused(send(&*inbox.remote, &object("x", &content), &content).await);
         assert!(detail.contains("Permission denied (status 3)"), "{detail}");
         assert_eq!(inbox.stored("x"), None);
         assert_eq!(left, inbox.path(".waybill").exists().then(|| inbox.asides().len()), "{request}");
@@ -403,7 +403,7 @@ async fn what_the_server_does_not_permit_is_refused() {
     let Some(inbox) = Inbox::new().await else { return };
     fs::set_permissions(inbox.root.path(), fs::Permissions::from_mode(0o555)).unwrap();
     if fs::write(inbox.path("probe"), "").is_err() {
-        let detail = refused(send(&*inbox.remote, &parcel("x", b"abc"), b"abc").await);
+        let detail = refused(send(&*inbox.remote, &object("x", b"abc"), b"abc").await);
         assert!(detail.contains("Permission denied"), "{detail}");
     }
 }
@@ -420,7 +420,7 @@ async fn a_full_disk_may_have_room_later() {
         return;
     }
     let content = bytes(9_000_000);
-    let (small, large) = (parcel("small", &content[..1000]), parcel("large", &content));
+    let (small, large) = (object("small", &content[..1000]), object("large", &content));
     let sent = send(&*inbox.remote, &large, &content).await;
     let asides = inbox.asides();
     let after = send(&*inbox.remote, &small, &content[..1000]).await;

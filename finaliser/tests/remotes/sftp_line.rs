@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use finaliser::remote::{Look, RemoteError};
+use finaliser::remote::{Comparison, RemoteError};
 use servers::Sshd;
 use testing::{NetFault, Proxy, sshd};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 use crate::conformance::Place;
-use crate::parcel::{body, bytes, later, open_body, parcel, send, within};
+use crate::object::{body, bytes, later, object, open_body, send, within};
 use crate::sftp::{Inbox, open, settings, until_aside};
 
 /// Short, but long enough to log in on a busy machine.
@@ -38,9 +38,9 @@ async fn a_line_that_breaks_half_way_leaves_nothing_visible_and_the_next_try_del
         let line = line_to(sshd);
         let Some(inbox) = inbox_behind(&line).await else { return };
         let content = bytes(9_000_000);
-        let parcel = parcel("x", &content);
+        let object = object("x", &content);
         line.begin(fault);
-        let (detail, after) = later(send(&*inbox.remote, &parcel, &content).await);
+        let (detail, after) = later(send(&*inbox.remote, &object, &content).await);
         assert!(detail.contains("cannot write aside") && after.is_none(), "{detail}");
         assert_eq!(inbox.stored("x"), None);
         assert_eq!(inbox.asides().len(), 1, "the line was not cut half way");
@@ -54,9 +54,9 @@ async fn a_line_that_breaks_half_way_leaves_nothing_visible_and_the_next_try_del
         .await;
 
         line.heal();
-        assert!(matches!(within(inbox.remote.look(&parcel)).await, Ok(Look::Absent)));
-        // The same claim tries again: its staged file has another name, and the old one is removed.
-        send(&*inbox.remote, &parcel, &content).await.unwrap();
+        assert!(matches!(within(inbox.remote.compare(&object)).await, Ok(Comparison::Absent)));
+        // The same claim: what is aside has another name, and goes.
+        send(&*inbox.remote, &object, &content).await.unwrap();
         assert!(inbox.stored("x").as_ref() == Some(&content), "other bytes");
         assert_eq!(inbox.asides(), BTreeSet::new());
     }
@@ -67,7 +67,7 @@ async fn a_server_that_falls_silent_while_nothing_is_sent_is_noticed() {
     let Some(sshd) = sshd().await else { return };
     let line = line_to(sshd);
     let Some(inbox) = inbox_behind(&line).await else { return };
-    let parcel = parcel("x", &bytes(100));
+    let object = object("x", &bytes(100));
     let (to, body) = open_body(100);
     let feed = async {
         to.send(bytes(100)[..50].to_vec().into()).await.unwrap();
@@ -84,7 +84,7 @@ async fn a_server_that_falls_silent_while_nothing_is_sent_is_noticed() {
         // The rest is not sent before the session has ended.
         to.closed().await;
     };
-    let (sent, ()) = within(async { tokio::join!(inbox.remote.send(&parcel, body), feed) }).await;
+    let (sent, ()) = within(async { tokio::join!(inbox.remote.send(&object, body), feed) }).await;
     later(sent);
     assert_eq!(inbox.stored("x"), None);
 }
@@ -98,8 +98,8 @@ async fn a_break_before_the_session_is_tried_later() {
         let line = line_to(sshd);
         let Some(inbox) = inbox_behind(&line).await else { return };
         line.begin(fault);
-        match within(inbox.remote.look(&parcel("x", b"abc"))).await {
-            Err(RemoteError::Later { .. }) | Ok(Look::Absent) => {}
+        match within(inbox.remote.compare(&object("x", b"abc"))).await {
+            Err(RemoteError::Later { .. }) | Ok(Comparison::Absent) => {}
             other => panic!("{fault:?}: {other:?}"),
         }
     }
@@ -113,17 +113,17 @@ async fn a_silent_or_strange_server_is_tried_later() {
     settings.port = listener.local_addr().unwrap().port();
     settings.idle_timeout_ms = 200;
     let remote = open(settings).unwrap();
-    // A server that says nothing.
-    let (detail, _) = later(within(remote.look(&parcel("x", b"abc"))).await);
+    // It listens and says nothing.
+    let (detail, _) = later(within(remote.compare(&object("x", b"abc"))).await);
     assert!(detail.contains("within 200 ms"), "{detail}");
     // A server that speaks something else.
     let says = async {
         let (mut client, _) = listener.accept().await.unwrap();
         client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     };
-    let parcel = parcel("x", b"abc");
-    let (sent, ()) = within(async { tokio::join!(remote.send(&parcel, body(b"abc")), says) }).await;
+    let object = object("x", b"abc");
+    let (sent, ()) = within(async { tokio::join!(remote.send(&object, body(b"abc")), says) }).await;
     later(sent);
     drop(listener);
-    later(within(remote.look(&parcel)).await);
+    later(within(remote.compare(&object)).await);
 }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use finaliser::remote::{Look, Onto, Remote};
+use finaliser::remote::{Comparison, Precondition, Remote};
 use russh::keys::{HashAlg, PublicKey};
 use servers::Sshd;
 use settings::{Secret, SftpRemote};
 use testing::sshd;
 
 use crate::conformance::suite;
-use crate::parcel::{bytes, later, parcel, refused, send, within};
+use crate::object::{bytes, later, object, refused, send, within};
 use crate::sftp::{Inbox, open, settings};
 use crate::sftp_server::{PasswordServer, Twist};
 
@@ -35,9 +35,9 @@ pub(crate) fn key(folder: &Path, kind: &str, passphrase: &str, authorized: Optio
 }
 
 async fn refused_login(remote: &dyn Remote) -> String {
-    let parcel = parcel("x", b"abc");
-    let detail = refused(within(remote.look(&parcel)).await);
-    assert_eq!(detail, refused(send(remote, &parcel, b"abc").await));
+    let object = object("x", b"abc");
+    let detail = refused(within(remote.compare(&object)).await);
+    assert_eq!(detail, refused(send(remote, &object, b"abc").await));
     detail
 }
 
@@ -56,7 +56,7 @@ async fn only_a_server_with_a_known_key_gets_anything() {
         format!("{rsa}{}", fingerprint(right)),
     ] {
         let Some(inbox) = Inbox::with(|settings| settings.host_key = known).await else { return };
-        assert!(matches!(within(inbox.remote.look(&parcel("x", b"abc"))).await, Ok(Look::Absent)));
+        assert!(matches!(within(inbox.remote.compare(&object("x", b"abc"))).await, Ok(Comparison::Absent)));
     }
     for known in [other.clone(), fingerprint(&other), rsa.clone()] {
         let expected = if known.starts_with("SHA256:") { known.clone() } else { fingerprint(&known) };
@@ -104,7 +104,7 @@ async fn keys_of_every_kind_log_in() {
             settings.passphrase_file = (!secret.is_empty()).then(|| passphrase.clone());
         };
         let Some(inbox) = Inbox::with(settings).await else { return };
-        send(&*inbox.remote, &parcel("x", b"abc"), b"abc").await.unwrap_or_else(|error| panic!("{kind}: {error}"));
+        send(&*inbox.remote, &object("x", b"abc"), b"abc").await.unwrap_or_else(|error| panic!("{kind}: {error}"));
     }
 }
 
@@ -137,9 +137,9 @@ async fn an_unreadable_key_is_reported_at_the_start() {
     let inbox = Inbox::with(|settings| settings.private_key_file = Some(private.clone())).await;
     let Some(inbox) = inbox else { return };
     fs::rename(&private, folder.path().join("moved")).unwrap();
-    assert!(later(within(inbox.remote.look(&parcel("x", b"abc"))).await).0.contains("key-ed25519-0"));
+    assert!(later(within(inbox.remote.compare(&object("x", b"abc"))).await).0.contains("key-ed25519-0"));
     fs::rename(folder.path().join("moved"), &private).unwrap();
-    within(inbox.remote.look(&parcel("x", b"abc"))).await.unwrap();
+    within(inbox.remote.compare(&object("x", b"abc"))).await.unwrap();
 }
 
 #[tokio::test]
@@ -159,10 +159,10 @@ async fn unusual_packets_are_understood_or_end_the_session() {
     for twist in [Twist::ShortReads, Twist::Shuffled] {
         let Some(server) = PasswordServer::start(twist).await else { return };
         let inbox = server.inbox("hush 1815");
-        let parcel = parcel("x", &content);
-        send(&*inbox.remote, &parcel, &content).await.unwrap();
-        let found = within(inbox.remote.look(&parcel)).await;
-        assert!(matches!(found, Ok(Look::Equal(_))), "{twist:?}: {found:?}");
+        let object = object("x", &content);
+        send(&*inbox.remote, &object, &content).await.unwrap();
+        let found = within(inbox.remote.compare(&object)).await;
+        assert!(matches!(found, Ok(Comparison::Equal(_))), "{twist:?}: {found:?}");
     }
     for (twist, expected) in [
         (Twist::Garbage, "cannot be read"),
@@ -171,15 +171,15 @@ async fn unusual_packets_are_understood_or_end_the_session() {
     ] {
         let Some(server) = PasswordServer::start(twist).await else { return };
         let inbox = server.inbox("hush 1815");
-        let (detail, _) = later(send(&*inbox.remote, &parcel("x", &content), &content).await);
+        let (detail, _) = later(send(&*inbox.remote, &object("x", &content), &content).await);
         assert!(detail.contains(expected), "{twist:?}: {detail}");
     }
     // A rename onto a folder fails with the general code of a failure, or with a code of a later version.
     let Some(server) = PasswordServer::start(Twist::LaterCodes).await else { return };
     let inbox = server.inbox("hush 1815");
-    let mut claimed = parcel("x", &content);
+    let mut claimed = object("x", &content);
     let (folder, asked) = (inbox.path("x"), AtomicU32::new(0));
-    claimed.onto = Onto::Replacing(None);
+    claimed.precondition = Precondition::Replace(None);
     claimed.still_ours = Box::new(move || {
         if asked.fetch_add(1, Ordering::Relaxed) == 1 {
             fs::create_dir(&folder).unwrap();

@@ -1,5 +1,5 @@
-//! Another SSH server. It asks for a password, which OpenSSH asks only of the system's users. Behind it runs OpenSSH's
-//! sftp-server, whose packets it changes where a test says so.
+//! Another SSH server: it asks for a password, which OpenSSH does only of users of the system. What it serves is
+//! OpenSSH's sftp-server, whose packets it changes where a test says so.
 
 use std::fs;
 use std::process::Stdio;

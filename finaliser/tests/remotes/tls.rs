@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use finaliser::remote::Look;
+use finaliser::remote::Comparison;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -11,7 +11,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::parcel::{PATIENT, bytes, later, open_http, parcel, refused, send, within};
+use crate::object::{PATIENT, bytes, later, object, open_http, refused, send, within};
 use crate::storing_server::StoringServer;
 
 /// A self-signed certificate, and its key.
@@ -48,11 +48,11 @@ async fn a_certificate_in_ca_file_is_trusted() {
     std::fs::write(file.path(), pem).unwrap();
     let remote = open_http(&server.url, PATIENT, Some(file.path())).unwrap();
     let content = bytes(3 * 1024 * 1024);
-    let parcel = parcel("x", &content);
-    send(&*remote, &parcel, &content).await.unwrap();
+    let object = object("x", &content);
+    send(&*remote, &object, &content).await.unwrap();
     assert!(server.stored("x").as_ref() == Some(&content), "other bytes");
-    let found = within(remote.look(&parcel)).await;
-    assert!(matches!(found, Ok(Look::Equal(_))), "{found:?}");
+    let found = within(remote.compare(&object)).await;
+    assert!(matches!(found, Ok(Comparison::Equal(_))), "{found:?}");
 }
 
 #[tokio::test]
@@ -76,8 +76,8 @@ async fn a_refusal_before_the_body_was_read_counts() {
         // The stream is dropped with most of the body unread, which resets the connection.
     };
     let content = vec![0; 32 * 1024 * 1024];
-    let (parcel, remote) = (parcel("x", &content), open_http(&url, PATIENT, Some(file.path())).unwrap());
-    let (sent, ()) = tokio::join!(send(&*remote, &parcel, &content), within(server));
+    let (object, remote) = (object("x", &content), open_http(&url, PATIENT, Some(file.path())).unwrap());
+    let (sent, ()) = tokio::join!(send(&*remote, &object, &content), within(server));
     let detail = refused(sent);
     assert!(detail.contains("answered 401"), "{detail}");
 }
@@ -90,7 +90,7 @@ async fn any_other_certificate_is_not_trusted() {
     let (unknown, _) = server(&["127.0.0.1"]).await;
     for (url, ca_file) in [(&unknown.url, None), (&unknown.url, Some(file.path())), (&other.url, Some(file.path()))] {
         let remote = open_http(url, PATIENT, ca_file).unwrap();
-        let (detail, _) = later(send(&*remote, &parcel("x", b"abc"), b"abc").await);
+        let (detail, _) = later(send(&*remote, &object("x", b"abc"), b"abc").await);
         assert!(detail.contains("certificate"), "{detail}");
     }
     assert_eq!(unknown.count() + other.count(), 0);

@@ -6,13 +6,13 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use contract::{FileId, ObjectPath};
-use finaliser::remote::{AsideName, Look, Onto, Remote, RemoteError};
+use finaliser::remote::{Comparison, Precondition, Remote, RemoteError, StagingName};
 use servers::{NginxOptions, Seaweed};
 use settings::{RemoteSettings, Secret, WebdavRemote};
 use testing::{Served, ask_bucket, names};
 
 use crate::conformance::{Place, suite};
-use crate::parcel::{open_body, parcel, refused, send, within};
+use crate::object::{object, open_body, refused, send, within};
 
 pub(crate) fn open_webdav(url: &str, change: impl FnOnce(&mut WebdavRemote)) -> Box<dyn Remote> {
     let mut settings = WebdavRemote::new(url);
@@ -116,12 +116,12 @@ async fn webdav_conforms_at_seaweedfs() {
     // SeaweedFS keeps the bytes of a PUT that broke off, and shows them at any time: tidying removes them.
     within(async {
         loop {
-            let left = collection.remote.leftovers().await.unwrap();
+            let left = collection.remote.staging_files().await.unwrap();
             if left.is_empty() {
                 break;
             }
             for leftover in left {
-                collection.remote.discard(leftover).await.unwrap();
+                collection.remote.remove_staging_file(leftover).await.unwrap();
             }
         }
     })
@@ -132,13 +132,13 @@ async fn webdav_conforms_at_seaweedfs() {
 async fn leftovers_of_a_dead_attempt_are_found_and_removed() {
     let Some(served) = Share::new(|_| {}).await else { return };
     let collection = Collection::new().await;
-    assert_eq!(within(served.remote.leftovers()).await.unwrap(), []);
-    assert_eq!(within(collection.remote.leftovers()).await.unwrap(), []);
+    assert_eq!(within(served.remote.staging_files()).await.unwrap(), []);
+    assert_eq!(within(collection.remote.staging_files()).await.unwrap(), []);
 
     let file_id = FileId::generate();
-    let left = |names: &[String]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<AsideName>>();
+    let left = |names: &[String]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<StagingName>>();
     let found = async |remote: &dyn Remote| {
-        let mut found = within(remote.leftovers()).await.unwrap();
+        let mut found = within(remote.staging_files()).await.unwrap();
         found.sort();
         found
     };
@@ -150,8 +150,8 @@ async fn leftovers_of_a_dead_attempt_are_found_and_removed() {
         fs::write(served.path(".waybill").join(name), "left").unwrap();
     }
     assert_eq!(found(&*served.remote).await, left(&ours));
-    within(served.remote.discard(left(&ours)[0])).await.unwrap();
-    within(served.remote.discard(left(&ours)[0])).await.unwrap();
+    within(served.remote.remove_staging_file(left(&ours)[0])).await.unwrap();
+    within(served.remote.remove_staging_file(left(&ours)[0])).await.unwrap();
     assert_eq!(found(&*served.remote).await, left(&ours[1..]));
     let kept = others.into_iter().chain(ours[1..].iter().cloned()).chain(["folder".into()]).collect();
     assert_eq!(served.asides(), kept);
@@ -161,7 +161,7 @@ async fn leftovers_of_a_dead_attempt_are_found_and_removed() {
         assert_eq!(collection.ask("PUT", &format!(".waybill/{name}")).0, 201);
     }
     assert_eq!(found(&*collection.remote).await, left(&ours));
-    within(collection.remote.discard(left(&ours)[0])).await.unwrap();
+    within(collection.remote.remove_staging_file(left(&ours)[0])).await.unwrap();
     assert_eq!(found(&*collection.remote).await, left(&ours[1..]));
 }
 
@@ -171,9 +171,9 @@ async fn without_propfind_leftovers_are_not_found() {
     let name = format!("{}.6.0", FileId::generate());
     fs::create_dir(served.path(".waybill")).unwrap();
     fs::write(served.path(".waybill").join(&name), "left").unwrap();
-    assert_eq!(within(served.remote.leftovers()).await.unwrap(), []);
+    assert_eq!(within(served.remote.staging_files()).await.unwrap(), []);
     let another = format!("{}.6.0", FileId::generate());
-    within(served.remote.discard(another.parse().unwrap())).await.unwrap();
+    within(served.remote.remove_staging_file(another.parse().unwrap())).await.unwrap();
     assert_eq!(served.asides(), [name].into());
 }
 
@@ -181,9 +181,9 @@ async fn without_propfind_leftovers_are_not_found() {
 async fn a_name_taken_meanwhile_is_a_clash() {
     for propfind in [true, false] {
         let Some(served) = Share::new(|options| options.propfind = propfind).await else { return };
-        for onto in [Onto::Nothing, Onto::Replacing(Some("\"another\"".into()))] {
-            let mut parcel = parcel("x", b"abcdef");
-            parcel.onto = onto;
+        for onto in [Precondition::NameIsFree, Precondition::Replace(Some("\"another\"".into()))] {
+            let mut object = object("x", b"abcdef");
+            object.precondition = onto;
             let (to, body) = open_body(6);
             let meanwhile = async {
                 to.send(b"abc".as_slice().into()).await.unwrap();
@@ -191,8 +191,8 @@ async fn a_name_taken_meanwhile_is_a_clash() {
                 to.send(b"def".as_slice().into()).await.unwrap();
                 drop(to);
             };
-            let (sent, ()) = within(async { tokio::join!(served.remote.send(&parcel, body), meanwhile) }).await;
-            assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+            let (sent, ()) = within(async { tokio::join!(served.remote.send(&object, body), meanwhile) }).await;
+            assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
             assert_eq!(fs::read(served.path("x")).unwrap(), b"first");
             assert_eq!(served.asides(), BTreeSet::new());
         }
@@ -203,14 +203,14 @@ async fn a_name_taken_meanwhile_is_a_clash() {
 #[tokio::test]
 async fn a_collection_in_the_way_stays() {
     async fn stays(remote: &dyn Remote) {
-        let mut parcel = parcel("x y", b"abc");
-        let found = within(remote.look(&parcel)).await;
-        assert!(matches!(&found, Ok(Look::Other(found)) if found.what == "a collection"), "{found:?}");
-        let sent = send(remote, &parcel, b"abc").await;
-        assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+        let mut object = object("x y", b"abc");
+        let found = within(remote.compare(&object)).await;
+        assert!(matches!(&found, Ok(Comparison::Different(found)) if found.what == "a collection"), "{found:?}");
+        let sent = send(remote, &object, b"abc").await;
+        assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
         for etag in [None, Some("\"any\"".to_owned())] {
-            parcel.onto = Onto::Replacing(etag);
-            let detail = refused(send(remote, &parcel, b"abc").await);
+            object.precondition = Precondition::Replace(etag);
+            let detail = refused(send(remote, &object, b"abc").await);
             assert!(detail.contains("expected no collection"), "{detail}");
         }
     }
@@ -232,9 +232,9 @@ async fn a_collection_in_the_way_stays() {
 async fn a_file_in_the_place_of_a_collection_is_refused() {
     async fn is_refused(remote: &dyn Remote) {
         for path in ["a/x", "a/b/x", "a/b/c/x"] {
-            let mut parcel = parcel("x", b"abc");
-            parcel.object = ObjectPath::try_from(path.to_owned()).unwrap();
-            let detail = refused(send(remote, &parcel, b"abc").await);
+            let mut object = object("x", b"abc");
+            object.path = ObjectPath::try_from(path.to_owned()).unwrap();
+            let detail = refused(send(remote, &object, b"abc").await);
             assert!(detail.contains("expected a collection, found something else"), "{path}: {detail}");
         }
     }
@@ -254,18 +254,18 @@ async fn a_file_in_the_place_of_a_collection_is_refused() {
 #[tokio::test]
 async fn collections_are_made_only_for_what_becomes_visible() {
     let Some(served) = Share::new(|_| {}).await else { return };
-    let mut parcel = parcel("x", b"abc");
-    parcel.object = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
+    let mut object = object("x", b"abc");
+    object.path = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
     let (to, body) = open_body(3);
     drop(to);
-    let sent = within(served.remote.send(&parcel, body)).await;
+    let sent = within(served.remote.send(&object, body)).await;
     assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
     assert_eq!(names(&served.path("")), [".waybill".to_owned()].into());
     // A name must not reach its own collection either.
     for path in [".waybill", ".waybill/x"] {
-        parcel.object = ObjectPath::try_from(path.to_owned()).unwrap();
-        assert!(refused(send(&*served.remote, &parcel, b"abc").await).contains("expected another name"));
-        assert!(refused(within(served.remote.look(&parcel)).await).contains("expected another name"));
+        object.path = ObjectPath::try_from(path.to_owned()).unwrap();
+        assert!(refused(send(&*served.remote, &object, b"abc").await).contains("expected another name"));
+        assert!(refused(within(served.remote.compare(&object)).await).contains("expected another name"));
     }
 }
 
@@ -273,7 +273,7 @@ async fn collections_are_made_only_for_what_becomes_visible() {
 async fn the_folder_must_exist() {
     let Some(served) = Share::new(|_| {}).await else { return };
     fs::remove_dir(served.path("")).unwrap();
-    let detail = refused(send(&*served.remote, &parcel("x", b"abc"), b"abc").await);
+    let detail = refused(send(&*served.remote, &object("x", b"abc"), b"abc").await);
     assert!(detail.contains("/in/: expected a collection, found none"), "{detail}");
 }
 
@@ -289,20 +289,20 @@ async fn a_user_without_permission_is_refused() {
             remote.server.password = Some(Secret::new(password.to_owned()));
         })
     };
-    let parcel = parcel("x", b"abc");
+    let object = object("x", b"abc");
     for remote in [open_webdav(&url, |_| {}), as_ada("hush-wrong")] {
         for detail in [
-            refused(within(remote.look(&parcel)).await),
-            refused(send(&*remote, &parcel, b"abc").await),
-            refused(within(remote.leftovers()).await),
+            refused(within(remote.compare(&object)).await),
+            refused(send(&*remote, &object, b"abc").await),
+            refused(within(remote.staging_files()).await),
         ] {
             assert!(detail.contains("401") && !detail.contains("hush"), "{detail}");
         }
     }
-    send(&*as_ada("hush-pass"), &parcel, b"abc").await.unwrap();
+    send(&*as_ada("hush-pass"), &object, b"abc").await.unwrap();
     assert_eq!(locked.stored("x").as_deref(), Some(&b"abc"[..]));
 
     let Some(reading) = Share::new(|options| options.read_only = true).await else { return };
-    assert!(refused(send(&*reading.remote, &parcel, b"abc").await).contains("403"));
-    assert!(matches!(within(reading.remote.look(&parcel)).await, Ok(Look::Absent)));
+    assert!(refused(send(&*reading.remote, &object, b"abc").await).contains("403"));
+    assert!(matches!(within(reading.remote.compare(&object)).await, Ok(Comparison::Absent)));
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use finaliser::remote::{Look, Remote, RemoteError};
+use finaliser::remote::{Comparison, Remote, RemoteError};
 
 use crate::conformance::Place;
-use crate::parcel::{IMPATIENT, bytes, later, parcel, refused, send, within};
+use crate::object::{IMPATIENT, bytes, later, object, refused, send, within};
 use crate::scripted_proxy::{Action, ScriptedProxy};
 use crate::webdav::{Share, open_webdav};
 
@@ -36,13 +36,13 @@ fn asked(proxy: &ScriptedProxy) -> Vec<String> {
 #[tokio::test]
 async fn requests_come_in_this_order() {
     let Some((remote, proxy, served)) = behind("nothing", || Action::Pass).await else { return };
-    let mut parcel = parcel("x", b"abc");
-    parcel.object = contract::ObjectPath::try_from("a/b/x".to_owned()).unwrap();
-    let evidence = send(&*remote, &parcel, b"abc").await.unwrap();
+    let mut object = object("x", b"abc");
+    object.path = contract::ObjectPath::try_from("a/b/x".to_owned()).unwrap();
+    let evidence = send(&*remote, &object, b"abc").await.unwrap();
     assert_eq!((evidence.proof.as_str(), evidence.sent), ("put", 3));
     let put = proxy.seen().into_iter().find(|line| line.starts_with("PUT ")).unwrap();
     let written = put.split(' ').nth(1).unwrap();
-    assert!(written.starts_with(&format!("/in/.waybill/{}.7.", parcel.file_id)), "{written}");
+    assert!(written.starts_with(&format!("/in/.waybill/{}.7.", object.file_id)), "{written}");
     let lines = [
         "MKCOL /in/.waybill/ HTTP/1.1".to_owned(),
         put.clone(),
@@ -53,10 +53,10 @@ async fn requests_come_in_this_order() {
         format!("MOVE {written} HTTP/1.1"),
     ];
     assert_eq!(proxy.seen(), lines);
-    assert_eq!(remote.address(&parcel.object), format!("http://{}/in/a/b/x", proxy.address));
-    // The next try of the same claim uses another name.
-    let again = send(&*remote, &parcel, b"abc").await;
-    assert!(matches!(again, Err(RemoteError::Clash(_))), "{again:?}");
+    assert_eq!(remote.address(&object.path), format!("http://{}/in/a/b/x", proxy.address));
+    // The next try of the same claim has another name.
+    let again = send(&*remote, &object, b"abc").await;
+    assert!(matches!(again, Err(RemoteError::Conflict(_))), "{again:?}");
     let puts: BTreeSet<_> = proxy.seen().into_iter().filter(|line| line.starts_with("PUT ")).collect();
     assert_eq!(puts.len(), 2, "{puts:?}");
     assert_eq!(served.asides(), BTreeSet::new());
@@ -67,7 +67,7 @@ async fn a_refused_put_is_cleaned_up() {
     for (status, is_later) in [("507 Full", true), ("503 Busy", true), ("412 There", true), ("413 Large", false)] {
         let Some((remote, proxy, served)) = behind("PUT ", move || says(status)).await else { return };
         let content = bytes(1000);
-        let sent = send(&*remote, &parcel("x", &content), &content).await;
+        let sent = send(&*remote, &object("x", &content), &content).await;
         match is_later {
             true => drop(later(sent)),
             false => drop(refused(sent)),
@@ -78,7 +78,7 @@ async fn a_refused_put_is_cleaned_up() {
     // A line that breaks.
     let Some((remote, proxy, _served)) = behind("PUT ", || Action::CutAfter(500)).await else { return };
     let content = bytes(1000);
-    later(send(&*remote, &parcel("x", &content), &content).await);
+    later(send(&*remote, &object("x", &content), &content).await);
     assert_eq!(asked(&proxy), ["MKCOL", "PUT", "DELETE"]);
 }
 
@@ -99,7 +99,7 @@ async fn each_answer_to_a_move() {
         ("507 Full", true, false),
     ] {
         let Some((remote, proxy, served)) = behind("MOVE ", move || says(status)).await else { return };
-        let sent = send(&*remote, &parcel("x", b"abc"), b"abc").await;
+        let sent = send(&*remote, &object("x", b"abc"), b"abc").await;
         let detail = match is_later {
             true => later(sent).0,
             false => refused(sent),
@@ -110,8 +110,8 @@ async fn each_answer_to_a_move() {
         assert_eq!(served.stored("x"), None);
     }
     let Some((remote, proxy, served)) = behind("MOVE ", || says("412 There")).await else { return };
-    let sent = send(&*remote, &parcel("x", b"abc"), b"abc").await;
-    assert!(matches!(sent, Err(RemoteError::Clash(_))), "{sent:?}");
+    let sent = send(&*remote, &object("x", b"abc"), b"abc").await;
+    assert!(matches!(sent, Err(RemoteError::Conflict(_))), "{sent:?}");
     assert_eq!(asked(&proxy), ["MKCOL", "PUT", "MOVE", "DELETE"]);
     assert!(served.asides().is_empty());
 }
@@ -120,12 +120,12 @@ async fn each_answer_to_a_move() {
 async fn after_a_move_without_an_answer_the_server_is_asked() {
     for (action, done) in [((|| Action::Swallow) as fn() -> Action, true), (|| Action::CutAfter(0), false)] {
         let Some((remote, _proxy, served)) = behind("MOVE ", action).await else { return };
-        let parcel = parcel("x", b"abc");
-        later(send(&*remote, &parcel, b"abc").await);
-        let found = within(remote.look(&parcel)).await.unwrap();
-        assert_eq!(matches!(found, Look::Equal(_)), done, "{found:?}");
-        assert_eq!(matches!(found, Look::Absent), !done, "{found:?}");
-        // The move may still be in progress; tidying finds what is left.
+        let object = object("x", b"abc");
+        later(send(&*remote, &object, b"abc").await);
+        let found = within(remote.compare(&object)).await.unwrap();
+        assert_eq!(matches!(found, Comparison::Equal(_)), done, "{found:?}");
+        assert_eq!(matches!(found, Comparison::Absent), !done, "{found:?}");
+        // It may have been under way; whoever tidies up finds what is left.
         assert_eq!(served.asides().len(), usize::from(!done));
     }
 }
@@ -134,7 +134,7 @@ async fn after_a_move_without_an_answer_the_server_is_asked() {
 async fn a_collection_that_cannot_be_made_ends_the_delivery() {
     for (status, is_later) in [("401 Who", false), ("403 No", false), ("507 Full", true), ("409 Conflict", false)] {
         let Some((remote, proxy, _served)) = behind("MKCOL ", move || says(status)).await else { return };
-        let sent = send(&*remote, &parcel("x", b"abc"), b"abc").await;
+        let sent = send(&*remote, &object("x", b"abc"), b"abc").await;
         match is_later {
             true => drop(later(sent)),
             false => drop(refused(sent)),
@@ -147,20 +147,20 @@ async fn a_collection_that_cannot_be_made_ends_the_delivery() {
 async fn a_propfind_that_is_forbidden_or_odd() {
     for status in ["403 No", "405 Not", "501 Not"] {
         let Some((remote, _proxy, served)) = behind("PROPFIND ", move || says(status)).await else { return };
-        let parcel = parcel("x", b"abc");
-        assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Absent)));
-        assert_eq!(within(remote.leftovers()).await.unwrap(), []);
+        let object = object("x", b"abc");
+        assert!(matches!(within(remote.compare(&object)).await, Ok(Comparison::Absent)));
+        assert_eq!(within(remote.staging_files()).await.unwrap(), []);
         std::fs::write(served.path("x"), "abc").unwrap();
-        assert!(matches!(within(remote.look(&parcel)).await, Ok(Look::Equal(_))));
+        assert!(matches!(within(remote.compare(&object)).await, Ok(Comparison::Equal(_))));
     }
     let odd = "HTTP/1.1 207 Multi-Status\r\nContent-Length: 4\r\n\r\n<a/>";
     let Some((remote, _proxy, _served)) = behind("PROPFIND ", move || Action::Answer(odd.to_owned())).await else {
         return;
     };
-    let (detail, _) = later(within(remote.look(&parcel("x", b"abc"))).await);
+    let (detail, _) = later(within(remote.compare(&object("x", b"abc"))).await);
     assert!(detail.contains("expected a multistatus"), "{detail}");
-    later(within(remote.leftovers()).await);
+    later(within(remote.staging_files()).await);
     let Some((remote, _proxy, _served)) = behind("PROPFIND ", || says("503 Busy")).await else { return };
-    later(within(remote.look(&parcel("x", b"abc"))).await);
-    later(within(remote.leftovers()).await);
+    later(within(remote.compare(&object("x", b"abc"))).await);
+    later(within(remote.staging_files()).await);
 }

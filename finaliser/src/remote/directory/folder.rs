@@ -9,12 +9,12 @@ use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::RemoteError;
-use crate::remote::aside_name::ASIDE;
+use crate::remote::staging_name::STAGING;
 
-/// How much of a file is read at once to hash it.
+/// Bytes of a file that one read takes for the hash.
 const READ_BYTES: usize = 1024 * 1024;
 
-/// The folder, held open for one operation: all names in it are found relative to this one, whatever is mounted or
+/// A folder, held open for one operation: names in it are resolved relative to the open folder, whatever is mounted or
 /// renamed meanwhile.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -22,27 +22,27 @@ pub(super) struct Folder {
     pub(super) fd: OwnedFd,
 }
 
-/// What lies under a name.
+/// What has a name.
 pub(super) enum Found {
     /// Nothing.
     Nothing,
-    /// Not a file of the wanted length, in words.
+    /// Something else than a file of the expected length, in words.
     Other(String),
-    /// A file of the wanted length, and its SHA-256.
+    /// A file of the expected length, and its SHA-256.
     Hashed(File, Digest),
 }
 
 impl Folder {
-    /// Opens the folder. One that is not there may come back: a share that is not mounted.
+    /// Opens the folder. A missing folder may come back: its share may not be mounted.
     pub(super) fn open(path: &Path) -> Result<Self, RemoteError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| fault(path, "open the folder", error))?;
         Ok(Self { path: path.to_owned(), fd })
     }
 
-    /// The folder at the end of `names`; `None` where one is missing. A link in the place of a folder is never followed.
+    /// The folder at the end of `names`; `None` if one of them is missing. Symbolic links are never followed.
     pub(super) fn within(&self, names: &[ObjectName]) -> Result<Option<Self>, RemoteError> {
-        let mut folder = self.again()?;
+        let mut folder = self.reopened()?;
         for name in names {
             folder = match folder.inner(name)? {
                 Some(inner) => inner,
@@ -52,9 +52,9 @@ impl Folder {
         Ok(Some(folder))
     }
 
-    /// As [`Folder::within`], and makes what is missing, durably.
+    /// As [`Folder::within`], but durably makes the missing folders.
     pub(super) fn make_within(&self, names: &[ObjectName]) -> Result<Self, RemoteError> {
-        let mut folder = self.again()?;
+        let mut folder = self.reopened()?;
         for name in names {
             folder = match folder.inner(name)? {
                 Some(inner) => inner,
@@ -74,7 +74,7 @@ impl Folder {
         self.inner(name)?.ok_or_else(missing)
     }
 
-    fn again(&self) -> Result<Self, RemoteError> {
+    fn reopened(&self) -> Result<Self, RemoteError> {
         let fd = self.fd.try_clone().map_err(|error| fault(&self.path, "open the folder", error))?;
         Ok(Self { path: self.path.clone(), fd })
     }
@@ -92,42 +92,42 @@ impl Folder {
         }
     }
 
-    /// `.waybill/`.
-    pub(super) fn asides(&self, create: bool) -> Result<OwnedFd, RemoteError> {
+    /// The folder for staging files, which is made if `create`.
+    pub(super) fn staging_folder(&self, create: bool) -> Result<OwnedFd, RemoteError> {
         if create {
-            match rustix::fs::mkdirat(&self.fd, ASIDE, Mode::RWXU) {
+            match rustix::fs::mkdirat(&self.fd, STAGING, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(self.fault(ASIDE, "make the folder", error)),
+                Err(error) => return Err(self.fault(STAGING, "make the folder", error)),
             }
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.fd, ASIDE, flags, Mode::empty()) {
+        match rustix::fs::openat(&self.fd, STAGING, flags, Mode::empty()) {
             Err(Errno::NOTDIR | Errno::LOOP) => Err(RemoteError::Refused(format!(
                 "{:?}: expected a folder, found something else",
-                self.path.join(ASIDE)
+                self.path.join(STAGING)
             ))),
-            opened => opened.map_err(|error| self.fault(ASIDE, "open the folder", error)),
+            opened => opened.map_err(|error| self.fault(STAGING, "open the folder", error)),
         }
     }
 
-    /// Whether anything was ever written aside here.
-    pub(super) fn has_asides(&self) -> bool {
-        rustix::fs::statat(&self.fd, ASIDE, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    /// Whether there is a folder for staging files.
+    pub(super) fn has_staging_folder(&self) -> bool {
+        rustix::fs::statat(&self.fd, STAGING, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Whether anything has that name.
-    pub(super) fn has(&self, object: &ObjectName) -> Result<bool, RemoteError> {
-        match rustix::fs::statat(&self.fd, object.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+    pub(super) fn has(&self, name: &ObjectName) -> Result<bool, RemoteError> {
+        match rustix::fs::statat(&self.fd, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(self.fault(object.as_str(), "look at", error)),
+            Err(error) => Err(self.fault(name.as_str(), "look at", error)),
         }
     }
 
     /// Hashes the file of that name if it has `size` bytes.
-    pub(super) fn read(&self, object: &ObjectName, size: u64, stop: &CancellationToken) -> Result<Found, RemoteError> {
-        let name = object.as_str();
-        // Looked at before it is opened: to open a device or a pipe is to act on it.
+    pub(super) fn read(&self, name: &ObjectName, size: u64, stop: &CancellationToken) -> Result<Found, RemoteError> {
+        let name = name.as_str();
+        // The file type is checked before opening: opening a device or a pipe has effects.
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(Found::Nothing),
             Err(error) => return Err(self.fault(name, "look at", error)),
@@ -166,7 +166,7 @@ impl Folder {
         }
     }
 
-    /// Makes a file's bytes and its name survive a power cut.
+    /// Makes a file's content and name survive a power cut.
     pub(super) fn make_durable(&self, file: &File) -> Result<(), RemoteError> {
         file.sync_all().map_err(|error| fault(&self.path, "sync a file in", error))?;
         self.sync()
@@ -177,21 +177,21 @@ impl Folder {
         self.sync_folder(&self.fd)
     }
 
-    /// As [`Folder::sync`], of a folder in it.
+    /// As [`Folder::sync`], for a folder in it.
     pub(super) fn sync_folder(&self, fd: &OwnedFd) -> Result<(), RemoteError> {
         match rustix::fs::fsync(fd) {
-            // A file system that has no such call for folders: there is nothing more that could be done.
+            // The file system cannot sync folders, so nothing more can be done.
             Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
             Err(error) => Err(fault(&self.path, "sync", error)),
         }
     }
 
-    /// A clash in words.
-    pub(super) fn clash(&self, object: &ObjectName) -> String {
-        format!("{:?}: something has that name already", self.path.join(object.as_str()))
+    /// A conflict in words.
+    pub(super) fn conflict(&self, name: &ObjectName) -> String {
+        format!("{:?}: something has that name already", self.path.join(name.as_str()))
     }
 
-    /// What a failure to do something with `name` means.
+    /// The error for a failure to do something with `name`.
     pub(super) fn fault(&self, name: &str, doing: &str, error: impl Into<io::Error>) -> RemoteError {
         fault(&self.path.join(name), doing, error)
     }
@@ -201,8 +201,8 @@ fn fault(path: &Path, doing: &str, error: impl Into<io::Error>) -> RemoteError {
     let error = error.into();
     let detail = format!("cannot {doing} {path:?}: {error}");
     match Errno::from_io_error(&error) {
-        // These stay as they are until somebody changes a setting or a permission. All others (full, quota, stale handle,
-        // not mounted, I/O error) may pass.
+        // These last until somebody changes a setting or a permission. All others (full, quota, stale handle, not
+        // mounted, I/O error) may pass.
         Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NAMETOOLONG | Errno::INVAL | Errno::FBIG) => {
             RemoteError::Refused(detail)
         }

@@ -1,7 +1,7 @@
 //! A folder on this machine or on a mounted share.
 
-mod aside;
 mod folder;
+mod staging_file;
 
 use std::path::PathBuf;
 
@@ -10,19 +10,19 @@ use futures_util::future::BoxFuture;
 use settings::DirectoryRemote as Settings;
 use tokio_util::sync::CancellationToken;
 
-use super::aside_name::{AsideName, plain_name};
-use super::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
-use aside::Aside;
+use super::staging_name::{StagingName, check_not_staging};
+use super::{Comparison, Evidence, Object, Precondition, Remote, RemoteError, Source};
 use folder::Folder;
+use staging_file::StagingFile;
 
-/// A folder. What is being written lies in `.waybill/` in it, where it has a name of its own; the whole is renamed.
+/// A folder. A file is written to `.waybill/` in it, under a temporary name, and renamed when it is complete.
 #[derive(Debug)]
 pub(super) struct DirectoryRemote {
     path: PathBuf,
 }
 
 impl DirectoryRemote {
-    /// Checks that the folder is there; makes nothing.
+    /// Checks that the folder exists; makes nothing.
     pub(super) fn open(settings: &Settings) -> Result<Self, RemoteError> {
         let wrong = |why: String| RemoteError::Refused(format!("folder {:?}: {why}", settings.path));
         match std::fs::metadata(&settings.path) {
@@ -32,77 +32,78 @@ impl DirectoryRemote {
         }
     }
 
-    async fn write(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
-        plain_name(&parcel.object)?;
-        let (path, object, name) = (self.path.clone(), parcel.object.clone(), AsideName::of(parcel));
-        let replace = parcel.onto != Onto::Nothing;
-        let aside = blocking(move || {
-            let root = Folder::open(&path)?;
-            // Only to save the work: the rename asks again, and for good.
+    async fn write(&self, object: &Object, source: Source) -> Result<Evidence, RemoteError> {
+        check_not_staging(&object.path)?;
+        let (root, path, name) = (self.path.clone(), object.path.clone(), StagingName::of(object));
+        let replace = object.precondition != Precondition::NameIsFree;
+        let body = source.open().await;
+        let staging_file = blocking(move || {
+            let root = Folder::open(&root)?;
+            // This only saves work. The rename decides.
             if !replace
-                && let Some(folder) = root.within(object.folders())?
-                && folder.has(object.name())?
+                && let Some(folder) = root.within(path.folders())?
+                && folder.has(path.name())?
             {
-                return Err(RemoteError::Clash(folder.clash(object.name())));
+                return Err(RemoteError::Conflict(folder.conflict(path.name())));
             }
-            Aside::write(root, name, body)
+            StagingFile::write(root, name, body)
         })
         .await?;
         fail::fail_point!("aside-before-rename", |_| std::process::abort());
-        let ours = (parcel.still_ours)();
-        let object = parcel.object.clone();
-        blocking(move || if ours { aside.place(&object, replace) } else { Err(RemoteError::Stopped) }).await?;
+        let ours = (object.still_ours)();
+        let path = object.path.clone();
+        blocking(move || if ours { staging_file.publish(&path, replace) } else { Err(RemoteError::Stopped) }).await?;
         fail::fail_point!("aside-after-rename", |_| std::process::abort());
-        Ok(evidence(parcel.size))
+        Ok(evidence(object.size))
     }
 
-    async fn find(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
-        plain_name(&parcel.object)?;
-        let path = self.path.clone();
-        let (object, name, size, sha256) = (parcel.object.clone(), AsideName::of(parcel), parcel.size, parcel.sha256);
-        // Nobody waits for the hash of a large file once this future is dropped.
+    async fn compare_file(&self, object: &Object) -> Result<Comparison, RemoteError> {
+        check_not_staging(&object.path)?;
+        let (root, path, name) = (self.path.clone(), object.path.clone(), StagingName::of(object));
+        let (size, sha256) = (object.size, object.sha256);
+        // Dropping this future ends the hashing of a large file.
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
         blocking(move || {
-            let root = Folder::open(&path)?;
-            let Some(folder) = root.within(object.folders())? else { return Ok(Look::Absent) };
-            let found = match folder.read(object.name(), size, &stop)? {
-                folder::Found::Nothing => return Ok(Look::Absent),
-                folder::Found::Other(what) => return Ok(Look::Other(what.into())),
+            let root = Folder::open(&root)?;
+            let Some(folder) = root.within(path.folders())? else { return Ok(Comparison::Absent) };
+            let found = match folder.read(path.name(), size, &stop)? {
+                folder::Found::Nothing => return Ok(Comparison::Absent),
+                folder::Found::Other(what) => return Ok(Comparison::Different(what.into())),
                 folder::Found::Hashed(file, found) if found == sha256 => file,
                 folder::Found::Hashed(_, found) => {
-                    return Ok(Look::Other(format!("{size} bytes with the SHA-256 {found}").into()));
+                    return Ok(Comparison::Different(format!("{size} bytes with the SHA-256 {found}").into()));
                 }
             };
             folder.make_durable(&found)?;
             root.remove_older(name);
-            Ok(Look::Equal(evidence(0)))
+            Ok(Comparison::Equal(evidence(0)))
         })
         .await
     }
 }
 
 impl Remote for DirectoryRemote {
-    fn address(&self, object: &ObjectPath) -> String {
-        self.path.join(object.to_string()).display().to_string()
+    fn address(&self, path: &ObjectPath) -> String {
+        self.path.join(path.to_string()).display().to_string()
     }
 
-    fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {
-        Box::pin(self.find(parcel))
+    fn compare<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Comparison, RemoteError>> {
+        Box::pin(self.compare_file(object))
     }
 
-    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
-        Box::pin(self.write(parcel, body))
+    fn send<'a>(&'a self, object: &'a Object, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        Box::pin(self.write(object, source))
     }
 
-    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<AsideName>, RemoteError>> {
+    fn staging_files(&self) -> BoxFuture<'_, Result<Vec<StagingName>, RemoteError>> {
         let path = self.path.clone();
-        Box::pin(blocking(move || Folder::open(&path)?.leftovers()))
+        Box::pin(blocking(move || Folder::open(&path)?.staging_files()))
     }
 
-    fn discard(&self, leftover: AsideName) -> BoxFuture<'_, Result<(), RemoteError>> {
+    fn remove_staging_file(&self, name: StagingName) -> BoxFuture<'_, Result<(), RemoteError>> {
         let path = self.path.clone();
-        Box::pin(blocking(move || Folder::open(&path)?.discard(leftover)))
+        Box::pin(blocking(move || Folder::open(&path)?.remove_staging_file(name)))
     }
 }
 
@@ -110,7 +111,7 @@ const fn evidence(sent: u64) -> Evidence {
     Evidence::new(RemoteProof::Fsync, sent)
 }
 
-/// Runs file I/O where it may block. A result that nobody waits for any more is dropped there.
+/// Runs file I/O on a thread that may block. If nobody waits for its result any more, the result is dropped there.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
 ) -> Result<T, RemoteError> {

@@ -1,4 +1,4 @@
-//! A server that takes files by PUT.
+//! A server that accepts files by PUT.
 
 mod server;
 mod target;
@@ -9,14 +9,14 @@ use hyper::StatusCode;
 use settings::HttpRemote as Settings;
 
 use super::wire::{Uploaded, answer, encoded, evidence, on_condition};
-use super::{Body, Evidence, Look, Parcel, Remote, RemoteError};
+use super::{Comparison, Evidence, Object, Remote, RemoteError, Source};
 pub(super) use server::Server;
-pub use target::Target;
+use target::Target;
 
-/// As draft-ietf-httpapi-idempotency-key-header has it: a string in quotes.
+/// Its value is a quoted string (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// A server that takes files by PUT under their final names.
+/// A server that accepts files by PUT under their final names.
 #[derive(Debug)]
 pub(super) struct HttpRemote {
     server: Server,
@@ -28,39 +28,46 @@ impl HttpRemote {
         Ok(Self { server: Server::open(settings)? })
     }
 
-    async fn put(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
-        let to = parcel.sent_on.last();
-        let (address, request) = match to {
-            None => (self.address(&parcel.object), self.server.request("PUT", &encoded(&parcel.object))?),
-            Some(to) => (to.to_string(), self.server.request_to("PUT", to)?),
-        };
-        let what = format!("PUT {address}");
-        // The same for every attempt: a server that knows such keys does it once.
-        let request = request.header(IDEMPOTENCY_KEY, format!("\"{}\"", parcel.file_id));
-        let request = on_condition(request, &parcel.onto);
-        let Uploaded { head, text } = self.server.put(&what, to, request, parcel, body).await?;
-        let from = to.map_or_else(|| Target::own(&address), |to| Ok(to.clone()))?;
-        if let Some(to) = self.server.follow(&what, &from, &head, parcel.sent_on.len())? {
-            return Err(RemoteError::SentOn(Box::new(to)));
-        }
-        match head.status {
-            status if status.is_success() => Ok(evidence(&head, RemoteProof::Put, parcel.size)),
-            StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(answer::describe(&what, &head, &text))),
-            _ => Err(answer::refusal(&what, &head, &text)),
+    /// Sends the whole object, and again to every address that the server redirects to.
+    async fn put(&self, object: &Object, source: Source) -> Result<Evidence, RemoteError> {
+        let address = self.address(&object.path);
+        let mut what = format!("PUT {address}");
+        let mut to = Target::own(&address)?;
+        let mut request = self.server.request("PUT", &encoded(&object.path))?;
+        let mut hops = 0;
+        loop {
+            // The key is the same for every attempt: a server that knows such keys acts on it once.
+            request = request.header(IDEMPOTENCY_KEY, format!("\"{}\"", object.file_id));
+            request = on_condition(request, &object.precondition);
+            let body = source.open().await;
+            let Uploaded { head, text } = self.server.put(&what, Some(&to), request, object, body).await?;
+            let Some(next) = self.server.follow(&what, &to, &head, hops)? else {
+                return match head.status {
+                    status if status.is_success() => Ok(evidence(&head, RemoteProof::Put, object.size)),
+                    StatusCode::PRECONDITION_FAILED => {
+                        Err(RemoteError::Conflict(answer::describe(&what, &head, &text)))
+                    }
+                    _ => Err(answer::refusal(&what, &head, &text)),
+                };
+            };
+            // The server has kept nothing, so the whole object goes to the next address.
+            what = format!("PUT {next}");
+            request = self.server.request_to("PUT", &next)?;
+            (to, hops) = (next, hops + 1);
         }
     }
 }
 
 impl Remote for HttpRemote {
-    fn address(&self, object: &ObjectPath) -> String {
-        self.server.address(object)
+    fn address(&self, path: &ObjectPath) -> String {
+        self.server.address(path)
     }
 
-    fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {
-        Box::pin(self.server.find(parcel))
+    fn compare<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Comparison, RemoteError>> {
+        Box::pin(self.server.compare(object))
     }
 
-    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
-        Box::pin(self.put(parcel, body))
+    fn send<'a>(&'a self, object: &'a Object, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        Box::pin(self.put(object, source))
     }
 }

@@ -1,33 +1,32 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use contract::{Digest, ObjectPath, RemoteProof};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::http::{request, response};
 use hyper::{Request, Response, StatusCode, Uri, header};
 use settings::{HttpCredentials, HttpRemote as Settings};
 use url::Origin;
 
 use super::target::Target;
-use crate::remote::wire::{self, Connection, Connector, USER_AGENT, Uploaded, answer, encoded, evidence, later, other};
-use crate::remote::{Body, Evidence, Look, Parcel, RemoteError};
+use crate::remote::body::Body;
+use crate::remote::wire::{
+    self, Answered, Connector, USER_AGENT, Uploaded, answer, different, encoded, evidence, later,
+};
+use crate::remote::{Comparison, Evidence, Object, RemoteError};
 
 /// RFC 9530; the `http` crate has no name for it.
 const REPR_DIGEST: &str = "repr-digest";
 
-/// A folder of a server that takes files by PUT, says by HEAD what it has, and gives it back by GET.
+/// A folder at a server that accepts files by PUT, says by HEAD what it has, and returns it by GET.
 #[derive(Debug)]
 pub(in crate::remote) struct Server {
     settings: Settings,
     path: String,
     host: header::HeaderValue,
     connector: Connector,
-    /// Where else it may send us to.
+    /// The other origins that it may redirect to.
     others: Vec<(Origin, Connector)>,
 }
-
-/// The answer to a request, whose content is still to be read.
-pub(in crate::remote) type Answered = (Connection<Full<Bytes>>, Response<Incoming>);
 
 impl Server {
     /// Checks the address and reads the certificates; connects to nothing.
@@ -58,26 +57,27 @@ impl Server {
     }
 
     /// The address of a file in the folder, without secrets.
-    pub(in crate::remote) fn address(&self, object: &ObjectPath) -> String {
-        self.address_of(&encoded(object))
+    pub(in crate::remote) fn address(&self, path: &ObjectPath) -> String {
+        self.address_of(&encoded(path))
     }
 
-    /// The address of a path in the folder, which is encoded already.
+    /// The address of an encoded path in the folder.
     pub(in crate::remote) fn address_of(&self, path: &str) -> String {
         format!("{}{path}", self.settings.url)
     }
 
-    /// The path in requests of a path in the folder, which is encoded already.
+    /// The path of a request about an encoded path in the folder.
     pub(in crate::remote) fn path_of(&self, path: &str) -> String {
         format!("{}{path}", self.path)
     }
 
-    /// A request about a path in the folder, which is encoded already.
+    /// A request about an encoded path in the folder.
     pub(in crate::remote) fn request(&self, method: &'static str, path: &str) -> Result<request::Builder, RemoteError> {
         self.with_credentials(plain_request(method, self.path_of(path), self.host.clone()))
     }
 
-    /// The same to where we were sent on to. Credentials and fields of the settings go only to the remote's own server.
+    /// As [`Server::request`], to the target of a redirect. Credentials and configured headers go only to the remote's
+    /// own origin.
     pub(super) fn request_to(&self, method: &'static str, to: &Target) -> Result<request::Builder, RemoteError> {
         let host =
             to.host().try_into().map_err(|_| RemoteError::Refused(format!("{to}: expected a plain host name")))?;
@@ -100,7 +100,7 @@ impl Server {
     }
 
     fn authorization(&self) -> Result<Option<header::HeaderValue>, RemoteError> {
-        // A file with a credential may be missing for a moment while it is renewed.
+        // A credential file may be missing for a moment while it is renewed.
         let credentials = self.settings.credentials().map_err(|error| later("credentials", &error.to_string()))?;
         let text = match credentials {
             None => return Ok(None),
@@ -115,7 +115,8 @@ impl Server {
         Ok(Some(value))
     }
 
-    /// Where an answer sends on to, if it does and may. `from` is what was asked, after so many that sent on.
+    /// The target of an answer that redirects, if redirects are allowed. `from` is the address that answered, after
+    /// `hops` redirects.
     pub(super) fn follow(
         &self,
         what: &str,
@@ -130,7 +131,7 @@ impl Server {
         let Some(to) = from.follow(what, head)? else { return Ok(None) };
         if hops >= usize::from(most) {
             let said = answer::describe(what, head, "");
-            return Err(RemoteError::Refused(format!("{said}: expected to be sent on {most} times at most")));
+            return Err(RemoteError::Refused(format!("{said}: expected at most {most} redirects")));
         }
         self.connector_of(Some(&to))?;
         Ok(Some(to))
@@ -145,40 +146,38 @@ impl Server {
         let known = self.others.iter().find(|(other, _)| *other == origin);
         known.map(|(_, connector)| connector).ok_or_else(|| {
             let origin = origin.ascii_serialization();
-            RemoteError::Refused(format!("sent on to {origin}, which is not among redirect_origins"))
+            RemoteError::Refused(format!("redirected to {origin}, which is not among redirect_origins"))
         })
     }
 
-    /// Sends the bytes of a file by a PUT that has its condition already, the last of them only if the claim still holds;
-    /// to where we were sent on to, if anywhere.
+    /// Sends the bytes of an object, the last of them only if the lease still holds, to the target of a redirect if
+    /// there is one. The caller has set the condition.
     pub(in crate::remote) async fn put(
         &self,
         what: &str,
         to: Option<&Target>,
         request: request::Builder,
-        parcel: &Parcel,
+        object: &Object,
         body: Body,
     ) -> Result<Uploaded, RemoteError> {
         let request = request
-            .header(header::CONTENT_LENGTH, parcel.size)
+            .header(header::CONTENT_LENGTH, object.size)
             .header(header::CONTENT_TYPE, "application/octet-stream")
-            .header(REPR_DIGEST, parcel.sha256.to_repr_digest());
-        self.connector_of(to)?.upload(what, request, (parcel.size, body), &parcel.still_ours).await
+            .header(REPR_DIGEST, object.sha256.to_repr_digest());
+        self.connector_of(to)?.upload(what, request, body, &object.still_ours).await
     }
 
-    /// Sends a request with a short body, or none, and reads the head of its answer.
+    /// Sends a request with a short body, or none, to the remote's own server, and reads the head of its answer.
     pub(in crate::remote) async fn exchange(
         &self,
         what: &str,
         request: request::Builder,
         body: Bytes,
     ) -> Result<Answered, RemoteError> {
-        let request =
-            request.body(Full::new(body)).map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
-        self.connector.exchange(what, request).await
+        self.connector.exchange(what, request, body).await
     }
 
-    /// Asks about a path in the folder, there and where the server sends on to. Returns also what was asked at last.
+    /// Asks about a path in the folder and follows redirects. Also returns the last request in words.
     async fn ask(&self, method: &'static str, path: &str) -> Result<(String, Answered), RemoteError> {
         let mut from = Target::own(&self.address_of(path))?;
         let mut what = format!("{method} {}", self.address_of(path));
@@ -190,26 +189,25 @@ impl Server {
                 return Ok((what, (answered.0, Response::from_parts(head, content))));
             };
             what = format!("{method} {to}");
-            let request = self.request_to(method, &to)?.body(Full::default());
-            let request = request.map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
-            answered = self.connector_of(Some(&to))?.exchange(&what, request).await?;
+            let request = self.request_to(method, &to)?;
+            answered = self.connector_of(Some(&to))?.exchange(&what, request, Bytes::new()).await?;
             from = to;
             hops += 1;
         }
     }
 
-    /// What the server has under the parcel's name.
-    pub(in crate::remote) async fn find(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
-        let (what, (_, answer)) = self.ask("HEAD", &encoded(&parcel.object)).await?;
+    /// Compares the object with what the server has at its path.
+    pub(in crate::remote) async fn compare(&self, object: &Object) -> Result<Comparison, RemoteError> {
+        let (what, (_, answer)) = self.ask("HEAD", &encoded(&object.path)).await?;
         let (head, _) = answer.into_parts();
         match head.status {
-            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Look::Absent),
+            StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Comparison::Absent),
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
-                Ok(Look::Unknown(answer::describe(&what, &head, "")))
+                Ok(Comparison::Unknown(answer::describe(&what, &head, "")))
             }
-            status if status.is_success() => match judge(parcel, &head) {
+            status if status.is_success() => match compare_head(object, &head) {
                 Some(look) => Ok(look),
-                None => self.read_back(parcel).await,
+                None => self.read_back(object).await,
             },
             _ => Err(answer::refusal(&what, &head, "")),
         }
@@ -221,21 +219,21 @@ impl Server {
         Ok(answer.into_parts().0)
     }
 
-    async fn read_back(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
-        let (what, (mut connection, answer)) = self.ask("GET", &encoded(&parcel.object)).await?;
+    async fn read_back(&self, object: &Object) -> Result<Comparison, RemoteError> {
+        let (what, (mut connection, answer)) = self.ask("GET", &encoded(&object.path)).await?;
         let (head, content) = answer.into_parts();
         match head.status {
-            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Look::Absent),
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Comparison::Absent),
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED | StatusCode::FORBIDDEN => {
-                return Ok(Look::Unknown(answer::describe(&what, &head, &connection.text(&head, content).await)));
+                return Ok(Comparison::Unknown(answer::describe(&what, &head, &connection.text(&head, content).await)));
             }
             status if status.is_success() => {}
             _ => return Err(answer::refusal(&what, &head, &connection.text(&head, content).await)),
         }
-        if let Some(look) = judge(parcel, &head) {
+        if let Some(look) = compare_head(object, &head) {
             return Ok(look);
         }
-        wire::compare(&mut connection, &what, &head, content, parcel).await
+        wire::compare_content(&mut connection, &what, &head, content, object).await
     }
 }
 
@@ -245,27 +243,27 @@ fn plain_request(method: &'static str, uri: String, host: header::HeaderValue) -
         .uri(uri)
         .header(header::HOST, host)
         .header(header::USER_AGENT, USER_AGENT)
-        // Lengths and hashes are those of the file, not of a compressed form of it.
+        // Lengths and hashes must be those of the content itself, not of a compressed form.
         .header(header::ACCEPT_ENCODING, "identity")
 }
 
-/// What the head of an answer tells about the content; `None` where the content itself must be read.
-fn judge(parcel: &Parcel, head: &response::Parts) -> Option<Look> {
+/// Compares the object with the head of an answer; `None` if the content itself must be read.
+fn compare_head(object: &Object, head: &response::Parts) -> Option<Comparison> {
     if let Some(coding) = head.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-        return Some(Look::Unknown(format!("the remote shows it only in the coding {coding:?}")));
+        return Some(Comparison::Unknown(format!("the remote shows it only in the coding {coding:?}")));
     }
     match answer::length(head) {
-        Some(length) if length != parcel.size => return Some(other(head, format!("{length} bytes"))),
+        Some(length) if length != object.size => return Some(different(head, format!("{length} bytes"))),
         _ => {}
     }
     let fields: Vec<_> = head.headers.get_all(REPR_DIGEST).iter().filter_map(|field| field.to_str().ok()).collect();
-    // Fields of one name are one list.
+    // Several fields of one name are one list.
     let named = fields.join(", ");
     match Digest::from_repr_digest(&named).ok().flatten()? {
-        found if found == parcel.sha256 => {
+        found if found == object.sha256 => {
             let checksum = answer::checksum_of(REPR_DIGEST, &named);
-            Some(Look::Equal(Evidence { checksum, ..evidence(head, RemoteProof::Digest, 0) }))
+            Some(Comparison::Equal(Evidence { checksum, ..evidence(head, RemoteProof::Digest, 0) }))
         }
-        found => Some(other(head, format!("the SHA-256 {found}"))),
+        found => Some(different(head, format!("the SHA-256 {found}"))),
     }
 }

@@ -1,10 +1,10 @@
-//! S3, and servers that speak like it.
+//! S3, and servers with the same API.
 
-mod left;
+mod answer;
+mod old_uploads;
 mod parts;
 mod sign;
 mod upload;
-mod xml;
 
 use std::time::SystemTime;
 
@@ -12,41 +12,41 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use contract::{Digest, ObjectPath, RemoteProof, Timestamp};
 use futures_util::future::BoxFuture;
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::http::{request, response};
-use hyper::{Method, Response, StatusCode, Uri, header};
-use percent_encoding::{percent_decode_str, utf8_percent_encode};
+use hyper::{Method, StatusCode, Uri, header};
+use percent_encoding::percent_decode_str;
 use settings::{HttpVersion, S3Remote as Settings};
 
 use super::wire::{
-    self, Connection, Connector, SEGMENT, USER_AGENT, Uploaded, answer, encoded, evidence, later, on_condition, other,
+    self, Answered, Connector, USER_AGENT, Uploaded, different, encode, encoded, evidence, later, on_condition,
 };
-use super::{Body, Evidence, KeptUpload, Look, Onto, Parcel, Remote, RemoteError};
-use left::Left;
+use super::{Comparison, Evidence, MultipartUpload, Object, Precondition, Remote, RemoteError, Source, UploadLog};
+use answer::{describe, failure};
+use old_uploads::OldUploads;
 use sign::Call;
 
-/// Up to here a file is sent by one PUT; a larger one in parts.
+/// Up to this size an object is sent by one PUT; a larger one in parts.
 const PUT_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The user metadata that holds the SHA-256 of the whole, in hexadecimal digits.
+/// The user metadata with the SHA-256 of the object, in hexadecimal digits.
 const META_SHA256: &str = "x-amz-meta-waybill-sha256";
 
-/// The SHA-256 of a body, in base 64, that the server compares and keeps.
+/// The SHA-256 of a body, in base64. The server compares it and keeps it.
 const CHECKSUM: &str = "x-amz-checksum-sha256";
 
-/// No answer to a command is longer.
+/// The most bytes of an answer to a command.
 const ANSWER_BYTES: usize = 1024 * 1024;
 
 /// A bucket.
 #[derive(Debug)]
 pub(super) struct S3Remote {
     settings: Settings,
-    /// The path before every key, encoded, with `/` at both ends.
+    /// The encoded path before every key, with `/` at both ends.
     path: String,
     host: String,
     connector: Connector,
-    left: Left,
+    old_uploads: OldUploads,
 }
 
 impl S3Remote {
@@ -56,12 +56,11 @@ impl S3Remote {
         let uri: Uri = settings.url.parse().map_err(|_| wrong("expected an address like https://host/bucket/"))?;
         let authority = uri.authority().ok_or_else(|| wrong("expected a host in it"))?;
         settings.credentials().map_err(|error| RemoteError::Refused(error.to_string()))?;
-        // As it is signed: every server encodes it anew in this one way.
-        let encode =
-            |segment| utf8_percent_encode(&percent_decode_str(segment).decode_utf8_lossy(), SEGMENT).to_string();
-        let path = uri.path().split('/').map(encode).collect::<Vec<_>>().join("/");
+        // Servers encode the path in this one way before they check its signature.
+        let reencode = |segment| encode(&percent_decode_str(segment).decode_utf8_lossy());
+        let path = uri.path().split('/').map(reencode).collect::<Vec<_>>().join("/");
         Ok(Self {
-            left: Left::new(&path, settings.bucket_in_host),
+            old_uploads: OldUploads::new(&path, settings.bucket_in_host),
             path,
             host: authority.to_string(),
             connector: Connector::open(&uri, settings.ca_file.as_deref(), HttpVersion::One, settings.idle_timeout())?,
@@ -69,40 +68,31 @@ impl S3Remote {
         })
     }
 
-    /// A signed request about a file's object.
+    /// A signed request about an object.
     fn request(
         &self,
         method: Method,
-        object: &ObjectPath,
+        object: &Object,
         query: &[(&str, &str)],
         fields: &[(&str, String)],
         payload: Digest,
     ) -> Result<request::Builder, RemoteError> {
-        let path = format!("{}{}", self.path, encoded(object));
+        let path = format!("{}{}", self.path, encoded(&object.path));
         self.sign(Call { method, host: &self.host, path: &path, query, fields, payload })
     }
 
     fn sign(&self, call: Call<'_>) -> Result<request::Builder, RemoteError> {
-        // A file with a credential may be missing for a moment while it is renewed.
+        // A credential file may be missing for a moment while it is renewed.
         let unreadable = |error: settings::SettingsError| later("credentials", &error.to_string());
         let credentials = self.settings.credentials().map_err(unreadable)?;
         let request = call.sign(&credentials, &self.settings.region, now());
-        // Lengths and hashes are those of the file, not of a compressed form of it.
+        // Lengths and hashes must be those of the content itself, not of a compressed form.
         Ok(request.header(header::USER_AGENT, USER_AGENT).header(header::ACCEPT_ENCODING, "identity"))
     }
 
-    /// Sends a request whose body is a command, if anything.
-    async fn ask(
-        &self,
-        what: &str,
-        request: request::Builder,
-        body: Bytes,
-    ) -> Result<(Connection<Full<Bytes>>, Response<Incoming>), RemoteError> {
-        let request = request
-            .header(header::CONTENT_LENGTH, body.len())
-            .body(Full::new(body))
-            .map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
-        self.connector.exchange(what, request).await
+    /// Sends a request with a command in its body, or without a body, and reads the head of its answer.
+    async fn ask(&self, what: &str, request: request::Builder, body: Bytes) -> Result<Answered, RemoteError> {
+        self.connector.exchange(what, request.header(header::CONTENT_LENGTH, body.len()), body).await
     }
 
     /// [`S3Remote::ask`], and the whole text of the answer.
@@ -118,150 +108,128 @@ impl S3Remote {
         Ok((head, String::from_utf8_lossy(&content).into_owned()))
     }
 
-    /// The fields that an object keeps: its SHA-256.
-    fn fields(&self, parcel: &Parcel) -> Vec<(&'static str, String)> {
-        vec![(META_SHA256, parcel.sha256.to_string())]
+    fn conditional(&self, request: request::Builder, precondition: &Precondition) -> request::Builder {
+        if self.settings.conditional { on_condition(request, precondition) } else { request }
     }
 
-    fn conditional(&self, request: request::Builder, onto: &Onto) -> request::Builder {
-        if self.settings.conditional { on_condition(request, onto) } else { request }
-    }
-
-    async fn put(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
-        let what = format!("PUT {}", self.address(&parcel.object));
-        let mut fields = self.fields(parcel);
+    async fn put(&self, object: &Object, source: Source) -> Result<Evidence, RemoteError> {
+        let what = format!("PUT {}", self.address(&object.path));
+        let mut fields = vec![sha256_field(object)];
         if self.settings.checksums {
-            fields.push((CHECKSUM, checksum(&parcel.sha256)));
+            fields.push((CHECKSUM, checksum(&object.sha256)));
         }
         let request = self
-            .request(Method::PUT, &parcel.object, &[], &fields, parcel.sha256)?
-            .header(header::CONTENT_LENGTH, parcel.size)
+            .request(Method::PUT, object, &[], &fields, object.sha256)?
+            .header(header::CONTENT_LENGTH, object.size)
             .header(header::CONTENT_TYPE, "application/octet-stream");
-        let request = self.conditional(request, &parcel.onto);
-        let Uploaded { head, text } =
-            self.connector.upload(&what, request, (parcel.size, body), &parcel.still_ours).await?;
+        let request = self.conditional(request, &object.precondition);
+        let body = source.open().await;
+        let Uploaded { head, text } = self.connector.upload(&what, request, body, &object.still_ours).await?;
         match head.status {
             status if status.is_success() => {
-                let checked = head.headers.get(CHECKSUM).is_some_and(|found| found == &checksum(&parcel.sha256));
+                let checked = head.headers.get(CHECKSUM).is_some_and(|found| found == &checksum(&object.sha256));
                 let proof = if checked { RemoteProof::Checksum } else { RemoteProof::Put };
-                Ok(Evidence { checksum: answer::checksum(&head, CHECKSUM), ..evidence(&head, proof, parcel.size) })
+                Ok(Evidence {
+                    checksum: wire::answer::checksum(&head, CHECKSUM),
+                    ..evidence(&head, proof, object.size)
+                })
             }
-            StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(describe(&what, &head, &text))),
+            StatusCode::PRECONDITION_FAILED => Err(RemoteError::Conflict(describe(&what, &head, &text))),
             _ => Err(failure(&what, &head, &text)),
         }
     }
 
-    async fn find(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
-        let what = format!("HEAD {}", self.address(&parcel.object));
-        let request = self.request(Method::HEAD, &parcel.object, &[], &[], Digest::of_nothing())?;
+    async fn compare_by_head(&self, object: &Object) -> Result<Comparison, RemoteError> {
+        let what = format!("HEAD {}", self.address(&object.path));
+        let request = self.request(Method::HEAD, object, &[], &[], Digest::of_nothing())?;
         let (_, answer) = self.ask(&what, request, Bytes::new()).await?;
         let (head, _) = answer.into_parts();
         match head.status {
-            StatusCode::NOT_FOUND => return Ok(Look::Absent),
+            StatusCode::NOT_FOUND => return Ok(Comparison::Absent),
             status if status.is_success() => {}
             _ => return Err(failure(&what, &head, "")),
         }
-        match answer::length(&head) {
-            Some(length) if length != parcel.size => return Ok(other(&head, format!("{length} bytes"))),
+        match wire::answer::length(&head) {
+            Some(length) if length != object.size => return Ok(different(&head, format!("{length} bytes"))),
             _ => {}
         }
         let noted = head.headers.get(META_SHA256).and_then(|value| value.to_str().ok()?.parse::<Digest>().ok());
         match noted {
-            Some(found) if found == parcel.sha256 => Ok(Look::Equal(evidence(&head, RemoteProof::Metadata, 0))),
-            Some(found) => Ok(other(&head, format!("the SHA-256 {found}"))),
-            None => self.read_back(parcel).await,
+            Some(found) if found == object.sha256 => Ok(Comparison::Equal(evidence(&head, RemoteProof::Metadata, 0))),
+            Some(found) => Ok(different(&head, format!("the SHA-256 {found}"))),
+            None => self.read_back(object).await,
         }
     }
 
-    async fn read_back(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
-        let what = format!("GET {}", self.address(&parcel.object));
-        let request = self.request(Method::GET, &parcel.object, &[], &[], Digest::of_nothing())?;
+    async fn read_back(&self, object: &Object) -> Result<Comparison, RemoteError> {
+        let what = format!("GET {}", self.address(&object.path));
+        let request = self.request(Method::GET, object, &[], &[], Digest::of_nothing())?;
         let (mut connection, answer) = self.ask(&what, request, Bytes::new()).await?;
         let (head, content) = answer.into_parts();
         match head.status {
-            StatusCode::NOT_FOUND => Ok(Look::Absent),
-            StatusCode::FORBIDDEN => Ok(Look::Unknown(describe(&what, &head, &connection.text(&head, content).await))),
-            status if status.is_success() => wire::compare(&mut connection, &what, &head, content, parcel).await,
+            StatusCode::NOT_FOUND => Ok(Comparison::Absent),
+            StatusCode::FORBIDDEN => {
+                Ok(Comparison::Unknown(describe(&what, &head, &connection.text(&head, content).await)))
+            }
+            status if status.is_success() => {
+                wire::compare_content(&mut connection, &what, &head, content, object).await
+            }
             _ => Err(failure(&what, &head, &connection.text(&head, content).await)),
         }
     }
 }
 
 impl Remote for S3Remote {
-    fn address(&self, object: &ObjectPath) -> String {
-        format!("{}{}", self.settings.url, encoded(object))
+    fn address(&self, path: &ObjectPath) -> String {
+        format!("{}{}", self.settings.url, encoded(path))
     }
 
-    fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {
-        Box::pin(self.find(parcel))
+    fn compare<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Comparison, RemoteError>> {
+        Box::pin(self.compare_by_head(object))
     }
 
-    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
-        match parcel.size {
-            0..=PUT_BYTES => Box::pin(self.put(parcel, body)),
-            _ => Box::pin(self.send_in_parts(parcel, body)),
+    fn send<'a>(&'a self, object: &'a Object, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        Box::pin(self.put(object, source))
+    }
+
+    fn send_resumable<'a>(
+        &'a self,
+        object: &'a Object,
+        source: Source,
+        log: &'a UploadLog,
+    ) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        match object.size {
+            0..=PUT_BYTES => self.send(object, source),
+            _ => Box::pin(self.send_in_parts(object, source, log)),
         }
     }
 
-    fn abandon<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<(), RemoteError>> {
-        Box::pin(async {
-            match parcel.upload.known() {
-                Some(upload) => self.give_up(parcel, &upload).await,
-                None => Ok(()),
-            }
-        })
-    }
-
-    fn old_uploads(&self) -> BoxFuture<'_, Result<Vec<KeptUpload>, RemoteError>> {
+    fn old_uploads(&self) -> BoxFuture<'_, Result<Vec<MultipartUpload>, RemoteError>> {
         Box::pin(self.find_old_uploads())
     }
 
-    fn abort<'a>(&'a self, upload: &'a KeptUpload) -> BoxFuture<'a, Result<(), RemoteError>> {
-        Box::pin(self.drop_parts(upload))
+    fn abort_upload<'a>(&'a self, upload: &'a MultipartUpload) -> BoxFuture<'a, Result<(), RemoteError>> {
+        Box::pin(self.abort(upload))
     }
 }
 
-/// What an answer that is neither a success nor a clash means. The code tells more than the status.
-#[expect(clippy::disallowed_methods, reason = "Retry-After may be a date, which is compared with our clock")]
-fn failure(what: &str, head: &response::Parts, text: &str) -> RemoteError {
-    let detail = describe(what, head, text);
-    match xml::element(text, "Code").as_deref() {
-        Some(
-            // Our clock, our pace or our credentials: each may be right the next time.
-            "RequestTimeTooSkewed"
-            | "RequestTimeout"
-            | "ExpiredToken"
-            | "OperationAborted"
-            | "ConditionalRequestConflict"
-            | "InternalError"
-            | "SlowDown"
-            | "ServiceUnavailable",
-        ) => RemoteError::Later { detail, after: answer::retry_after(&head.headers, SystemTime::now()) },
-        Some("NotImplemented") => {
-            RemoteError::Refused(format!("{detail}; without `conditional` or `checksums` it may take the file"))
-        }
-        _ => match answer::refusal(what, head, text) {
-            RemoteError::Later { after, .. } => RemoteError::Later { detail, after },
-            _ => RemoteError::Refused(detail),
-        },
-    }
+/// The user metadata that an object keeps.
+fn sha256_field(object: &Object) -> (&'static str, String) {
+    (META_SHA256, object.sha256.to_string())
 }
 
-/// An answer in words, for people.
-fn describe(what: &str, head: &response::Parts, text: &str) -> String {
-    let said = [xml::element(text, "Code"), xml::element(text, "Message")];
-    let said = said.into_iter().flatten().collect::<Vec<_>>().join(": ");
-    let said = if said.is_empty() { text } else { &said };
-    answer::describe(what, head, &answer::plain(said.as_bytes()))
-}
-
+/// A SHA-256 in the form of S3.
 fn checksum(sha256: &Digest) -> String {
     BASE64_STANDARD.encode(sha256.as_bytes())
 }
 
-/// By our own clock: the server compares it with its own.
+/// The time by our own clock, which the server compares with its own.
 #[expect(clippy::disallowed_methods, reason = "a signature carries the time of signing, which MongoDB does not know")]
 fn now() -> Timestamp {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    timestamp(SystemTime::now())
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
 }

@@ -1,21 +1,22 @@
 use bytes::Bytes;
 use contract::{Digest, Hasher};
-use tokio::sync::mpsc;
 
-use crate::remote::{Body, RemoteError};
+use crate::remote::RemoteError;
+use crate::remote::body::Body;
 
-/// The most parts of an upload.
+/// S3 allows no more parts in an upload.
 pub(super) const PARTS: u64 = 10_000;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Bytes of each part but the last of a file of `size` bytes: `wanted`, or whole MiB more where there would be too many.
+/// The size of each part but the last, for an object of `size` bytes: `wanted`, or as many MiB as are needed to stay
+/// within [`PARTS`].
 pub(super) const fn part_size(size: u64, wanted: u64) -> u64 {
     let least = size.div_ceil(PARTS).next_multiple_of(MIB);
     if least > wanted { least } else { wanted }
 }
 
-/// Cuts the bytes of a file into parts, without copying them.
+/// Cuts a body into parts, without copying its bytes.
 pub(super) struct Parts {
     body: Body,
     part_size: u64,
@@ -25,7 +26,7 @@ pub(super) struct Parts {
     rest: Bytes,
 }
 
-/// A part on its way.
+/// A part of an upload.
 pub(super) struct Part {
     pub(super) number: u32,
     pub(super) len: u64,
@@ -37,7 +38,7 @@ impl Parts {
         Self { body, part_size, number: 0, gathered: Vec::new(), missing: part_size, rest: Bytes::new() }
     }
 
-    /// The next part; `None` at the end of the whole. May be dropped and called again.
+    /// The next part; `None` at the end. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<Result<Part, RemoteError>> {
         loop {
             if self.rest.is_empty() {
@@ -74,27 +75,24 @@ impl Part {
             pieces.iter().for_each(|piece| hasher.update(piece));
             hasher.finish()
         });
-        // It does not panic: then the runtime is shutting down.
+        // Hashing does not panic, so an error means that the runtime is shutting down.
         hashing.await.map_err(|_| RemoteError::Stopped)
     }
 
     /// The part as the body of a request.
-    pub(super) fn into_body(self) -> Body {
-        let (to, pieces) = mpsc::channel(self.pieces.len().max(1));
-        for piece in self.pieces {
-            // The channel has room for all of them.
-            drop(to.try_send(piece));
-        }
-        Body::new(self.len, pieces)
+    pub(super) fn body(&self) -> Body {
+        Body::in_memory(self.pieces.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc;
+
     use super::*;
 
     #[test]
-    fn never_more_than_ten_thousand_parts() {
+    fn an_upload_has_at_most_ten_thousand_parts() {
         assert_eq!(part_size(MIB, 8 * MIB), 8 * MIB);
         assert_eq!(part_size(80_000 * MIB, 8 * MIB), 8 * MIB);
         assert_eq!(part_size(80_000 * MIB + 1, 8 * MIB), 9 * MIB);
@@ -103,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parts_are_the_file() {
+    async fn the_parts_make_up_the_file() {
         for (sizes, part_size) in [(&[10, 10, 3][..], 7), (&[1; 20], 7), (&[21], 7), (&[3, 4], 7), (&[100], 1000)] {
             let whole: Vec<u8> = (0..sizes.iter().sum::<usize>()).map(|at| at.to_le_bytes()[0]).collect();
             let (to, pieces) = mpsc::channel(32);

@@ -1,15 +1,14 @@
-//! Signatures: AWS Signature Version 4, in the header of a request.
+//! AWS Signature Version 4, in the header of a request.
 
 use std::fmt::Write;
 
 use contract::{Digest, Timestamp};
 use hyper::http::request;
 use hyper::{Method, Request, header};
-use percent_encoding::utf8_percent_encode;
 use ring::hmac;
 use settings::S3Credentials;
 
-use crate::remote::wire::SEGMENT;
+use crate::remote::wire::encode;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
@@ -17,20 +16,20 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) host: &'a str,
-    /// The path, encoded.
+    /// The encoded path.
     pub(super) path: &'a str,
-    /// What follows it, not encoded.
+    /// The query, not encoded.
     pub(super) query: &'a [(&'a str, &'a str)],
-    /// The fields `x-amz-...` of the request, in lower case; all of them are signed.
+    /// The `x-amz-...` headers, in lower case; all of them are signed.
     pub(super) fields: &'a [(&'a str, String)],
-    /// SHA-256 of the body: the server refuses another.
+    /// The SHA-256 of the body. The server refuses any other body.
     pub(super) payload: Digest,
 }
 
 impl Call<'_> {
-    /// The request with its signature, which is good for a quarter of an hour from `at` on.
+    /// The signed request. Its signature is valid for 15 minutes from `at`.
     pub(super) fn sign(&self, credentials: &S3Credentials, region: &str, at: Timestamp) -> request::Builder {
-        // 2026-11-25T17:51:39Z without the marks.
+        // 20261125T175139Z
         let time = format!("{}Z", at.to_string().chars().take(19).filter(|c| !"-:".contains(*c)).collect::<String>());
         let day = &time[..8];
         let mut fields: Vec<(&str, String)> = self.fields.to_vec();
@@ -64,9 +63,8 @@ impl Call<'_> {
         request.header(header::AUTHORIZATION, authorization)
     }
 
-    /// The query, encoded and in the order of its keys.
+    /// The encoded query, sorted by key.
     fn query(&self) -> String {
-        let encode = |text| utf8_percent_encode(text, SEGMENT).to_string();
         let mut pairs: Vec<_> = self.query.iter().map(|(key, value)| (encode(key), encode(value))).collect();
         pairs.sort();
         pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join("&")
@@ -95,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// The examples of AWS' documentation, "Signature Calculations for the Authorization Header".
+    /// The examples in AWS' documentation, "Signature Calculations for the Authorization Header".
     #[test]
     fn the_documented_examples() {
         let credentials = S3Credentials {

@@ -1,4 +1,4 @@
-//! Uploads in parts. Whoever holds the file next goes on where the last one stopped.
+//! Uploads in parts. The next holder of the file continues where the last one stopped.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,16 @@ use hyper::http::response;
 use hyper::{Method, StatusCode, header};
 use ledger::{Upload, UploadedPart};
 
+use super::answer::{describe, element, failure, is_error};
 use super::parts::{Part, Parts, part_size};
-use super::{CHECKSUM, S3Remote, answer, checksum, describe, evidence, failure, later, xml};
-use crate::remote::wire::Uploaded;
-use crate::remote::{Body, Evidence, KeptUpload, Parcel, Remote, RemoteError};
+use super::{CHECKSUM, S3Remote, checksum, evidence, later, sha256_field};
+use crate::remote::body::Body;
+use crate::remote::wire::{Pool, Uploaded, answer};
+use crate::remote::{Evidence, Object, Remote, RemoteError, Source, UploadLog};
 
-/// Why an upload did not get on.
+/// Why an upload did not come to its end.
 enum UploadError {
-    /// The remote does not have it, or not as we know it: only a new one helps.
+    /// The remote no longer has it, or has other parts than the record: a new upload must begin.
     Gone(String),
     Remote(RemoteError),
 }
@@ -29,130 +31,145 @@ impl From<RemoteError> for UploadError {
 }
 
 impl S3Remote {
-    /// Sends what the remote does not have yet of a file, and has it put together.
-    pub(super) async fn send_in_parts(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
-        let upload = self.upload(parcel).await?;
-        let sent = match self.send_parts(parcel, &upload, body).await {
-            Ok(()) => self.complete(parcel).await,
+    /// Sends the parts that the remote does not have yet, and completes the upload.
+    pub(super) async fn send_in_parts(
+        &self,
+        object: &Object,
+        source: Source,
+        log: &UploadLog,
+    ) -> Result<Evidence, RemoteError> {
+        let upload = self.begin(object, log).await?;
+        let sending = Sending { remote: self, object, log, known: parts_by_number(&upload), upload };
+        let sent = match sending.send_parts(source.open().await).await {
+            Ok(()) => sending.complete().await,
             Err(error) => Err(error),
         };
         match sent {
             Ok(evidence) => Ok(evidence),
             Err(UploadError::Remote(error)) => Err(error),
             Err(UploadError::Gone(detail)) => {
-                // What is left of it must go before it is forgotten.
-                self.give_up(parcel, &upload).await?;
+                log.give_up(self).await?;
                 Err(RemoteError::Later { detail, after: None })
             }
         }
     }
 
-    /// The upload that is under way, or a new one, recorded before anything is sent.
-    async fn upload(&self, parcel: &Parcel) -> Result<Upload, RemoteError> {
-        let address = self.address(&parcel.object);
-        match parcel.upload.known() {
-            Some(known) if known.address == address && known.part_size > 0 => return Ok(known),
-            // Settings changed: from here it can neither go on nor be aborted.
-            Some(known) => tracing::warn!(file = %parcel.file_id, address = known.address, "an upload is left behind"),
+    /// The current upload, or a new one, recorded before its first part is sent.
+    async fn begin(&self, object: &Object, log: &UploadLog) -> Result<Upload, RemoteError> {
+        let address = self.address(&object.path);
+        match log.current() {
+            Some(current) if current.address == address && current.part_size > 0 => return Ok(current),
+            // The settings have changed, so it can be neither continued nor aborted here.
+            Some(old) => tracing::warn!(file = %object.file_id, address = old.address, "an upload is left behind"),
             None => {}
         }
         let what = format!("POST {address}?uploads");
-        let mut fields = self.fields(parcel);
+        let mut fields = vec![sha256_field(object)];
         if self.settings.checksums {
             fields.push(("x-amz-checksum-algorithm", "SHA256".to_owned()));
         }
         let request = self
-            .request(Method::POST, &parcel.object, &[("uploads", "")], &fields, Digest::of_nothing())?
+            .request(Method::POST, object, &[("uploads", "")], &fields, Digest::of_nothing())?
             .header(header::CONTENT_TYPE, "application/octet-stream");
         let (head, text) = self.command(&what, request, Bytes::new()).await?;
         if !head.status.is_success() {
             return Err(failure(&what, &head, &text));
         }
-        let id = xml::element(&text, "UploadId").filter(|id| !id.is_empty());
+        let id = element(&text, "UploadId").filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| later(&what, "the answer has no UploadId"))?;
-        let part_size = part_size(parcel.size, self.settings.part_size);
+        let part_size = part_size(object.size, self.settings.part_size);
         let upload = Upload { id, address, part_size, parts: Vec::new() };
-        parcel.upload.begin(upload.clone()).await?;
+        log.begin(upload.clone()).await?;
         Ok(upload)
     }
+}
 
+/// One call that continues an upload.
+struct Sending<'a> {
+    remote: &'a S3Remote,
+    object: &'a Object,
+    log: &'a UploadLog,
+    upload: Upload,
+    /// The parts that the remote had before.
+    known: BTreeMap<u32, UploadedPart>,
+}
+
+impl Sending<'_> {
     /// Sends the parts that are missing, several at once.
-    async fn send_parts(&self, parcel: &Parcel, upload: &Upload, body: Body) -> Result<(), UploadError> {
-        let known = known(upload);
-        let mut parts = Parts::new(body, upload.part_size);
-        // One more is gathered meanwhile.
-        let most = usize::try_from(self.settings.in_flight_bytes / upload.part_size).unwrap_or(usize::MAX);
-        let most = most.saturating_sub(1).max(1);
-        let mut on_their_way = FuturesUnordered::new();
+    async fn send_parts(&self, body: Body) -> Result<(), UploadError> {
+        let mut parts = Parts::new(body, self.upload.part_size);
+        // One more part is gathered while these are in flight.
+        let most = self.remote.settings.in_flight_bytes / self.upload.part_size;
+        let most = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(1).max(1);
+        let connections = Pool::new(&self.remote.connector);
+        let mut in_flight = FuturesUnordered::new();
         let mut more = true;
-        while more || !on_their_way.is_empty() {
+        while more || !in_flight.is_empty() {
             tokio::select! {
-                part = parts.next(), if more && on_their_way.len() < most => match part {
-                    Some(part) => on_their_way.push(self.send_part(parcel, upload, &known, part?)),
+                part = parts.next(), if more && in_flight.len() < most => match part {
+                    Some(part) => in_flight.push(self.send_part(&connections, part?)),
                     None => more = false,
                 },
-                Some(sent) = on_their_way.next() => sent?,
+                Some(sent) = in_flight.next() => sent?,
             }
         }
         Ok(())
     }
 
     /// Sends a part, unless the remote has the same bytes under its number.
-    async fn send_part(
-        &self,
-        parcel: &Parcel,
-        upload: &Upload,
-        known: &BTreeMap<u32, UploadedPart>,
-        part: Part,
-    ) -> Result<(), UploadError> {
+    async fn send_part(&self, connections: &Pool<'_>, part: Part) -> Result<(), UploadError> {
+        let Self { remote, object, upload, .. } = self;
         let (number, len, sha256) = (part.number, part.len, part.sha256().await?);
-        if known.get(&number).is_some_and(|known| known.sha256 == sha256) {
+        if self.known.get(&number).is_some_and(|known| known.sha256 == sha256) {
             return Ok(());
         }
         let what = format!("PUT {} part {number}", upload.address);
-        let fields = if self.settings.checksums { vec![(CHECKSUM, checksum(&sha256))] } else { vec![] };
+        let fields = if remote.settings.checksums { vec![(CHECKSUM, checksum(&sha256))] } else { vec![] };
         let query = [("partNumber", &*number.to_string()), ("uploadId", &upload.id)];
-        let request =
-            self.request(Method::PUT, &parcel.object, &query, &fields, sha256)?.header(header::CONTENT_LENGTH, len);
-        let sent = self.connector.upload(&what, request, (len, part.into_body()), &parcel.still_ours).await;
-        let Uploaded { head, text } = sent?;
+        // Idempotent: the same bytes under the same part number.
+        let request = || {
+            let request = remote.request(Method::PUT, object, &query, &fields, sha256)?;
+            Ok((request.header(header::CONTENT_LENGTH, len), part.body()))
+        };
+        let Uploaded { head, text } = connections.upload(&what, request, &object.still_ours).await?;
         if !head.status.is_success() {
             return Err(refused(&what, &head, &text));
         }
         let etag = answer::etag(&head).ok_or_else(|| later(&what, "the answer has no ETag"))?;
-        parcel.upload.part(&upload.id, UploadedPart { number, etag, sha256 }, len).await?;
+        self.log.add_part(&upload.id, UploadedPart { number, etag, sha256 }, len).await?;
         Ok(())
     }
 
-    /// Has the parts put together. From here on the file is visible.
-    async fn complete(&self, parcel: &Parcel) -> Result<Evidence, UploadError> {
-        // Dropped from the record meanwhile only if it is not ours any more.
-        let upload = parcel.upload.known().ok_or(RemoteError::Stopped)?;
+    /// Completes the upload. From here on the object is visible.
+    async fn complete(&self) -> Result<Evidence, UploadError> {
+        let Self { remote, object, log, .. } = self;
+        // Only the loss of the lease can have removed it meanwhile.
+        let upload = log.current().ok_or(RemoteError::Stopped)?;
         let what = format!("POST {} with all parts", upload.address);
-        let parts = known(&upload);
-        let wanted = parcel.size.div_ceil(upload.part_size);
+        let parts = parts_by_number(&upload);
+        let wanted = object.size.div_ceil(upload.part_size);
         if !(1..).zip(parts.keys()).all(|(number, found)| number == *found) || parts.len() as u64 != wanted {
             return Err(UploadError::Gone(format!("{what}: expected {wanted} parts, found {}", parts.len())));
         }
         let body = Bytes::from(self.parts_as_xml(&parts));
         let query = [("uploadId", &*upload.id)];
-        let request = self.request(Method::POST, &parcel.object, &query, &[], Digest::of(&body))?;
-        let request = self.conditional(request, &parcel.onto).header(header::CONTENT_TYPE, "application/xml");
-        if !(parcel.still_ours)() {
+        let request = remote.request(Method::POST, object, &query, &[], Digest::of(&body))?;
+        let request = remote.conditional(request, &object.precondition).header(header::CONTENT_TYPE, "application/xml");
+        if !(object.still_ours)() {
             return Err(RemoteError::Stopped.into());
         }
-        let (head, text) = self.command(&what, request, body).await?;
+        let (head, text) = remote.command(&what, request, body).await?;
         match head.status {
-            // A server that begins its answer early has only the text left to say that it failed.
-            status if status.is_success() => match xml::element(&text, "ETag") {
-                Some(etag) if !text.contains("<Error>") => {
-                    parcel.upload.complete();
+            // A server may send its status before it is done. Then only the text can report an error.
+            status if status.is_success() => match element(&text, "ETag") {
+                Some(etag) if !is_error(&text) => {
+                    log.complete();
                     let proof = if checked(&text, &parts) { RemoteProof::Checksum } else { RemoteProof::Parts };
-                    let named = xml::element(&text, "ChecksumSHA256");
+                    let named = element(&text, "ChecksumSHA256");
                     Ok(Evidence {
-                        etag: answer::kept(&etag),
+                        etag: answer::for_receipt(&etag),
                         checksum: named.and_then(|value| answer::checksum_of(CHECKSUM, &value)),
-                        ..evidence(&head, proof, parcel.upload.sent())
+                        ..evidence(&head, proof, log.sent())
                     })
                 }
                 _ => match refused(&what, &head, &text) {
@@ -162,8 +179,8 @@ impl S3Remote {
                     error => Err(error),
                 },
             },
-            StatusCode::PRECONDITION_FAILED => Err(RemoteError::Clash(describe(&what, &head, &text)).into()),
-            // Another was put there while the parts were put together: this upload is over.
+            StatusCode::PRECONDITION_FAILED => Err(RemoteError::Conflict(describe(&what, &head, &text)).into()),
+            // Another request changed the object during the completion: this upload is over.
             StatusCode::CONFLICT => Err(UploadError::Gone(describe(&what, &head, &text))),
             _ => Err(refused(&what, &head, &text)),
         }
@@ -172,9 +189,9 @@ impl S3Remote {
     fn parts_as_xml(&self, parts: &BTreeMap<u32, UploadedPart>) -> String {
         let mut xml = "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">".to_owned();
         for (number, part) in parts {
-            let etag = xml::escape(&part.etag);
+            let etag = escaped(&part.etag);
             xml.push_str(&format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag>"));
-            if self.settings.checksums {
+            if self.remote.settings.checksums {
                 xml.push_str(&format!("<ChecksumSHA256>{}</ChecksumSHA256>", checksum(&part.sha256)));
             }
             xml.push_str("</Part>");
@@ -182,29 +199,39 @@ impl S3Remote {
         xml.push_str("</CompleteMultipartUpload>");
         xml
     }
-
-    /// Has the remote drop the parts that it has, and forgets them.
-    pub(super) async fn give_up(&self, parcel: &Parcel, upload: &Upload) -> Result<(), RemoteError> {
-        self.drop_parts(&KeptUpload { id: upload.id.clone(), address: upload.address.clone() }).await?;
-        parcel.upload.forget(&upload.id).await
-    }
 }
 
-/// The parts by number; of one that was sent twice the later.
-fn known(upload: &Upload) -> BTreeMap<u32, UploadedPart> {
+/// The parts by number. If a number repeats, the last entry wins.
+fn parts_by_number(upload: &Upload) -> BTreeMap<u32, UploadedPart> {
     upload.parts.iter().map(|part| (part.number, part.clone())).collect()
 }
 
 fn refused(what: &str, head: &response::Parts, text: &str) -> UploadError {
-    match xml::element(text, "Code").as_deref() {
+    match element(text, "Code").as_deref() {
         Some("NoSuchUpload" | "InvalidPart" | "InvalidPartOrder") => UploadError::Gone(describe(what, head, text)),
         _ => failure(what, head, text).into(),
     }
 }
 
-/// Whether the remote names the checksum of our parts' checksums.
+/// Text with the special characters of XML escaped.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// Whether the remote names the checksum that our parts' checksums give.
 fn checked(text: &str, parts: &BTreeMap<u32, UploadedPart>) -> bool {
     let all: Vec<u8> = parts.values().flat_map(|part| *part.sha256.as_bytes()).collect();
     let expected = checksum(&Digest::of(&all));
-    xml::element(text, "ChecksumSHA256").is_some_and(|found| found.split('-').next() == Some(&expected))
+    element(text, "ChecksumSHA256").is_some_and(|found| found.split('-').next() == Some(&expected))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_text_is_read_back() {
+        let text = "\"<&amp;>'";
+        assert_eq!(element(&format!("<T>{}</T>", escaped(text)), "T").as_deref(), Some(text));
+    }
 }

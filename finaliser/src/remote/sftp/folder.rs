@@ -5,16 +5,16 @@ use super::host_key::HostKeys;
 use super::packet::{Attributes, READ, Request};
 use super::session::{Fault, Session};
 use super::{Digest, RemoteError};
-use crate::remote::aside_name::{ASIDE, AsideName};
+use crate::remote::staging_name::{STAGING, StagingName};
 
-/// Permissions of a folder before the server's own mask, and of the one that holds what is being written.
+/// Permissions of a folder, and of the folder for staging files, before the server applies its own mask.
 const FOLDER_MODE: u32 = 0o777;
-const ASIDE_MODE: u32 = 0o700;
+const STAGING_MODE: u32 = 0o700;
 
-/// Names looked at in `.waybill/` at most: a server could go on without end.
+/// The most names that are read from `.waybill/`: a server could list names without end.
 const NAMES: usize = 10_000;
 
-/// The folder that is configured, and a session with its server.
+/// The configured folder, and a session with its server.
 pub(super) struct Folder {
     pub(super) session: Session,
     root: String,
@@ -26,22 +26,23 @@ impl Folder {
         Ok(Self { session, root: settings.path.trim_end_matches('/').to_owned() })
     }
 
-    /// The path of a file in it, at the server.
-    pub(super) fn path(&self, object: &ObjectPath) -> String {
-        format!("{}/{object}", self.root)
+    /// The path of an object at the server.
+    pub(super) fn path(&self, path: &ObjectPath) -> String {
+        format!("{}/{path}", self.root)
     }
 
-    /// The path of what is written aside, at the server.
-    pub(super) fn aside(&self, name: AsideName) -> String {
+    /// The path of a staging file at the server.
+    pub(super) fn staging_path(&self, name: StagingName) -> String {
         format!("{}/{}", self.root, name.path())
     }
 
-    /// What is at a path; a link is not followed.
+    /// The attributes of what has a path. A symbolic link is not followed.
     pub(super) async fn found(&mut self, path: &str) -> Result<Option<Attributes>, RemoteError> {
         self.session.attributes(Request::lstat(path)).await.map_err(|fault| fault.of("look at", path))
     }
 
-    /// Whether all of these folders are there, each in the one before. What is known to be something else is refused, a link too.
+    /// Whether all of these folders exist, each in the one before. Anything known to be no folder is refused, and so is
+    /// a link.
     pub(super) async fn has(&mut self, folders: &[ObjectName]) -> Result<bool, RemoteError> {
         self.check_root().await?;
         let mut path = self.root.clone();
@@ -54,7 +55,7 @@ impl Folder {
         Ok(true)
     }
 
-    /// [`Folder::has`], and makes those that are missing.
+    /// As [`Folder::has`], but makes the missing folders.
     pub(super) async fn make(&mut self, folders: &[ObjectName]) -> Result<(), RemoteError> {
         self.check_root().await?;
         let mut path = self.root.clone();
@@ -65,36 +66,37 @@ impl Folder {
         Ok(())
     }
 
-    /// Makes `.waybill/` if need be.
-    pub(super) async fn make_asides(&mut self) -> Result<(), RemoteError> {
+    /// Makes the folder for staging files, unless it exists.
+    pub(super) async fn make_staging_folder(&mut self) -> Result<(), RemoteError> {
         self.check_root().await?;
-        self.make_one(&format!("{}/{ASIDE}", self.root), ASIDE_MODE).await
+        self.make_one(&format!("{}/{STAGING}", self.root), STAGING_MODE).await
     }
 
-    /// What lies aside, whoever wrote it.
-    pub(super) async fn asides(&mut self) -> Result<Vec<AsideName>, RemoteError> {
-        let path = format!("{}/{ASIDE}", self.root);
+    /// The staging files, whoever wrote them.
+    pub(super) async fn staging_files(&mut self) -> Result<Vec<StagingName>, RemoteError> {
+        let path = format!("{}/{STAGING}", self.root);
         if !self.is_folder(&path).await? {
             return Ok(Vec::new());
         }
         let list = |fault: Fault| fault.of("list", &path);
         let handle = self.session.open(Request::open_folder(&path)).await.map_err(list)?;
-        let (mut asides, mut seen) = (Vec::new(), 0);
+        let (mut found, mut seen) = (Vec::new(), 0);
         while seen < NAMES
             && let Some(names) = self.session.names(&handle).await.map_err(list)?
         {
             seen += names.len().max(1);
-            asides.extend(names.iter().filter_map(|name| std::str::from_utf8(name).ok()?.parse::<AsideName>().ok()));
+            found.extend(names.iter().filter_map(|name| std::str::from_utf8(name).ok()?.parse::<StagingName>().ok()));
         }
         self.session.done(Request::close(&handle)).await.map_err(list)?;
-        Ok(asides)
+        Ok(found)
     }
 
-    /// Removes what older claims of the same file, and earlier tries of the same claim, left. Best effort: the next one tries again.
-    pub(super) async fn remove_older(&mut self, next: AsideName) {
-        for name in self.asides().await.unwrap_or_default() {
+    /// Removes the staging files of older claims of the same file and of earlier tries of the same claim. Best effort:
+    /// the next try does the same.
+    pub(super) async fn remove_older(&mut self, next: StagingName) {
+        for name in self.staging_files().await.unwrap_or_default() {
             if name.is_older_than(next) {
-                let _left_for_the_next = self.remove(&self.aside(name)).await;
+                let _left_for_the_next = self.remove(&self.staging_path(name)).await;
             }
         }
     }
@@ -107,7 +109,8 @@ impl Folder {
         }
     }
 
-    /// Hashes a file of `size` bytes and makes sure that it is durable, where the server can; `None` if it has another length by now.
+    /// Hashes a file of `size` bytes and makes it durable if the server can do that; `None` if the file has another
+    /// length by now.
     pub(super) async fn read_back(&mut self, path: &str, size: u64) -> Result<Option<Digest>, RemoteError> {
         let read = |fault: Fault| fault.of("read", path);
         let handle = self.session.open(Request::open(path, READ)).await.map_err(read)?;
@@ -119,7 +122,7 @@ impl Folder {
         Ok(hash)
     }
 
-    /// A folder that is not there may come back: a disk of the server that is not mounted.
+    /// Checks that the configured folder exists. A missing folder may come back: its disk may not be mounted.
     async fn check_root(&mut self) -> Result<(), RemoteError> {
         let path = if self.root.is_empty() { "/".to_owned() } else { self.root.clone() };
         let found = self.session.attributes(Request::stat(&path)).await.map_err(|fault| fault.of("look at", &path))?;
@@ -127,7 +130,7 @@ impl Folder {
             None => {
                 Err(RemoteError::Later { detail: format!("{path:?}: expected a folder, found nothing"), after: None })
             }
-            Some(Some(false)) => Err(something_else(&path)),
+            Some(Some(false)) => Err(not_a_folder(&path)),
             Some(_) => Ok(()),
         }
     }
@@ -135,7 +138,7 @@ impl Folder {
     async fn is_folder(&mut self, path: &str) -> Result<bool, RemoteError> {
         match self.found(path).await?.map(Attributes::is_folder) {
             None => Ok(false),
-            Some(Some(false)) => Err(something_else(path)),
+            Some(Some(false)) => Err(not_a_folder(path)),
             Some(_) => Ok(true),
         }
     }
@@ -146,7 +149,7 @@ impl Folder {
         }
         match self.session.done(Request::make_folder(path, mode)).await {
             Ok(()) => Ok(()),
-            // Another delivery may have made it first; servers have no word for that.
+            // Another delivery may have made it first. Servers have no status for that.
             Err(fault @ Fault::Status(_)) if self.is_folder(path).await? => {
                 tracing::trace!(path, ?fault, "the folder is there by now");
                 Ok(())
@@ -156,6 +159,6 @@ impl Folder {
     }
 }
 
-fn something_else(path: &str) -> RemoteError {
+fn not_a_folder(path: &str) -> RemoteError {
     RemoteError::Refused(format!("{path:?}: expected a folder, found something else"))
 }

@@ -3,19 +3,19 @@ use std::fmt;
 use russh::keys::ssh_key::Fingerprint;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 
-/// The keys by which a server is known. There is no way to take any key: who answers gets the files.
+/// The pinned keys of a server. No setting accepts every key, because whoever answers gets the files.
 #[derive(Debug, Clone)]
 pub(super) struct HostKeys(Vec<Pin>);
 
 #[derive(Debug, Clone)]
 struct Pin {
     fingerprint: Fingerprint,
-    /// `None` where only the fingerprint was given.
+    /// `None` if only the fingerprint is configured.
     algorithm: Option<Algorithm>,
 }
 
 impl HostKeys {
-    /// Reads them, each as in a `.pub` file or as `SHA256:` and the fingerprint; else says what is wrong.
+    /// Reads keys, each in the form of a `.pub` file or as `SHA256:` and a fingerprint. The error says what is wrong.
     pub(super) fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         let pins = lines.map(|line| {
             let wrong = |why: &dyn fmt::Display| {
@@ -31,17 +31,17 @@ impl HostKeys {
         pins.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether it is one of them.
-    pub(super) fn know(&self, key: &PublicKey) -> bool {
+    /// Whether the key is one of these.
+    pub(super) fn contains(&self, key: &PublicKey) -> bool {
         let found = key.fingerprint(HashAlg::Sha256);
         self.0.iter().any(|pin| pin.fingerprint == found)
     }
 
-    /// Orders what may be asked for: a server with several keys shows the first kind of ours that it has, so those that are
-    /// known come first. Without SHA-1.
+    /// The algorithms to offer, in order: a server with several keys shows the first kind that it has, so the pinned
+    /// kinds come first. None with SHA-1.
     pub(super) fn prefer(&self, all: &[Algorithm]) -> Vec<Algorithm> {
         let sha1 = Algorithm::Rsa { hash: None };
-        let known = |algorithm: &Algorithm| {
+        let is_pinned = |algorithm: &Algorithm| {
             let same = |pin: &Pin| match (&pin.algorithm, algorithm) {
                 (Some(Algorithm::Rsa { .. }), Algorithm::Rsa { .. }) => true,
                 (Some(pinned), algorithm) => pinned == algorithm,
@@ -49,7 +49,7 @@ impl HostKeys {
             };
             self.0.iter().any(same)
         };
-        let (first, then): (Vec<_>, Vec<_>) = all.iter().filter(|found| **found != sha1).cloned().partition(known);
+        let (first, then): (Vec<_>, Vec<_>) = all.iter().filter(|found| **found != sha1).cloned().partition(is_pinned);
         [first, then].concat()
     }
 }
@@ -76,7 +76,7 @@ mod tests {
         let key = PublicKey::from_openssh(KEY).unwrap();
         for line in [KEY, FINGERPRINT] {
             let keys = HostKeys::read([line].into_iter()).unwrap();
-            assert!(keys.know(&key), "{line}");
+            assert!(keys.contains(&key), "{line}");
             assert_eq!(keys.to_string(), FINGERPRINT);
         }
         for wrong in
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kinds_that_are_known_are_asked_for_first() {
+    fn pinned_kinds_of_keys_are_offered_first() {
         let rsa = |hash| Algorithm::Rsa { hash };
         let all = [Algorithm::Ed25519, rsa(Some(HashAlg::Sha512)), rsa(Some(HashAlg::Sha256)), rsa(None)];
         let prefer = |line| HostKeys::read([line].into_iter()).unwrap().prefer(&all);

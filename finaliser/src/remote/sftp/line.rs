@@ -8,12 +8,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// The socket of a session. A write that the server does not take in time is an error, and so is everything once the token is
-/// cancelled: the task that russh runs for a session ends only with its socket.
+/// The socket of a session. A write that the server does not accept in time fails, and everything fails once the token
+/// is cancelled: the task that russh runs for a session ends only with its socket.
 pub(super) struct Line {
     stream: TcpStream,
     idle: Duration,
-    /// While a write waits: when it has waited too long.
+    /// The deadline of a write that is waiting.
     stalled: Option<Pin<Box<Sleep>>>,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -72,13 +72,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn neither_a_peer_that_takes_nothing_nor_an_ended_line_is_waited_for() {
+    async fn a_peer_that_reads_nothing_and_an_ended_line_fail() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (stream, peer) = tokio::join!(connecting, listener.accept());
         let end = CancellationToken::new();
         let mut line = Line::new(stream.unwrap(), Duration::from_millis(50), &end);
-        // More than the buffers of both ends hold.
+        // More than the buffers at both ends hold.
         let taken = tokio::time::timeout(Duration::from_secs(60), line.write_all(&vec![0; 256 << 20])).await;
         assert_eq!(taken.expect("it waits for ever").unwrap_err().kind(), io::ErrorKind::TimedOut);
         let ending = async {

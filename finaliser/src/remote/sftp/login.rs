@@ -15,30 +15,30 @@ use super::host_key::HostKeys;
 use super::line::Line;
 use crate::remote::wire::later;
 
-/// Those that cost least where the processor knows AES, as nearly all do; none without authentication.
+/// The cheapest first, on a processor with AES instructions, as nearly all have them. None without authentication.
 const CIPHERS: &[cipher::Name] =
     &[cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_128_CTR];
 
-/// What is read from the socket at once.
+/// Bytes that one read takes from the socket.
 const READ_BYTES: usize = 64 * 1024;
 
-/// What is said of a session's end by the task that runs it.
+/// Why a session ended, as told by the task that runs it.
 pub(super) type Ending = Arc<Mutex<Option<String>>>;
 
-/// A connection over which somebody has logged in. It ends when this is dropped.
+/// A connection after login. It ends when this is dropped.
 pub(super) struct Login {
     handle: client::Handle<Watch>,
     ending: Ending,
     _end: DropGuard,
 }
 
-/// Looks at the server's key, and at what ends the connection.
+/// Checks the server's key, and notes why the connection ends.
 struct Watch {
     known: HostKeys,
     ending: Ending,
 }
 
-/// Why there is no connection.
+/// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("the server's key is not the one in host_key: expected {expected}, found {found}")]
@@ -52,7 +52,7 @@ impl client::Handler for Watch {
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Broken> {
         let key = shown.public_key();
-        if self.known.know(&key) {
+        if self.known.contains(&key) {
             return Ok(true);
         }
         let found = format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256));
@@ -76,10 +76,10 @@ impl Login {
         let idle = settings.idle_timeout();
         let connecting = TcpStream::connect((settings.host.as_str(), settings.port));
         let stream = in_time(idle, &at, "connecting", connecting).await?;
-        // Requests are packets of their own, and somebody waits for each.
-        let _slower_only = stream.set_nodelay(true);
+        // Each request is a packet of its own, and its answer is awaited. A failure only makes it slower.
+        let _only_slower = stream.set_nodelay(true);
         let end = CancellationToken::new();
-        // A packet is read in two pieces, and answers are short.
+        // russh reads a packet in two pieces, and answers are short.
         let line = BufReader::with_capacity(READ_BYTES, Line::new(stream, idle, &end));
         let end = end.drop_guard();
         let ending = Ending::default();
@@ -100,7 +100,7 @@ impl Login {
         Ok(login)
     }
 
-    /// Opens a channel to the server's SFTP; whether it has one shows later.
+    /// Opens a channel for SFTP. Its first answer shows whether the server has SFTP.
     pub(super) async fn channel(&self, settings: &Settings) -> Result<Channel<client::Msg>, RemoteError> {
         let at = format!("{}:{}", settings.host, settings.port);
         let idle = settings.idle_timeout();
@@ -109,14 +109,14 @@ impl Login {
         Ok(channel)
     }
 
-    /// What ended the connection, if anything has.
+    /// Why the connection ended, if it did.
     pub(super) fn ending(&self) -> Option<String> {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn prove(&mut self, settings: &Settings, at: &str) -> Result<(), RemoteError> {
         let idle = settings.idle_timeout();
-        // A file with a credential may be missing for a moment while it is renewed.
+        // A credential file may be missing for a moment while it is renewed.
         let credentials = settings.credentials().map_err(|error| later("credentials", &error.to_string()))?;
         let user = settings.username.as_str();
         let (by, result) = match credentials {
@@ -127,7 +127,7 @@ impl Login {
             SftpCredentials::PrivateKey(..) => {
                 let key = Arc::new(off_thread(move || private_key(&credentials)).await?);
                 let hash = match key.algorithm().is_rsa() {
-                    // A server that does not say what it takes takes this.
+                    // The default for a server that does not list its hashes.
                     true => in_time(idle, at, "asking for hashes", self.handle.best_supported_rsa_hash())
                         .await?
                         .flatten()
@@ -153,13 +153,13 @@ impl Login {
     }
 }
 
-/// Reads a private key; without one there is nothing to read.
+/// Reads a private key. Fails if the credentials have none.
 pub(super) fn private_key(credentials: &SftpCredentials) -> Result<PrivateKey, RemoteError> {
     let wrong = |why: String| RemoteError::Refused(format!("private_key_file: {why}"));
     let SftpCredentials::PrivateKey(text, passphrase) = credentials else {
         return Err(wrong("expected one".into()));
     };
-    // What goes wrong inside may quote what was read, so only its kind is told.
+    // An inner error may quote the key, so only its kind is told.
     russh::keys::decode_secret_key(text.expose(), passphrase.as_ref().map(|passphrase| passphrase.expose())).map_err(
         |error| match error {
             russh::keys::Error::KeyIsEncrypted => wrong("the key is encrypted: expected a passphrase_file".into()),
@@ -171,11 +171,11 @@ pub(super) fn private_key(credentials: &SftpCredentials) -> Result<PrivateKey, R
     )
 }
 
-/// Deriving the key of an encrypted key takes tenths of a second.
+/// Runs work on a thread that may block: decrypting a private key takes tenths of a second.
 async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
 ) -> Result<T, RemoteError> {
-    // It does not panic, so only a runtime that shuts down gives nothing.
+    // The work does not panic, so an error means that the runtime is shutting down.
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(RemoteError::Stopped))
 }
 
@@ -184,10 +184,11 @@ fn config(idle: Duration, known: &HostKeys) -> client::Config {
     client::Config {
         client_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-waybill_", env!("CARGO_PKG_VERSION")))),
         preferred: Preferred { key: known.prefer(&all.key).into(), cipher: CIPHERS.into(), ..all },
-        // A server that is silent while we have nothing to say is given up after four of these: one idle timeout.
+        // While nothing is sent, a silent server is given up after four of these: one idle timeout.
         keepalive_interval: Some(idle / 4),
         keepalive_max: 3,
-        // What may have come and was not looked at: of what is asked for at once (`session.rs`) even if it comes in small pieces.
+        // Messages that wait unread: enough for all answers that may be outstanding (`session/read.rs`), even in small
+        // pieces.
         channel_buffer_size: 256,
         ..client::Config::default()
     }

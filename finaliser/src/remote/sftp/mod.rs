@@ -1,12 +1,12 @@
-//! A server that is reached by SSH, and takes files by SFTP.
+//! A server that accepts files by SFTP.
 
-mod aside;
 mod folder;
 mod host_key;
 mod line;
 mod login;
 mod packet;
 mod session;
+mod staging;
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -14,25 +14,25 @@ use std::time::{Duration, Instant};
 
 use contract::{Digest, ObjectPath, RemoteProof};
 use futures_util::future::BoxFuture;
-use percent_encoding::utf8_percent_encode;
 use settings::{SftpCredentials, SftpRemote as Settings};
 
-use super::aside_name::{AsideName, plain_name};
-use super::wire::{SEGMENT, encoded};
-use super::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
+use super::staging_name::{StagingName, check_not_staging};
+use super::wire::{encode_path, encoded};
+use super::{Comparison, Evidence, Object, Precondition, Remote, RemoteError, Source};
 use folder::Folder;
 use host_key::HostKeys;
 
-/// What lies aside is looked for this often: each look is a login, and what a file left goes with its next try anyway.
-const LEFTOVERS_EVERY: Duration = Duration::from_secs(600);
+/// The shortest time between two lists of staging files. Each list needs a login, and the next try of a file removes
+/// its own staging files anyway.
+const LIST_PAUSE: Duration = Duration::from_secs(600);
 
-/// A folder at a server. What is being written lies in `.waybill/` in it, where it has a name of its own; the whole is renamed.
-/// Every question and every delivery logs in anew.
+/// A folder at a server. A file is written to `.waybill/` in it, under a temporary name, and renamed when it is
+/// complete. Every comparison and every delivery logs in anew.
 pub(super) struct SftpRemote {
     settings: Settings,
     known: HostKeys,
-    /// When what lies aside was last looked for.
-    looked_at: Mutex<Option<Instant>>,
+    /// When the staging files were last listed.
+    listed_at: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for SftpRemote {
@@ -50,88 +50,87 @@ impl SftpRemote {
         if matches!(credentials, SftpCredentials::PrivateKey(..)) {
             login::private_key(&credentials)?;
         }
-        Ok(Self { settings: settings.clone(), known, looked_at: Mutex::new(None) })
+        Ok(Self { settings: settings.clone(), known, listed_at: Mutex::new(None) })
     }
 
     async fn folder(&self) -> Result<Folder, RemoteError> {
         Folder::open(&self.settings, &self.known).await
     }
 
-    async fn write(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
-        plain_name(&parcel.object)?;
+    async fn write(&self, object: &Object, source: Source) -> Result<Evidence, RemoteError> {
+        check_not_staging(&object.path)?;
         let mut folder = self.folder().await?;
-        let proof = aside::deliver(&mut folder, parcel, body).await?;
-        Ok(Evidence::new(proof, parcel.size))
+        let proof = staging::deliver(&mut folder, object, source.open().await).await?;
+        Ok(Evidence::new(proof, object.size))
     }
 
-    async fn find(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
-        plain_name(&parcel.object)?;
+    async fn compare_file(&self, object: &Object) -> Result<Comparison, RemoteError> {
+        check_not_staging(&object.path)?;
         let mut folder = self.folder().await?;
-        if !folder.has(parcel.object.folders()).await? {
-            return Ok(Look::Absent);
+        if !folder.has(object.path.folders()).await? {
+            return Ok(Comparison::Absent);
         }
-        let path = folder.path(&parcel.object);
-        let Some(found) = folder.found(&path).await? else { return Ok(Look::Absent) };
+        let path = folder.path(&object.path);
+        let Some(found) = folder.found(&path).await? else { return Ok(Comparison::Absent) };
         if let Some(what) = found.not_a_file() {
-            return Ok(Look::Other(format!("not a file: {what}").into()));
+            return Ok(Comparison::Different(format!("not a file: {what}").into()));
         }
         match found.size {
-            None => return Ok(Look::Unknown(format!("{path:?}: the server does not say how long it is"))),
-            Some(size) if size != parcel.size => return Ok(Look::Other(format!("{size} bytes").into())),
+            None => return Ok(Comparison::Unknown(format!("{path:?}: the server does not say how long it is"))),
+            Some(size) if size != object.size => return Ok(Comparison::Different(format!("{size} bytes").into())),
             Some(_) => {}
         }
-        match folder.read_back(&path, parcel.size).await? {
-            Some(found) if found == parcel.sha256 => {
-                folder.remove_older(AsideName::of(parcel)).await;
-                Ok(Look::Equal(Evidence::new(RemoteProof::ReadBack, 0)))
+        match folder.read_back(&path, object.size).await? {
+            Some(found) if found == object.sha256 => {
+                folder.remove_older(StagingName::of(object)).await;
+                Ok(Comparison::Equal(Evidence::new(RemoteProof::ReadBack, 0)))
             }
-            Some(found) => Ok(Look::Other(format!("{} bytes with the SHA-256 {found}", parcel.size).into())),
-            None => Ok(Look::Other("a file that changed while it was read".to_owned().into())),
+            Some(found) => Ok(Comparison::Different(format!("{} bytes with the SHA-256 {found}", object.size).into())),
+            None => Ok(Comparison::Different("a file that changed while it was read".to_owned().into())),
         }
     }
 
-    async fn left(&self) -> Result<Vec<AsideName>, RemoteError> {
+    async fn list(&self) -> Result<Vec<StagingName>, RemoteError> {
         {
-            let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
-            if looked_at.is_some_and(|at| at.elapsed() < LEFTOVERS_EVERY) {
+            let mut listed_at = self.listed_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if listed_at.is_some_and(|at| at.elapsed() < LIST_PAUSE) {
                 return Ok(Vec::new());
             }
-            *looked_at = Some(Instant::now());
+            *listed_at = Some(Instant::now());
         }
-        self.folder().await?.asides().await
+        self.folder().await?.staging_files().await
     }
 
-    async fn remove(&self, leftover: AsideName) -> Result<(), RemoteError> {
+    async fn remove(&self, name: StagingName) -> Result<(), RemoteError> {
         let mut folder = self.folder().await?;
-        let path = folder.aside(leftover);
+        let path = folder.staging_path(name);
         folder.remove(&path).await
     }
 }
 
 impl Remote for SftpRemote {
-    fn address(&self, object: &ObjectPath) -> String {
-        let Settings { host, port, path, .. } = &self.settings;
+    fn address(&self, path: &ObjectPath) -> String {
+        let Settings { host, port, path: folder, .. } = &self.settings;
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let path = path.trim_end_matches('/');
-        let folder: Vec<_> = path.split('/').map(|segment| utf8_percent_encode(segment, SEGMENT).to_string()).collect();
-        // `~` is where a login begins.
-        let from = if path.is_empty() || path.starts_with('/') { "" } else { "/~/" };
-        format!("sftp://{host}:{port}{from}{}/{}", folder.join("/"), encoded(object))
+        let folder = folder.trim_end_matches('/');
+        // `~` is the folder in which a login begins.
+        let from = if folder.is_empty() || folder.starts_with('/') { "" } else { "/~/" };
+        format!("sftp://{host}:{port}{from}{}/{}", encode_path(folder), encoded(path))
     }
 
-    fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {
-        Box::pin(self.find(parcel))
+    fn compare<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Comparison, RemoteError>> {
+        Box::pin(self.compare_file(object))
     }
 
-    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
-        Box::pin(self.write(parcel, body))
+    fn send<'a>(&'a self, object: &'a Object, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        Box::pin(self.write(object, source))
     }
 
-    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<AsideName>, RemoteError>> {
-        Box::pin(self.left())
+    fn staging_files(&self) -> BoxFuture<'_, Result<Vec<StagingName>, RemoteError>> {
+        Box::pin(self.list())
     }
 
-    fn discard(&self, leftover: AsideName) -> BoxFuture<'_, Result<(), RemoteError>> {
-        Box::pin(self.remove(leftover))
+    fn remove_staging_file(&self, name: StagingName) -> BoxFuture<'_, Result<(), RemoteError>> {
+        Box::pin(self.remove(name))
     }
 }

@@ -1,4 +1,4 @@
-//! The packets of SFTP version 3 (draft-ietf-secsh-filexfer-02), and the extensions of OpenSSH that are used here.
+//! The packets of SFTP version 3 (draft-ietf-secsh-filexfer-02), and those extensions of OpenSSH that are used here.
 
 use std::fmt;
 
@@ -6,30 +6,30 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::remote::wire::answer;
 
-/// The version that we speak, as nearly all servers do.
+/// The version of the protocol, which nearly all servers speak.
 pub(super) const VERSION: u32 = 3;
 
-/// What may be written or read at once where the server does not say: the least that the draft asks of it.
+/// The most bytes of one read or write if the server names no limit: the draft guarantees as many.
 pub(super) const DATA_BYTES: u32 = 32 * 1024;
 
-/// No packet of a server is longer, whatever it says: OpenSSH's limit, and room for its head.
+/// The most bytes of a packet that we accept: OpenSSH's limit, and room for the head.
 pub(super) const PACKET_BYTES: usize = 256 * 1024 + 1024;
 
-/// A file's permissions before the server's own mask.
+/// Permissions of a file, before the server applies its own mask.
 const FILE_MODE: u32 = 0o666;
 
-/// The bits of a mode that say what kind of thing it is, and those of a file, a folder and a link.
+/// The bits of a mode that tell the file type, and their values for a file, a folder and a link.
 const KIND: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const FOLDER: u32 = 0o040_000;
 const LINK: u32 = 0o120_000;
 
-/// How a file is opened.
+/// Opens a file for reading.
 pub(super) const READ: u32 = 0x01;
-/// To be written, made by us, and not there before.
+/// Creates a file for writing; fails if it exists.
 pub(super) const WRITE_NEW: u32 = 0x02 | 0x08 | 0x20;
 
-/// The draft's codes of a status, and those of later drafts that servers give in version 3 as well.
+/// The status codes of the draft, and those of later drafts that servers also use in version 3.
 pub(super) mod code {
     pub(in super::super) const OK: u32 = 0;
     pub(in super::super) const EOF: u32 = 1;
@@ -41,11 +41,11 @@ pub(super) mod code {
     pub(in super::super) const WRITE_PROTECT: u32 = 12;
 }
 
-/// A request. Its id is given when it is sent.
+/// A request. It gets its id when it is sent.
 #[derive(Debug)]
 pub(super) struct Request(BytesMut);
 
-/// Where the id stands: behind the length and the type.
+/// The offset of the id: after the length and the type.
 const ID_AT: usize = 5;
 
 impl Request {
@@ -58,7 +58,7 @@ impl Request {
     }
 
     fn string(mut self, text: &[u8]) -> Self {
-        // Paths and handles are short, and data is cut to fit.
+        // It fits: paths and handles are short, and data is cut into pieces.
         self.0.put_u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
         self.0.put_slice(text);
         self
@@ -74,7 +74,7 @@ impl Request {
         self
     }
 
-    /// With permissions and nothing else.
+    /// Attributes that have only permissions.
     fn mode(self, mode: u32) -> Self {
         self.number(0x04).number(mode)
     }
@@ -100,7 +100,7 @@ impl Request {
         Self::new(6, handle.len() + data.len() + 16).string(handle).offset(offset).string(data)
     }
 
-    /// Of the thing itself, a link too.
+    /// Asks for the attributes; of a symbolic link itself.
     pub(super) fn lstat(path: &str) -> Self {
         Self::about(7, path.as_bytes())
     }
@@ -121,7 +121,7 @@ impl Request {
         Self::new(14, path.len() + 16).string(path.as_bytes()).mode(mode)
     }
 
-    /// Of what a link points to.
+    /// Asks for the attributes; of the target of a symbolic link.
     pub(super) fn stat(path: &str) -> Self {
         Self::about(17, path.as_bytes())
     }
@@ -146,7 +146,7 @@ impl Request {
         Self::extended(Extension::POSIX_RENAME).string(from.as_bytes()).string(to.as_bytes())
     }
 
-    /// The packet as it is sent.
+    /// The packet with its length and id, ready to be sent.
     pub(super) fn with_id(mut self, id: u32) -> Bytes {
         let len = u32::try_from(self.0.len() - 4).unwrap_or(u32::MAX);
         self.0[..4].copy_from_slice(&len.to_be_bytes());
@@ -154,13 +154,13 @@ impl Request {
         self.0.freeze()
     }
 
-    /// What a conversation begins with. It has no id, but the version in its place.
+    /// The first packet of a session. It has the version in the place of an id.
     pub(super) fn hello() -> Bytes {
         Self::new(1, 0).with_id(VERSION)
     }
 }
 
-/// An extension that a server may have.
+/// The names of extensions that a server may have.
 pub(super) struct Extension;
 
 impl Extension {
@@ -175,7 +175,7 @@ pub(super) enum Reply {
     Status(Status),
     Handle(Bytes),
     Data(Bytes),
-    /// Names in a folder, without it.
+    /// Names in a folder, without the folder's path.
     Names(Vec<Bytes>),
     Attributes(Attributes),
     Extended(Bytes),
@@ -185,7 +185,7 @@ pub(super) enum Reply {
 #[derive(Debug, Clone)]
 pub(super) struct Status {
     pub(super) code: u32,
-    /// For people.
+    /// The server's text, for people.
     text: String,
 }
 
@@ -205,10 +205,10 @@ impl fmt::Display for Status {
     }
 }
 
-/// What a server says of a file.
+/// What a server says about a file.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Attributes {
-    /// Bytes, if it says so.
+    /// Its bytes, if the server says.
     pub(super) size: Option<u64>,
     mode: Option<u32>,
 }
@@ -219,7 +219,7 @@ impl Attributes {
         self.mode.map(|mode| mode & KIND == FOLDER)
     }
 
-    /// What it is, if it is known to be no file.
+    /// What it is, in words, if it is known not to be a file.
     pub(super) fn not_a_file(self) -> Option<&'static str> {
         match self.mode? & KIND {
             REGULAR => None,
@@ -234,7 +234,7 @@ impl Attributes {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Malformed;
 
-/// Reads an answer (without its length), and the id of its request.
+/// Reads an answer without its length. Returns the id of its request, too.
 pub(super) fn parse(mut packet: Bytes) -> Result<(u32, Reply), Malformed> {
     let kind = byte(&mut packet)?;
     let id = number(&mut packet)?;
@@ -242,7 +242,7 @@ pub(super) fn parse(mut packet: Bytes) -> Result<(u32, Reply), Malformed> {
         101 => {
             let code = number(&mut packet)?;
             // Some servers send no text.
-            let text = answer::plain(&string(&mut packet).unwrap_or_default());
+            let text = answer::one_line(answer::as_text(&string(&mut packet).unwrap_or_default()));
             Reply::Status(Status { code, text: if text.is_empty() { "without a reason".into() } else { text } })
         }
         102 => Reply::Handle(string(&mut packet)?),
@@ -264,12 +264,12 @@ pub(super) fn parse_hello(mut packet: Bytes) -> Result<(u32, Vec<Bytes>), Malfor
     let mut extensions = Vec::new();
     while !packet.is_empty() {
         extensions.push(string(&mut packet)?);
-        let _what_it_says_of_it = string(&mut packet)?;
+        let _data = string(&mut packet)?;
     }
     Ok((version, extensions))
 }
 
-/// Reads the answer to [`Request::limits`]: how much may be read and written at once; 0 where the server sets no limit.
+/// Reads the answer to [`Request::limits`]: the most bytes of one read and of one write; 0 for no limit.
 pub(super) fn parse_limits(mut reply: Bytes) -> Result<(u64, u64), Malformed> {
     let _packet = long(&mut reply)?;
     Ok((long(&mut reply)?, long(&mut reply)?))
@@ -279,7 +279,7 @@ fn names(packet: &mut Bytes) -> Result<Vec<Bytes>, Malformed> {
     let mut names = Vec::new();
     for _ in 0..number(packet)? {
         names.push(string(packet)?);
-        let _as_ls_shows_it = string(packet)?;
+        let _long_form = string(packet)?;
         attributes(packet)?;
     }
     Ok(names)
@@ -334,16 +334,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_as_the_draft_has_it() {
+    fn requests_have_the_form_of_the_draft() {
         let sent = Request::write(b"h", 0x0102, b"data").with_id(7);
         let expected = b"\0\0\0\x1a\x06\0\0\0\x07\0\0\0\x01h\0\0\0\0\0\0\x01\x02\0\0\0\x04data";
         assert_eq!(&sent[..], &expected[..]);
         assert_eq!(&Request::hello()[..], b"\0\0\0\x05\x01\0\0\0\x03");
     }
 
-    /// Whatever a server sends is read or refused; nothing panics, and nothing is taken for more than it is.
+    /// A packet from a server is read or refused, without a panic and without a large allocation.
     #[test]
-    fn what_is_cut_off_is_refused() {
+    fn truncated_packets_are_refused() {
         let names = b"\x68\0\0\0\x01\0\0\0\x01\0\0\0\x01x\0\0\0\x02-x\x80\0\0\x0f\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\x81\xa4\
             \0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x01a\0\0\0\x01b";
         let whole = Bytes::from_static(names);
@@ -351,11 +351,11 @@ mod tests {
         for end in 0..whole.len() {
             assert!(parse(whole.slice(..end)).is_err(), "{end} bytes");
         }
-        // A length that is not there, and more names than there could ever be.
+        // A length beyond the end, and more names than the packet could hold.
         assert!(parse(Bytes::from_static(b"\x67\0\0\0\x01\xff\xff\xff\xff")).is_err());
         assert!(parse(Bytes::from_static(b"\x68\0\0\0\x01\xff\xff\xff\xff")).is_err());
         assert!(parse(Bytes::from_static(b"\x63\0\0\0\x01")).is_err());
-        // A status of which only the code is there, one that no draft of version 3 knows.
+        // A status with nothing but a code, which version 3 does not know.
         let found = parse(Bytes::from_static(b"\x65\0\0\0\x02\0\0\0\x0e"));
         assert!(matches!(found, Ok((2, Reply::Status(status))) if status.code == 14 && !status.is_ok()));
     }

@@ -1,4 +1,4 @@
-//! Collections: what is one, what is in one, and making them.
+//! Collections: what they contain, and how they are made.
 
 use contract::{ObjectName, ObjectPath};
 use hyper::body::Bytes;
@@ -7,34 +7,34 @@ use hyper::{StatusCode, Uri, header};
 
 use super::multistatus::{self, Member, PROPFIND};
 use crate::remote::RemoteError;
-use crate::remote::aside_name::{ASIDE, AsideName};
 use crate::remote::http::Server;
-use crate::remote::wire::{answer, encoded_segments, later};
+use crate::remote::staging_name::{STAGING, StagingName};
+use crate::remote::wire::{answer, encoded_folders, later};
 
-/// An answer to PROPFIND is not longer: some 10,000 names.
+/// The most bytes of an answer to PROPFIND: about 10,000 names.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
-/// What has a name.
+/// What has a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Nothing,
     Collection,
     File,
-    /// Something; the server does not tell what.
+    /// Something. The server does not tell what.
     Unknown,
 }
 
-/// What a server says to MKCOL.
+/// How a server answered MKCOL.
 enum Made {
-    /// It is there now.
+    /// It made the collection.
     Done,
-    /// Something has the name already.
+    /// Something has the path already.
     Taken,
-    /// The collection that it would be in is not there.
+    /// The parent collection is missing.
     Orphan,
 }
 
-/// What has a path, which is encoded and has no `/` at its end.
+/// What has an encoded path without a `/` at its end.
 pub(super) async fn kind(server: &Server, path: &str) -> Result<Kind, RemoteError> {
     let what = format!("PROPFIND {}", server.address_of(path));
     let (head, members) = propfind(server, &what, path, "0").await?;
@@ -46,13 +46,13 @@ pub(super) async fn kind(server: &Server, path: &str) -> Result<Kind, RemoteErro
         }),
         (StatusCode::NOT_FOUND | StatusCode::GONE, _) => Ok(Kind::Nothing),
         (status, _) if status.is_redirection() && leads_into(server, path, &head) => Ok(Kind::Collection),
-        (status, _) if knows_no_propfind(status) => kind_by_head(server, path).await,
+        (status, _) if has_no_propfind(status) => kind_by_head(server, path).await,
         _ => Err(answer::refusal(&what, &head, "")),
     }
 }
 
-/// A server shows a collection by sending whoever asks for it without `/` to the name with it, and a file by having nothing
-/// under that.
+/// As [`kind`], for a server without PROPFIND. It redirects from a collection's path without `/` to the path with it,
+/// and for a file it has nothing at the path with `/`.
 async fn kind_by_head(server: &Server, path: &str) -> Result<Kind, RemoteError> {
     let what = format!("HEAD {}", server.address_of(path));
     let head = server.head(&what, path).await?;
@@ -69,40 +69,40 @@ async fn kind_by_head(server: &Server, path: &str) -> Result<Kind, RemoteError> 
     })
 }
 
-/// What lies aside, whoever wrote it; nothing where the server cannot tell.
-pub(super) async fn asides(server: &Server) -> Result<Vec<AsideName>, RemoteError> {
-    let path = format!("{ASIDE}/");
+/// The staging files, whoever wrote them. None if the server cannot list them.
+pub(super) async fn staging_files(server: &Server) -> Result<Vec<StagingName>, RemoteError> {
+    let path = format!("{STAGING}/");
     let what = format!("PROPFIND {}", server.address_of(&path));
     match propfind(server, &what, &path, "1").await? {
         (_, Some(members)) => Ok(members.iter().filter_map(|member| member.name.parse().ok()).collect()),
         (head, None) => match head.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Vec::new()),
-            status if knows_no_propfind(status) => Ok(Vec::new()),
+            status if has_no_propfind(status) => Ok(Vec::new()),
             _ => Err(answer::refusal(&what, &head, "")),
         },
     }
 }
 
-/// Makes the collection for what is being written, unless it is there.
-pub(super) async fn make_aside(server: &Server) -> Result<(), RemoteError> {
-    match make(server, ASIDE).await? {
+/// Makes the collection for staging files, unless it exists.
+pub(super) async fn make_staging(server: &Server) -> Result<(), RemoteError> {
+    match make(server, STAGING).await? {
         Made::Done | Made::Taken => Ok(()),
         Made::Orphan => Err(no_folder(server)),
     }
 }
 
-/// Makes the collections in which a file is to lie, as far as they are not there.
+/// Makes the missing collections of an object's path.
 ///
-/// What is there is asked before anything is made: SeaweedFS takes MKCOL below a file, and the file is gone.
-pub(super) async fn make_within(server: &Server, object: &ObjectPath) -> Result<(), RemoteError> {
-    let folders = object.folders();
-    // From the inside out: as a rule all of them are there.
+/// It asks for each of them first: SeaweedFS accepts MKCOL beneath a file, and the file is gone.
+pub(super) async fn make_within(server: &Server, path: &ObjectPath) -> Result<(), RemoteError> {
+    let folders = path.folders();
+    // Innermost first, as usually all of them exist.
     let mut there = folders.len();
     while there > 0 && !is_there(server, &folders[..there]).await? {
         there -= 1;
     }
     for depth in there + 1..=folders.len() {
-        match make(server, &encoded_segments(&folders[..depth])).await? {
+        match make(server, &encoded_folders(&folders[..depth])).await? {
             Made::Done | Made::Taken => {}
             Made::Orphan if depth == 1 => return Err(no_folder(server)),
             Made::Orphan => return Err(blocked(server, &folders[..depth - 1]).await?),
@@ -112,7 +112,7 @@ pub(super) async fn make_within(server: &Server, object: &ObjectPath) -> Result<
 }
 
 async fn is_there(server: &Server, folders: &[ObjectName]) -> Result<bool, RemoteError> {
-    let path = encoded_segments(folders);
+    let path = encoded_folders(folders);
     match kind(server, &path).await? {
         Kind::Collection => Ok(true),
         Kind::Nothing => Ok(false),
@@ -124,19 +124,19 @@ async fn is_there(server: &Server, folders: &[ObjectName]) -> Result<bool, Remot
     }
 }
 
-/// Why nothing can be put into a collection that was there, or was made.
+/// Why nothing can be put into a collection that exists or was just made.
 pub(super) async fn blocked(server: &Server, folders: &[ObjectName]) -> Result<RemoteError, RemoteError> {
-    let path = encoded_segments(folders);
+    let path = encoded_folders(folders);
     Ok(match kind(server, &path).await? {
         Kind::File => no_collection(server, folders),
         Kind::Nothing | Kind::Collection | Kind::Unknown => {
-            later(&server.address_of(&path), "the collection was there and takes nothing now")
+            later(&server.address_of(&path), "the collection exists, but nothing can be put into it")
         }
     })
 }
 
 fn no_collection(server: &Server, folders: &[ObjectName]) -> RemoteError {
-    let address = server.address_of(&encoded_segments(folders));
+    let address = server.address_of(&encoded_folders(folders));
     RemoteError::Refused(format!("{address}: expected a collection, found something else"))
 }
 
@@ -154,7 +154,7 @@ async fn make(server: &Server, path: &str) -> Result<Made, RemoteError> {
     }
 }
 
-/// The head of the answer, and what it tells if it is a multistatus.
+/// The head of the answer, and its members if it is a multistatus.
 async fn propfind(
     server: &Server,
     what: &str,
@@ -176,15 +176,15 @@ async fn propfind(
     Ok((head, Some(members)))
 }
 
-/// Where it is switched off (403), or was never known.
-fn knows_no_propfind(status: StatusCode) -> bool {
+/// Whether the server has PROPFIND switched off (403) or does not know it.
+fn has_no_propfind(status: StatusCode) -> bool {
     matches!(status, StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
 }
 
-/// Whether an answer sends to the same path with a `/` at its end.
+/// Whether an answer redirects to the same path with a `/` at its end.
 fn leads_into(server: &Server, path: &str, head: &response::Parts) -> bool {
     let to = head.headers.get(header::LOCATION).and_then(|to| to.to_str().ok()?.parse::<Uri>().ok());
-    // A server may write the same path in another way.
+    // Servers encode the same path in different ways.
     let plain = |path: &str| percent_encoding::percent_decode_str(path).collect::<Vec<u8>>();
     to.is_some_and(|to| plain(to.path()) == plain(&format!("{}/", server.path_of(path))))
 }

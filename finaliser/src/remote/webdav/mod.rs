@@ -9,23 +9,23 @@ use hyper::body::Bytes;
 use hyper::{StatusCode, header};
 use settings::WebdavRemote as Settings;
 
-use super::aside_name::{AsideName, plain_name};
 use super::http::Server;
+use super::staging_name::{StagingName, check_not_staging};
 use super::wire::{Uploaded, answer, encoded, evidence, later};
-use super::{Body, Evidence, Look, Onto, Parcel, Remote, RemoteError};
+use super::{Comparison, Evidence, Object, Precondition, Remote, RemoteError, Source};
 use collections::Kind;
 
-/// A collection. What is being written lies in `.waybill/` in it, where it has a name of its own; the whole is moved.
+/// A collection. A file is written to `.waybill/` in it, under a temporary name, and moved when it is complete.
 #[derive(Debug)]
 pub(super) struct WebdavRemote {
     server: Server,
 }
 
-/// What a file that was written aside and not moved is then.
-enum NotPlaced {
-    /// There still, and no move of it is under way.
-    Aside(RemoteError),
-    /// Moved, or not.
+/// Why a staging file was not moved, and where it is then.
+enum NotMoved {
+    /// It is where it was, and no move of it is in progress.
+    Staged(RemoteError),
+    /// It may have been moved, or the move may be in progress.
     Unknown(RemoteError),
 }
 
@@ -35,71 +35,72 @@ impl WebdavRemote {
         Ok(Self { server: Server::open(&settings.server)? })
     }
 
-    async fn write(&self, parcel: &Parcel, body: Body) -> Result<Evidence, RemoteError> {
-        plain_name(&parcel.object)?;
-        collections::make_aside(&self.server).await?;
-        let name = AsideName::of(parcel);
-        if let Err(error) = self.put_aside(name, parcel, body).await {
+    async fn write(&self, object: &Object, source: Source) -> Result<Evidence, RemoteError> {
+        check_not_staging(&object.path)?;
+        collections::make_staging(&self.server).await?;
+        let name = StagingName::of(object);
+        if let Err(error) = self.put_staging_file(name, object, &source).await {
             self.clean_up(name).await;
             return Err(error);
         }
         fail::fail_point!("aside-before-rename", |_| std::process::abort());
-        let placed = self.place(name, parcel).await;
+        let published = self.publish(name, object).await;
         fail::fail_point!("aside-after-rename", |_| std::process::abort());
-        match placed {
+        match published {
             Ok(evidence) => Ok(evidence),
-            Err(NotPlaced::Aside(error)) => {
+            Err(NotMoved::Staged(error)) => {
                 self.clean_up(name).await;
                 Err(error)
             }
-            // A server that moves by copying may be at it: it is left to whoever tidies up.
-            Err(NotPlaced::Unknown(error)) => Err(error),
+            // The server may still be moving it, for example by copying, so it is left to garbage collection.
+            Err(NotMoved::Unknown(error)) => Err(error),
         }
     }
 
-    async fn put_aside(&self, name: AsideName, parcel: &Parcel, body: Body) -> Result<(), RemoteError> {
+    async fn put_staging_file(&self, name: StagingName, object: &Object, source: &Source) -> Result<(), RemoteError> {
         let what = format!("PUT {}", self.server.address_of(&name.path()));
         let request = self.server.request("PUT", &name.path())?.header(header::IF_NONE_MATCH, "*");
-        let Uploaded { head, text } = self.server.put(&what, None, request, parcel, body).await?;
+        let body = source.open().await;
+        let Uploaded { head, text } = self.server.put(&what, None, request, object, body).await?;
         match head.status {
             status if status.is_success() => Ok(()),
-            // Not ours, whoever wrote it. The next try has another name.
+            // Another wrote it. The next try has another name.
             StatusCode::PRECONDITION_FAILED => Err(later(&what, "something has that name already")),
             _ => Err(answer::refusal(&what, &head, &text)),
         }
     }
 
-    /// Gives the file its final name, in collections that are made as needed.
-    async fn place(&self, name: AsideName, parcel: &Parcel) -> Result<Evidence, NotPlaced> {
-        collections::make_within(&self.server, &parcel.object).await.map_err(NotPlaced::Aside)?;
-        let replace = match &parcel.onto {
-            Onto::Nothing => false,
-            Onto::Replacing(etag) => self.may_replace(parcel, etag.as_deref()).await.map_err(NotPlaced::Aside)?,
+    /// Moves the file to its path, and makes the collections of that path as needed.
+    async fn publish(&self, name: StagingName, object: &Object) -> Result<Evidence, NotMoved> {
+        collections::make_within(&self.server, &object.path).await.map_err(NotMoved::Staged)?;
+        let replace = match &object.precondition {
+            Precondition::NameIsFree => false,
+            Precondition::Replace(etag) => self.may_replace(object, etag.as_deref()).await.map_err(NotMoved::Staged)?,
         };
-        if !(parcel.still_ours)() {
-            return Err(NotPlaced::Aside(RemoteError::Stopped));
+        if !(object.still_ours)() {
+            return Err(NotMoved::Staged(RemoteError::Stopped));
         }
-        self.rename(name, parcel, replace).await
+        self.send_move(name, object, replace).await
     }
 
-    async fn rename(&self, name: AsideName, parcel: &Parcel, replace: bool) -> Result<Evidence, NotPlaced> {
-        let address = self.server.address(&parcel.object);
+    async fn send_move(&self, name: StagingName, object: &Object, replace: bool) -> Result<Evidence, NotMoved> {
+        let address = self.server.address(&object.path);
         let what = format!("MOVE to {address}");
         let request = self
             .server
             .request("MOVE", &name.path())
-            .map_err(NotPlaced::Aside)?
+            .map_err(NotMoved::Staged)?
             .header("destination", address)
             .header("overwrite", if replace { "T" } else { "F" });
         let asked = self.server.exchange(&what, request, Bytes::new()).await;
-        let (mut connection, answer) = asked.map_err(NotPlaced::Unknown)?;
+        let (mut connection, answer) = asked.map_err(NotMoved::Unknown)?;
         let (head, content) = answer.into_parts();
         match head.status {
             StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT => {
-                return Ok(evidence(&head, RemoteProof::Put, parcel.size));
+                return Ok(evidence(&head, RemoteProof::Put, object.size));
             }
             StatusCode::PRECONDITION_FAILED if !replace => {
-                return Err(NotPlaced::Aside(RemoteError::Clash(answer::describe(&what, &head, ""))));
+                return Err(NotMoved::Staged(RemoteError::Conflict(answer::describe(&what, &head, ""))));
             }
             _ => {}
         }
@@ -109,44 +110,45 @@ impl WebdavRemote {
             StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::LOCKED | StatusCode::FAILED_DEPENDENCY => {
                 RemoteError::Later { detail: said, after: None }
             }
-            // Done later, or in part.
+            // The server accepted the move, or did part of it.
             status if status.is_success() => {
-                return Err(NotPlaced::Unknown(RemoteError::Later { detail: said, after: None }));
+                return Err(NotMoved::Unknown(RemoteError::Later { detail: said, after: None }));
             }
             _ => answer::refusal(&what, &head, &text),
         };
-        let error = self.cause(parcel, replace, error).await;
+        let error = self.cause(object, replace, error).await;
         Err(match head.status.is_server_error() {
-            true => NotPlaced::Unknown(error),
-            false => NotPlaced::Aside(error),
+            true => NotMoved::Unknown(error),
+            false => NotMoved::Staged(error),
         })
     }
 
-    /// Why a move failed: where a collection has the name, or something else the place of a collection, servers say anything.
-    async fn cause(&self, parcel: &Parcel, replace: bool, said: RemoteError) -> RemoteError {
-        let folders = parcel.object.folders();
+    /// Why a move failed. If a collection has the path, or something else has the path of one of its collections,
+    /// servers answer with any status.
+    async fn cause(&self, object: &Object, replace: bool, said: RemoteError) -> RemoteError {
+        let folders = object.path.folders();
         if !folders.is_empty()
             && let Ok(refused @ RemoteError::Refused(_)) = collections::blocked(&self.server, folders).await
         {
             return refused;
         }
-        match collections::kind(&self.server, &encoded(&parcel.object)).await {
-            Ok(Kind::Collection) if !replace => RemoteError::Clash(format!("{said}; a collection has the name")),
+        match collections::kind(&self.server, &encoded(&object.path)).await {
+            Ok(Kind::Collection) if !replace => RemoteError::Conflict(format!("{said}; a collection has the name")),
             _ => said,
         }
     }
 
-    /// Whether there is something to replace. A collection never is: with it went all that is in it. Nor is what came since
-    /// the remote was looked at, as far as it shows by its entity tag.
-    async fn may_replace(&self, parcel: &Parcel, seen: Option<&str>) -> Result<bool, RemoteError> {
-        let path = encoded(&parcel.object);
+    /// Whether there is a file to replace. A collection is not replaced: all of its members would be lost. Neither is a
+    /// file that changed since the comparison, as far as its entity tag shows that.
+    async fn may_replace(&self, object: &Object, seen: Option<&str>) -> Result<bool, RemoteError> {
+        let path = encoded(&object.path);
         let address = self.server.address_of(&path);
         match collections::kind(&self.server, &path).await? {
             Kind::Nothing => return Ok(false),
             Kind::Collection => {
                 return Err(RemoteError::Refused(format!("expected no collection at {address}: it is not replaced")));
             }
-            // It might be one.
+            // It may be a collection.
             Kind::Unknown => {
                 let why = "the server does not tell whether it is a collection";
                 return Err(RemoteError::Refused(format!("{address} is not replaced: {why}")));
@@ -157,29 +159,29 @@ impl WebdavRemote {
         let head = self.server.head(&format!("HEAD {address}"), &path).await?;
         match answer::etag(&head) {
             Some(found) if found != seen => {
-                Err(RemoteError::Clash(format!("{address}: expected the entity tag {seen}, found {found}")))
+                Err(RemoteError::Conflict(format!("{address}: expected the entity tag {seen}, found {found}")))
             }
             _ => Ok(true),
         }
     }
 
-    async fn find(&self, parcel: &Parcel) -> Result<Look, RemoteError> {
-        plain_name(&parcel.object)?;
-        match collections::kind(&self.server, &encoded(&parcel.object)).await? {
-            Kind::Nothing => Ok(Look::Absent),
-            Kind::Collection => Ok(Look::Other("a collection".to_owned().into())),
-            Kind::File | Kind::Unknown => self.server.find(parcel).await,
+    async fn compare_file(&self, object: &Object) -> Result<Comparison, RemoteError> {
+        check_not_staging(&object.path)?;
+        match collections::kind(&self.server, &encoded(&object.path)).await? {
+            Kind::Nothing => Ok(Comparison::Absent),
+            Kind::Collection => Ok(Comparison::Different("a collection".to_owned().into())),
+            Kind::File | Kind::Unknown => self.server.compare(object).await,
         }
     }
 
-    /// Best effort: what is left is found and removed later.
-    async fn clean_up(&self, name: AsideName) {
+    /// Best effort: garbage collection removes what is left.
+    async fn clean_up(&self, name: StagingName) {
         if let Err(error) = self.remove(name).await {
-            tracing::debug!("{name} was left aside: {error}");
+            tracing::debug!("the staging file {name} was left: {error}");
         }
     }
 
-    async fn remove(&self, name: AsideName) -> Result<(), RemoteError> {
+    async fn remove(&self, name: StagingName) -> Result<(), RemoteError> {
         let what = format!("DELETE {}", self.server.address_of(&name.path()));
         let request = self.server.request("DELETE", &name.path())?;
         let (mut connection, answer) = self.server.exchange(&what, request, Bytes::new()).await?;
@@ -193,23 +195,23 @@ impl WebdavRemote {
 }
 
 impl Remote for WebdavRemote {
-    fn address(&self, object: &ObjectPath) -> String {
-        self.server.address(object)
+    fn address(&self, path: &ObjectPath) -> String {
+        self.server.address(path)
     }
 
-    fn look<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Result<Look, RemoteError>> {
-        Box::pin(self.find(parcel))
+    fn compare<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Comparison, RemoteError>> {
+        Box::pin(self.compare_file(object))
     }
 
-    fn send<'a>(&'a self, parcel: &'a Parcel, body: Body) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
-        Box::pin(self.write(parcel, body))
+    fn send<'a>(&'a self, object: &'a Object, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {
+        Box::pin(self.write(object, source))
     }
 
-    fn leftovers(&self) -> BoxFuture<'_, Result<Vec<AsideName>, RemoteError>> {
-        Box::pin(collections::asides(&self.server))
+    fn staging_files(&self) -> BoxFuture<'_, Result<Vec<StagingName>, RemoteError>> {
+        Box::pin(collections::staging_files(&self.server))
     }
 
-    fn discard(&self, leftover: AsideName) -> BoxFuture<'_, Result<(), RemoteError>> {
-        Box::pin(self.remove(leftover))
+    fn remove_staging_file(&self, name: StagingName) -> BoxFuture<'_, Result<(), RemoteError>> {
+        Box::pin(self.remove(name))
     }
 }

@@ -1,16 +1,15 @@
 //! The XML of PROPFIND (RFC 4918, sections 9.1 and 13).
 
 use percent_encoding::percent_decode_str;
-use roxmltree::{Document, Node, ParsingOptions};
+use roxmltree::Node;
 
-/// Asks only whether it is a collection.
+use crate::remote::wire::xml;
+
+/// Asks only for the property that tells whether a resource is a collection.
 pub(super) const PROPFIND: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
     <propfind xmlns=\"DAV:\"><prop><resourcetype/></prop></propfind>\n";
 
-/// More than an answer of 4 MiB has that is not made of tags alone; they take about 40 MB.
-const NODES: u32 = 400_000;
-
-/// What a server tells of one resource.
+/// What a server says about one resource.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Member {
     /// The last segment of its path, decoded. Empty for the root.
@@ -19,12 +18,10 @@ pub(super) struct Member {
     pub(super) is_collection: bool,
 }
 
-/// What there is according to an answer to PROPFIND.
-pub(super) fn members(xml: &[u8]) -> Result<Vec<Member>, String> {
-    let text = std::str::from_utf8(xml).map_err(|error| format!("expected UTF-8: {error}"))?;
-    // No DTD: what it could define is of no use here, and without end.
-    let options = ParsingOptions { allow_dtd: false, nodes_limit: NODES, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(text, options).map_err(|error| error.to_string())?;
+/// The resources in an answer to PROPFIND.
+pub(super) fn members(answer: &[u8]) -> Result<Vec<Member>, String> {
+    let text = std::str::from_utf8(answer).map_err(|error| format!("expected UTF-8: {error}"))?;
+    let document = xml::document(text)?;
     let root = document.root_element();
     if !is(root, "multistatus") {
         return Err(format!("expected a multistatus of WebDAV, found {:?}", root.tag_name().name()));
@@ -33,7 +30,7 @@ pub(super) fn members(xml: &[u8]) -> Result<Vec<Member>, String> {
 }
 
 fn member(response: Node<'_, '_>) -> Option<Member> {
-    // Such a one is not there (any more).
+    // A resource with such a status does not exist.
     if text(response, "status").is_some_and(|status| !is_success(status)) {
         return None;
     }
@@ -71,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_kinds_whatever_the_prefix() {
+    fn names_and_kinds_are_read_with_any_prefix() {
         let xml = "<?xml version=\"1.0\"?><a:multistatus xmlns:a=\"DAV:\" xmlns:b=\"urn:b\">
             <a:response><a:href>http://host/in/</a:href><a:propstat><a:prop><a:resourcetype><a:collection/></a:resourcetype>
                 </a:prop><a:status>HTTP/1.1 200 OK</a:status></a:propstat></a:response>
@@ -89,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_multistatus_is_an_error() {
+    fn anything_but_a_multistatus_is_an_error() {
         let bomb = "<!DOCTYPE a [<!ENTITY b \"bb\">]><multistatus xmlns=\"DAV:\">&b;</multistatus>";
         for xml in ["", "nonsense", "<multistatus/>", "<a xmlns=\"DAV:\"/>", "<multistatus xmlns=\"DAV:\">", bomb] {
             assert!(found(xml).is_err(), "{xml}");

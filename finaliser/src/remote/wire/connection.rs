@@ -5,9 +5,10 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::http::response;
 use hyper::http::uri::Parts;
@@ -22,6 +23,7 @@ use rustls::{ClientConfig, RootCertStore};
 use settings::HttpVersion;
 
 use super::held_writes::HeldWrites;
+use super::outgoing::Outgoing;
 use super::streams::{self, Streams};
 use super::{answer, later};
 use crate::remote::RemoteError;
@@ -36,7 +38,8 @@ pub(in crate::remote) struct Connector {
 }
 
 impl Connector {
-    /// For `server`, which is trusted by the certificates in `ca_file`, or else by the public authorities.
+    /// A connector to `server`. It trusts the certificates in `ca_file`, or the public authorities if there is no such
+    /// file.
     pub(in crate::remote) fn open(
         server: &Uri,
         ca_file: Option<&Path>,
@@ -54,7 +57,7 @@ impl Connector {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // Divided among the server's addresses, so that one dead address does not use up the whole.
+        // hyper divides this among the server's addresses, so one dead address does not use up all of it.
         tcp.set_connect_timeout(Some(idle));
         let tls = HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth()).https_or_http();
         let tls = match version {
@@ -65,17 +68,8 @@ impl Connector {
         Ok(Self { open: TowerToHyperService::new(tls), server: server.clone(), version, idle })
     }
 
-    /// How long the server may keep us waiting each time.
-    pub(in crate::remote) const fn idle(&self) -> Duration {
-        self.idle
-    }
-
-    /// A connection for one request.
-    pub(in crate::remote) async fn connect<B>(&self, what: &str) -> Result<Connection<B>, RemoteError>
-    where
-        B: Body<Data: Send> + Send + Unpin + 'static,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
-    {
+    /// A new connection.
+    pub(in crate::remote) async fn connect(&self, what: &str) -> Result<Connection, RemoteError> {
         let io = match tokio::time::timeout(self.idle, self.open.call(self.server.clone())).await {
             Ok(io) => io.map_err(|error| later(what, &chain(&*error)))?,
             Err(_) => return Err(later(what, &format!("no connection within {:?}", self.idle))),
@@ -83,7 +77,7 @@ impl Connector {
         let is_two = match self.version {
             HttpVersion::One => false,
             HttpVersion::Auto => io.connected().is_negotiated_h2(),
-            // In clear text there is nothing to negotiate: such a server must know.
+            // Clear text has no negotiation: the operator says that the server speaks HTTP/2.
             HttpVersion::Two if self.server.scheme_str() == Some("http") => true,
             HttpVersion::Two if io.connected().is_negotiated_h2() => true,
             HttpVersion::Two => {
@@ -96,7 +90,8 @@ impl Connector {
             Ok(match is_two {
                 false => {
                     let (sender, driver) = http1::handshake(io).await?;
-                    // Its result is of no interest: an error reaches whoever waits for the answer or its content.
+                    // An error also reaches the one who waits for the answer or its content, so this result is not
+                    // needed.
                     (Sender::One(sender), Box::pin(async { drop(driver.await) }) as BoxFuture<'static, ()>)
                 }
                 true => {
@@ -130,28 +125,41 @@ fn authorities(file: &Path) -> Result<RootCertStore, RemoteError> {
     if roots.is_empty() { Err(wrong("expected PEM certificates, found none".into())) } else { Ok(roots) }
 }
 
-/// A connection for one request. It moves only while one of its methods is awaited, and dropping it closes it: whoever
-/// stops waiting has stopped sending.
-pub(in crate::remote) struct Connection<B: Body + 'static> {
-    sender: Sender<B>,
+/// A connection for one request after another. It makes progress only while one of its methods is awaited, and dropping
+/// it closes it: whoever stops waiting has stopped sending.
+pub(in crate::remote) struct Connection {
+    sender: Sender,
     driver: Option<BoxFuture<'static, ()>>,
     server: Uri,
     broken: Arc<OnceLock<String>>,
     idle: Duration,
 }
 
-enum Sender<B: Body + 'static> {
-    One(http1::SendRequest<B>),
-    Two(http2::SendRequest<B>),
+enum Sender {
+    One(http1::SendRequest<Outgoing>),
+    Two(http2::SendRequest<Outgoing>),
 }
 
-impl<B> Connection<B>
-where
-    B: Body<Data: Send> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+impl Connection {
+    /// How long the server may be silent.
+    pub(super) const fn idle(&self) -> Duration {
+        self.idle
+    }
+
+    /// Whether the connection is ready for another request. The server may be closing it nevertheless; only the request
+    /// shows that.
+    pub(super) fn is_ready(&mut self) -> bool {
+        let ready = match &mut self.sender {
+            Sender::One(sender) => Either::Left(sender.ready()),
+            Sender::Two(sender) => Either::Right(sender.ready()),
+        };
+        // One poll and no waiting, even if this task has used up its budget of polls.
+        let ready = tokio::task::unconstrained(drive(&mut self.driver, ready)).now_or_never();
+        matches!(ready, Some(Ok(())))
+    }
+
     /// Sends the request and reads the head of the answer, which may come before the request is out.
-    pub(in crate::remote) async fn ask(&mut self, request: Request<B>) -> Result<Response<Incoming>, String> {
+    pub(super) async fn ask(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, String> {
         let answer = match &mut self.sender {
             Sender::One(sender) => Either::Left(sender.send_request(request)),
             Sender::Two(sender) => Either::Right(sender.send_request(absolute(request, &self.server))),
@@ -169,7 +177,7 @@ where
             match frame.await.map_err(|_| format!("sent nothing for {:?}", self.idle))? {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(chain(&error)),
-                // Trailers are of no interest.
+                // Nobody reads trailers.
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
                         return Ok(Some(bytes));
@@ -179,17 +187,17 @@ where
         }
     }
 
-    /// The beginning of an answer's text, for people. Best effort: the status is known already.
+    /// The beginning of an answer's text. Best effort: the status is known already.
     pub(in crate::remote) async fn text(&mut self, head: &response::Parts, mut content: Incoming) -> String {
         let mut bytes = Vec::new();
         if answer::is_text(head) {
-            // A server that sends it byte by byte gets one idle timeout for all of them.
+            // One idle timeout for all of the text, so that a server cannot send it byte by byte for ever.
             let _ = tokio::time::timeout(self.idle, self.read_text(&mut content, &mut bytes)).await;
         }
-        answer::plain(&bytes)
+        answer::as_text(&bytes).to_owned()
     }
 
-    /// An answer's whole content, which must not have more than `limit` bytes.
+    /// An answer's whole content, of at most `limit` bytes.
     pub(in crate::remote) async fn content(&mut self, mut content: Incoming, limit: usize) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         while let Some(more) = self.next(&mut content).await? {
@@ -211,8 +219,8 @@ where
     }
 }
 
-/// The request as HTTP/2 has it: the host is in the address.
-fn absolute<B>(mut request: Request<B>, server: &Uri) -> Request<B> {
+/// The request in the form of HTTP/2, with the host in its address.
+fn absolute(mut request: Request<Outgoing>, server: &Uri) -> Request<Outgoing> {
     let mut parts = Parts::default();
     (parts.scheme, parts.authority) = (server.scheme().cloned(), server.authority().cloned());
     parts.path_and_query = request.uri().path_and_query().cloned();
@@ -223,7 +231,7 @@ fn absolute<B>(mut request: Request<B>, server: &Uri) -> Request<B> {
     request
 }
 
-/// Waits for `work` and moves the connection on meanwhile.
+/// Waits for `work` and drives the connection meanwhile.
 async fn drive<T>(driver: &mut Option<BoxFuture<'static, ()>>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     poll_fn(|cx| {
@@ -235,7 +243,7 @@ async fn drive<T>(driver: &mut Option<BoxFuture<'static, ()>>, work: impl Future
     .await
 }
 
-/// An error with its causes: hyper's own texts seldom say what happened.
+/// An error with its causes: hyper's own texts rarely say what happened.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -7,16 +7,16 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 /// A connection whose failed writes never return.
 ///
-/// hyper ends a connection on the first failed write, and an answer that waits to be read is lost with it. Such an
-/// answer is the rule, not the exception: a server that refuses a large body answers and closes, and our next write
-/// fails. With the write held back hyper goes on reading, and finds the answer or the end of the connection.
+/// hyper ends a connection on the first failed write, and loses an answer that is waiting to be read. Such an answer is
+/// the rule, not the exception: a server that refuses a large body answers and closes, and then our next write fails.
+/// While that write is held back, hyper goes on reading, and finds the answer or the end of the connection.
 pub(super) struct HeldWrites<T> {
     io: T,
     broken: Arc<OnceLock<String>>,
 }
 
 impl<T: Unpin> HeldWrites<T> {
-    /// `broken` gets the first write that fails, in words.
+    /// `broken` receives the error of the first write that fails.
     pub(super) const fn new(io: T, broken: Arc<OnceLock<String>>) -> Self {
         Self { io, broken }
     }
@@ -30,7 +30,7 @@ impl<T: Unpin> HeldWrites<T> {
             return Poll::Pending;
         }
         match write(Pin::new(&mut self.io), cx) {
-            // hyper reads before it writes: the reading side has our waker already.
+            // hyper reads before it writes, so the reading side has our waker already.
             Poll::Ready(Err(error)) => {
                 self.broken.get_or_init(|| error.to_string());
                 Poll::Pending

@@ -7,36 +7,38 @@ use std::time::Duration;
 use hyper::body::{Buf, Bytes, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-use crate::remote::{Body, BodyStopped, RemoteError};
+use crate::remote::RemoteError;
+use crate::remote::body::{Body, BodyStopped};
 
-/// The remote is looked at this often per idle timeout, so a timeout comes at most an eighth late. Looks are counted,
-/// not times: a process that stood still for a minute has looked once.
-const LOOKS: u32 = 8;
+/// How often progress is checked per idle timeout, so a timeout comes at most an eighth late. Checks are counted, not
+/// time: a process that was frozen for a minute has checked once.
+const CHECKS: u32 = 8;
 
-/// How far a body has come on its way into the connection.
+/// How far a body has got on its way into the connection.
 #[derive(Debug, Default)]
-pub(in crate::remote) struct Flow {
+pub(super) struct Flow {
     handed: AtomicU64,
     taken: AtomicU64,
     at_source: AtomicBool,
 }
 
 impl Flow {
-    /// The flow of a body of `size` bytes: where [`Flow::feed`] puts its pieces, and the body as hyper wants it.
-    pub(in crate::remote) fn new(size: u64) -> (Arc<Self>, mpsc::Sender<Bytes>, Outgoing) {
+    /// The flow of a body of `size` bytes, the channel into which [`Flow::feed`] puts its pieces, and the body for
+    /// hyper.
+    pub(super) fn new(size: u64) -> (Arc<Self>, mpsc::Sender<Bytes>, Outgoing) {
         let flow = Arc::new(Self::default());
-        // One piece: hyper has its own buffer behind it.
+        // Room for one piece: hyper has a buffer of its own.
         let (to, pieces) = mpsc::channel(1);
         (Arc::clone(&flow), to, Outgoing { pieces: Body::new(size, pieces), flow })
     }
 
-    /// How many bytes the connection took.
-    pub(in crate::remote) fn taken(&self) -> u64 {
+    /// How many bytes the connection has taken.
+    pub(super) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Acquire)
     }
 
-    /// Passes the pieces on, the last only if the claim still holds: with it the remote has the whole.
-    pub(in crate::remote) async fn feed(
+    /// Passes the pieces on, the last one only if the lease still holds: with it the remote has everything.
+    pub(super) async fn feed(
         &self,
         mut body: Body,
         to: mpsc::Sender<Bytes>,
@@ -52,20 +54,20 @@ impl Flow {
             }
             self.handed.fetch_add(piece.len() as u64, Ordering::AcqRel);
             if to.send(piece).await.is_err() {
-                // The connection is over, and its own error says why.
+                // The connection has ended, and its own error says why.
                 break;
             }
         }
         Ok(())
     }
 
-    /// Returns once the remote has for `idle` neither taken a byte that we have nor ended the exchange. Waiting for the
-    /// source does not count.
-    pub(in crate::remote) async fn stalled(&self, idle: Duration) {
+    /// Returns once the remote has not taken a byte for `idle`, although we had some for it. Waiting for the source
+    /// does not count.
+    pub(super) async fn stalled(&self, idle: Duration) {
         let mut taken = self.taken();
         let mut quiet = 0;
-        while quiet < LOOKS {
-            tokio::time::sleep(idle / LOOKS).await;
+        while quiet < CHECKS {
+            tokio::time::sleep(idle / CHECKS).await;
             let now = self.taken();
             let waiting_for_source =
                 self.at_source.load(Ordering::Acquire) && self.handed.load(Ordering::Acquire) == now;
@@ -75,11 +77,18 @@ impl Flow {
     }
 }
 
-/// A body on its way out, of a length that is known before.
+/// A body on its way out. Its length is known in advance.
 #[derive(Debug)]
 pub(in crate::remote) struct Outgoing {
     pieces: Body,
     flow: Arc<Flow>,
+}
+
+impl Outgoing {
+    /// A body that is in memory, for example of a command.
+    pub(in crate::remote) fn in_memory(bytes: Bytes) -> Self {
+        Self { pieces: Body::in_memory(vec![bytes]), flow: Arc::default() }
+    }
 }
 
 impl hyper::body::Body for Outgoing {
@@ -101,7 +110,7 @@ impl hyper::body::Body for Outgoing {
     }
 }
 
-/// Bytes that are counted when the connection takes them.
+/// Bytes that count themselves when the connection takes them.
 #[derive(Debug)]
 pub(in crate::remote) struct Piece {
     bytes: Bytes,

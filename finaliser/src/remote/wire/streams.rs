@@ -1,4 +1,4 @@
-//! HTTP/2 for one request on a connection of its own.
+//! HTTP/2 with one request per connection.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,12 +10,12 @@ use futures_util::stream::FuturesUnordered;
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
 
-/// How many bytes of an answer may come before they were read: enough for 100 MiB/s at 20 ms, and all that is in memory. For
-/// what we send the server says so.
+/// How many unread bytes of an answer the server may send: enough for 100 MiB/s at 20 ms, and the most that is in
+/// memory. The server sets the same limit for what we send.
 const WINDOW: u32 = 2 * 1024 * 1024;
 
-/// The work that hyper wants done beside a connection. It is done only while the connection is moved on, and dropped with
-/// it, so that whoever stops waiting has stopped sending here too.
+/// The tasks that hyper runs beside a connection. They make progress only while the connection is driven, and are
+/// dropped with it, so that whoever stops waiting has stopped sending here too.
 #[derive(Clone, Default)]
 pub(super) struct Streams {
     new: Arc<Mutex<Vec<BoxFuture<'static, ()>>>>,
@@ -23,13 +23,13 @@ pub(super) struct Streams {
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, work: F) {
-        // Every update is one push or one take.
+        // A poisoned lock is harmless: every update is one push or one take.
         self.new.lock().unwrap_or_else(PoisonError::into_inner).push(Box::pin(work));
     }
 }
 
 impl Streams {
-    /// Moves the connection and all work beside it on, until there is none left.
+    /// Drives the connection and its tasks until all of them have ended.
     pub(super) async fn run(self, connection: impl Future<Output = ()>) {
         let mut connection = pin!(connection);
         let mut connected = true;
@@ -39,7 +39,7 @@ impl Streams {
                 connected = connected && connection.as_mut().poll(cx).is_pending();
                 work.extend(std::mem::take(&mut *self.new.lock().unwrap_or_else(PoisonError::into_inner)));
                 match work.poll_next_unpin(cx) {
-                    // It may have been what the connection waited for.
+                    // The connection may have waited for this task.
                     Poll::Ready(Some(())) => {}
                     Poll::Ready(None) if connected => return Poll::Pending,
                     Poll::Ready(None) => return Poll::Ready(()),
@@ -54,7 +54,7 @@ impl Streams {
     }
 }
 
-/// How a connection is made.
+/// The settings of a connection.
 pub(super) fn builder(streams: &Streams) -> http2::Builder<Streams> {
     let mut builder = http2::Builder::new(streams.clone());
     builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);

@@ -1,4 +1,4 @@
-//! A conversation in SFTP: one request at a time, or many on their way where bytes are moved.
+//! An SFTP session: one request at a time, but many in flight when file content is read or written.
 
 mod read;
 mod write;
@@ -10,12 +10,12 @@ use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use settings::SftpRemote as Settings;
 
+use super::RemoteError;
 use super::host_key::HostKeys;
 use super::login::Login;
 use super::packet::{self, Attributes, Extension, Malformed, Reply, Request, Status, code};
-use super::{Body, RemoteError};
 
-/// Requests on their way at most, however small they are: their answers fit into the channel's buffer (`login.rs`).
+/// The most requests in flight, however small they are: their answers fit into the channel's buffer (`login.rs`).
 const REQUESTS: u32 = 64;
 
 /// A session. It ends when it is dropped.
@@ -24,33 +24,33 @@ pub(super) struct Session {
     writer: ChannelWriteHalf<Msg>,
     next_id: u32,
     has: Extensions,
-    /// Bytes of one write and of one read.
+    /// The most bytes of one write and of one read.
     write_bytes: u32,
     read_bytes: u32,
-    /// Nothing more can be asked.
+    /// No more requests are possible.
     is_broken: bool,
 }
 
-/// Extensions that the server has.
+/// The extensions that the server has.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extensions {
     pub(super) fsync: bool,
     pub(super) posix_rename: bool,
 }
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// The server says so.
+    /// The server refused it or failed to do it.
     Status(Status),
-    /// The session is over; whether the request was done is not known.
+    /// The session has ended. The server may have done the request or not.
     Broken(String),
-    /// The bytes to be written stopped.
+    /// The body to be written stopped.
     Stopped,
 }
 
 impl Fault {
-    /// What it means, for people: `doing` something with `path`.
+    /// The error for a fault in `doing` something with `path`.
     pub(super) fn of(self, doing: &str, path: &str) -> RemoteError {
         let why = match &self {
             Self::Stopped => return RemoteError::Stopped,
@@ -59,8 +59,8 @@ impl Fault {
         };
         let detail = format!("cannot {doing} {path:?}: {why}");
         match self {
-            // These stay as they are until somebody changes a setting or a permission. A failure without a name (full, quota,
-            // read only, I/O error) may pass.
+            // These last until somebody changes a setting or a permission. A failure without a code of its own (full,
+            // quota, read only, I/O error) may pass.
             Self::Status(Status {
                 code: code::PERMISSION_DENIED | code::BAD_MESSAGE | code::OP_UNSUPPORTED | code::WRITE_PROTECT,
                 ..
@@ -70,7 +70,7 @@ impl Fault {
     }
 }
 
-/// What comes from the server.
+/// The server's side of the session.
 struct Replies {
     login: Login,
     half: ChannelReadHalf,
@@ -79,7 +79,7 @@ struct Replies {
 }
 
 impl Replies {
-    /// The next packet, without its length. Between two signs of life the server has `idle`.
+    /// The next packet, without its length. The server may be silent for `idle`.
     async fn packet(&mut self) -> Result<Bytes, Fault> {
         loop {
             if let Some(length) = self.buffer.first_chunk::<4>() {
@@ -93,7 +93,7 @@ impl Replies {
                 }
             }
             match tokio::time::timeout(self.idle, self.more()).await {
-                Ok(came) => came?,
+                Ok(received) => received?,
                 Err(_) => {
                     return Err(Fault::Broken(format!("no sign of life for {} ms", self.idle.as_millis())));
                 }
@@ -101,17 +101,17 @@ impl Replies {
         }
     }
 
-    /// Waits for one sign of life. May be dropped and called again.
+    /// Waits for one message of any kind, which is a sign of life. Cancel-safe.
     async fn more(&mut self) -> Result<(), Fault> {
         match self.half.wait().await {
             Some(ChannelMsg::Data { data }) if self.buffer.len() <= 2 * packet::PACKET_BYTES => {
                 self.buffer.extend_from_slice(&data);
                 Ok(())
             }
-            Some(ChannelMsg::Data { .. }) => Err(Fault::Broken("the server sends what nobody asked for".into())),
+            Some(ChannelMsg::Data { .. }) => Err(Fault::Broken("the server sent data without a request".into())),
             Some(ChannelMsg::Failure) => Err(Fault::Broken("the server has no SFTP".into())),
             Some(ChannelMsg::Eof | ChannelMsg::Close) => Err(Fault::Broken("the server ended the session".into())),
-            // Room for more bytes, for example.
+            // For example room in the window.
             Some(_) => Ok(()),
             None => {
                 let why = self.login.ending().unwrap_or_else(|| "no reason given".into());
@@ -120,7 +120,7 @@ impl Replies {
         }
     }
 
-    /// Waits for the end of the session, while nothing was asked.
+    /// Waits for the end of the session while no request is in flight.
     async fn end(&mut self) -> Fault {
         loop {
             if let Err(fault) = self.more().await {
@@ -141,7 +141,7 @@ impl From<Malformed> for Fault {
 }
 
 impl Session {
-    /// Logs in and begins a conversation.
+    /// Logs in and begins a session.
     pub(super) async fn begin(settings: &Settings, known: &HostKeys) -> Result<Self, RemoteError> {
         let login = Login::new(settings, known).await?;
         let (half, writer) = login.channel(settings).await?.split();
@@ -164,7 +164,7 @@ impl Session {
         self.has
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request and waits for its answer.
     pub(super) async fn call(&mut self, request: Request) -> Result<Reply, Fault> {
         if self.is_broken {
             return Err(Fault::Broken("the connection has ended before".into()));
@@ -177,7 +177,7 @@ impl Session {
         }
     }
 
-    /// [`Session::call`] for what has no answer but that it was done.
+    /// [`Session::call`] for a request that is answered by a status only.
     pub(super) async fn done(&mut self, request: Request) -> Result<(), Fault> {
         match self.call(request).await? {
             Reply::Status(_) => Ok(()),
@@ -185,7 +185,7 @@ impl Session {
         }
     }
 
-    /// [`Session::call`] for what opens something.
+    /// [`Session::call`] for a request that opens something.
     pub(super) async fn open(&mut self, request: Request) -> Result<Bytes, Fault> {
         match self.call(request).await? {
             Reply::Handle(handle) => Ok(handle),
@@ -193,7 +193,7 @@ impl Session {
         }
     }
 
-    /// What is there; `None` if nothing is.
+    /// [`Session::call`] for a request for attributes; `None` if nothing has the path.
     pub(super) async fn attributes(&mut self, request: Request) -> Result<Option<Attributes>, Fault> {
         match self.call(request).await {
             Ok(Reply::Attributes(found)) => Ok(Some(found)),
@@ -213,7 +213,7 @@ impl Session {
         }
     }
 
-    /// Says hello, and asks for the server's limits.
+    /// Exchanges versions and asks for the server's limits.
     async fn greet(&mut self) -> Result<(), Fault> {
         self.send(Request::hello()).await?;
         let (version, extensions) = packet::parse_hello(self.replies.packet().await?)?;
@@ -228,12 +228,12 @@ impl Session {
         match self.call(Request::limits()).await {
             Ok(Reply::Extended(limits)) => {
                 let (read, write) = packet::parse_limits(limits)?;
-                self.read_bytes = read::at_once(read);
-                self.write_bytes = write::at_once(write);
+                self.read_bytes = at_once(read, read::MOST);
+                self.write_bytes = at_once(write, write::MOST);
                 Ok(())
             }
             Ok(_) => Err(self.unexpected()),
-            // Then those of the draft hold.
+            // The limits of the draft hold then.
             Err(Fault::Status(_)) => Ok(()),
             Err(fault) => Err(fault),
         }
@@ -254,12 +254,32 @@ impl Session {
         match tokio::time::timeout(idle, self.writer.data_bytes(packet)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Fault::Broken(format!("cannot send: {error}"))),
-            Err(_) => Err(Fault::Broken(format!("the server took nothing for {} ms", idle.as_millis()))),
+            Err(_) => Err(Fault::Broken(format!("the server accepted no data for {} ms", idle.as_millis()))),
         }
     }
 
     fn unexpected(&mut self) -> Fault {
         self.is_broken = true;
-        Fault::Broken("the server answered something else than was asked".into())
+        Fault::Broken("the server's answer does not fit the request".into())
+    }
+}
+
+/// The most bytes of one read or write under the limit of a server, where 0 stands for no limit.
+fn at_once(limit: u64, most: u32) -> u32 {
+    match u32::try_from(limit) {
+        Ok(0) | Err(_) => most,
+        Ok(limit) => limit.min(most),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_can_lower_the_limit_but_not_raise_it() {
+        for most in [read::MOST, write::MOST] {
+            assert_eq!([0, 1000, 1 << 20, u64::MAX].map(|limit| at_once(limit, most)), [most, 1000, most, most]);
+        }
     }
 }

@@ -6,45 +6,37 @@ use contract::{Digest, Hasher};
 use super::super::packet::{Reply, Request, Status, code};
 use super::{Fault, REQUESTS, Session};
 
-/// Bytes read at once where the server allows it.
-const MOST: u32 = 128 * 1024;
+/// The most bytes of one read, if the server allows as many.
+pub(super) const MOST: u32 = 128 * 1024;
 
-/// Bytes that are asked for and have not come at most. All of them may wait in the channel's buffer (`login.rs`).
-const ASKED: u32 = 1024 * 1024;
+/// The most bytes that are requested and have not arrived. All of them may wait in the channel's buffer (`login.rs`).
+const REQUESTED: u32 = 1024 * 1024;
 
-/// Bytes read at once, by the limit that a server names: 0 for none.
-pub(super) fn at_once(limit: u64) -> u32 {
-    match u32::try_from(limit) {
-        Ok(0) | Err(_) => MOST,
-        Ok(limit) => limit.min(MOST),
-    }
-}
-
-/// A part of the file that was asked for.
+/// A part of the file that was requested.
 struct Part {
     id: u32,
     offset: u64,
     len: u32,
-    /// What came, which may be less.
-    came: Option<Bytes>,
+    /// What arrived, which may be less than was requested.
+    data: Option<Bytes>,
 }
 
-/// A file that is read from its beginning.
+/// The reading of a file from its beginning.
 struct Reading<'a> {
     session: &'a mut Session,
     handle: &'a [u8],
     /// In the order of the file.
     parts: VecDeque<Part>,
     hasher: Hasher,
-    /// The end came before it was expected.
+    /// The file ended too early.
     is_short: bool,
     failure: Option<Status>,
 }
 
 impl Session {
-    /// Hashes a file of `size` bytes, with many reads on their way; `None` if it has fewer or more.
+    /// Hashes a file of `size` bytes, with many reads in flight; `None` if it has fewer or more bytes.
     pub(in super::super) async fn hash(&mut self, handle: &[u8], size: u64) -> Result<Option<Digest>, Fault> {
-        let under_way = (ASKED / self.read_bytes).clamp(1, REQUESTS) as usize;
+        let most = (REQUESTED / self.read_bytes).clamp(1, REQUESTS) as usize;
         let mut reading = Reading {
             session: self,
             handle,
@@ -53,7 +45,7 @@ impl Session {
             is_short: false,
             failure: None,
         };
-        let read = reading.run(size, under_way).await;
+        let read = reading.run(size, most).await;
         let Reading { hasher, is_short, failure, .. } = reading;
         self.is_broken |= read.is_err();
         read?;
@@ -74,11 +66,12 @@ impl Session {
 }
 
 impl Reading<'_> {
-    /// Reads all. After a failure or an early end nothing more is asked for, but what was is awaited.
-    async fn run(&mut self, size: u64, under_way: usize) -> Result<(), Fault> {
+    /// Reads the whole file. After a failure or an early end it requests nothing more, but awaits the outstanding
+    /// answers.
+    async fn run(&mut self, size: u64, most: usize) -> Result<(), Fault> {
         let mut next = 0;
         loop {
-            while next < size && self.parts.len() < under_way && self.goes_on() {
+            while next < size && self.parts.len() < most && self.goes_on() {
                 let len = self.session.read_bytes.min(u32::try_from(size - next).unwrap_or(u32::MAX));
                 let part = self.ask(next, len).await?;
                 self.parts.push_back(part);
@@ -89,7 +82,7 @@ impl Reading<'_> {
             }
             let (id, reply) = self.session.replies.reply().await?;
             self.take(id, reply)?;
-            self.hash_what_is_next().await?;
+            self.hash_next_parts().await?;
         }
     }
 
@@ -101,16 +94,16 @@ impl Reading<'_> {
         let id = self.session.next_id;
         self.session.next_id = id.wrapping_add(1);
         self.session.send(Request::read(self.handle, offset, len).with_id(id)).await?;
-        Ok(Part { id, offset, len, came: None })
+        Ok(Part { id, offset, len, data: None })
     }
 
     fn take(&mut self, id: u32, reply: Reply) -> Result<(), Fault> {
-        let asked = self.parts.iter_mut().find(|part| part.id == id && part.came.is_none());
-        let part = asked.ok_or_else(|| Fault::Broken("the server answered what was not asked".into()))?;
+        let requested = self.parts.iter_mut().find(|part| part.id == id && part.data.is_none());
+        let part = requested.ok_or_else(|| Fault::Broken("the server answered a request that was not sent".into()))?;
         match reply {
-            Reply::Data(data) if data.len() <= part.len as usize => part.came = Some(data),
+            Reply::Data(data) if data.len() <= part.len as usize => part.data = Some(data),
             Reply::Status(status) if !status.is_ok() => {
-                part.came = Some(Bytes::new());
+                part.data = Some(Bytes::new());
                 match status.code {
                     code::EOF => self.is_short = true,
                     _ => self.failure = Some(status),
@@ -121,16 +114,16 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Hashes the parts that have come, as far as none is missing; asks again for what a part lacks.
-    async fn hash_what_is_next(&mut self) -> Result<(), Fault> {
-        while self.parts.front().is_some_and(|part| part.came.is_some()) {
-            let Some(Part { offset, len, came: Some(data), .. }) = self.parts.pop_front() else { return Ok(()) };
-            // A few hundred microseconds at most: it need not leave this thread.
+    /// Hashes the parts that have arrived, up to the first that has not. If a part is short, requests its rest.
+    async fn hash_next_parts(&mut self) -> Result<(), Fault> {
+        while self.parts.front().is_some_and(|part| part.data.is_some()) {
+            let Some(Part { offset, len, data: Some(data), .. }) = self.parts.pop_front() else { return Ok(()) };
+            // This takes at most a few hundred microseconds, so it can stay on this thread.
             self.hasher.update(&data);
             self.is_short |= data.is_empty();
-            let came = u32::try_from(data.len()).unwrap_or(len);
-            if came < len && self.goes_on() {
-                let rest = self.ask(offset + u64::from(came), len - came).await?;
+            let received = u32::try_from(data.len()).unwrap_or(len);
+            if received < len && self.goes_on() {
+                let rest = self.ask(offset + u64::from(received), len - received).await?;
                 self.parts.push_front(rest);
             }
         }

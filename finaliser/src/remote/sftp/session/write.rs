@@ -5,32 +5,25 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::super::packet::{Reply, Request, Status};
-use super::{Body, Fault, REQUESTS, Replies, Session};
+use super::{Fault, REQUESTS, Replies, Session};
+use crate::remote::body::Body;
 
-/// Bytes written at once where the server allows it: OpenSSH's own limit, a little less than its packets hold.
-const MOST: u32 = 255 * 1024;
+/// The most bytes of one write, if the server allows as many: OpenSSH's limit, a little less than its packets hold.
+pub(super) const MOST: u32 = 255 * 1024;
 
-/// Bytes of writes that are not answered at most. OpenSSH takes 2 MiB before it has looked at any.
+/// The most bytes of unanswered writes. OpenSSH buffers 2 MiB before it reads the first of them.
 const UNANSWERED: u32 = 4 * 1024 * 1024;
 
-/// Written bytes are synced this often, where the server can, so that the last sync of a large file takes less than the idle
-/// timeout: a server that syncs shows no sign of life.
+/// So many bytes are written between two syncs, if the server can sync. The last sync of a large file must take less
+/// than the idle timeout, because a server that syncs is silent.
 const SYNC_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Bytes written at once, by the limit that a server names: 0 for none.
-pub(super) fn at_once(limit: u64) -> u32 {
-    match u32::try_from(limit) {
-        Ok(0) | Err(_) => MOST,
-        Ok(limit) => limit.min(MOST),
-    }
-}
-
 impl Session {
-    /// Writes the whole body, with many writes on their way, and syncs it now and then where the server can. After a write that
-    /// failed nothing more is sent, but the answers to those before it are awaited, so that the session can be used again.
+    /// Writes the whole body, with many writes in flight, and syncs it now and then if the server can. After a failed
+    /// write it sends nothing more, but awaits the outstanding answers, so that the session stays usable.
     pub(in super::super) async fn write(&mut self, handle: &[u8], body: &mut Body) -> Result<(), Fault> {
-        let under_way = (UNANSWERED / self.write_bytes).clamp(1, REQUESTS);
-        let (asked, to_be_answered) = mpsc::channel(under_way as usize);
+        let most = (UNANSWERED / self.write_bytes).clamp(1, REQUESTS);
+        let (sent, unanswered) = mpsc::channel(most as usize);
         let failed = CancellationToken::new();
         let mut writes = Writes {
             writer: &self.writer,
@@ -38,12 +31,12 @@ impl Session {
             handle,
             at_once: self.write_bytes as usize,
             syncs: self.has.fsync,
-            asked,
+            sent,
             failed: &failed,
         };
         let sending = async move { writes.send(body).await };
-        // A session that broke ends both.
-        let ended = tokio::try_join!(sending, answers(&mut self.replies, to_be_answered, &failed));
+        // A broken session ends both.
+        let ended = tokio::try_join!(sending, answers(&mut self.replies, unanswered, &failed));
         self.is_broken |= ended.is_err();
         match ended? {
             (_, Some(status)) => Err(Fault::Status(status)),
@@ -53,7 +46,7 @@ impl Session {
     }
 }
 
-/// The requests of one file.
+/// The sending of one file.
 struct Writes<'a> {
     writer: &'a ChannelWriteHalf<Msg>,
     next_id: &'a mut u32,
@@ -61,14 +54,14 @@ struct Writes<'a> {
     /// Bytes of one write.
     at_once: usize,
     syncs: bool,
-    /// Has room for as many requests as may be under way.
-    asked: mpsc::Sender<()>,
-    /// A request was not done: no more are sent.
+    /// Has room for as many requests as may be in flight.
+    sent: mpsc::Sender<()>,
+    /// Cancelled when a request failed: no more are sent.
     failed: &'a CancellationToken,
 }
 
 impl Writes<'_> {
-    /// Sends a write for each piece; `false` if the body stopped.
+    /// Writes each piece; `false` if the body stopped.
     async fn send(&mut self, body: &mut Body) -> Result<bool, Fault> {
         let (mut offset, mut unsynced) = (0, 0);
         loop {
@@ -95,40 +88,40 @@ impl Writes<'_> {
         }
     }
 
-    /// Sends a request, once few enough are under way; nothing after a failure.
+    /// Sends a request once few enough are in flight, and nothing after a failure.
     async fn ask(&mut self, request: Request) {
-        let Ok(place) = self.asked.reserve().await else { return };
+        let Ok(permit) = self.sent.reserve().await else { return };
         if self.failed.is_cancelled() {
             return;
         }
-        place.send(());
+        permit.send(());
         let packet = request.with_id(*self.next_id);
         *self.next_id = self.next_id.wrapping_add(1);
-        // Not ended half way but by the other end, which waits for the answer and knows why there will be none.
+        // The task that awaits the answers ends this one: it knows why there will be none.
         if self.writer.data_bytes(packet).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Takes an answer for each request that was sent; the first failure, if there was one.
+/// Awaits an answer to each request that was sent. Returns the first failure, if there was one.
 async fn answers(
     replies: &mut Replies,
-    mut to_be_answered: mpsc::Receiver<()>,
+    mut unanswered: mpsc::Receiver<()>,
     failed: &CancellationToken,
 ) -> Result<Option<Status>, Fault> {
     let mut failure = None;
     loop {
-        // While the body is waited for, the server is alive as long as it answers to SSH itself.
-        let asked = tokio::select! {
+        // While we wait for the body, only the keepalives of SSH show that the server is alive.
+        let sent = tokio::select! {
             biased;
-            asked = to_be_answered.recv() => asked,
+            sent = unanswered.recv() => sent,
             fault = replies.end() => return Err(fault),
         };
-        if asked.is_none() {
+        if sent.is_none() {
             return Ok(failure);
         }
-        // In whatever order. One too many would show with the next request.
+        // Answers may come in any order. An excess answer would show at the next request.
         match replies.reply().await? {
             (_, Reply::Status(status)) if status.is_ok() => {}
             (_, Reply::Status(status)) => {
@@ -137,15 +130,5 @@ async fn answers(
             }
             _ => return Err(Fault::Broken("the server answered a write with something else".into())),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_may_ask_for_less_at_once_but_not_for_more() {
-        assert_eq!([0, 1000, 1 << 20, u64::MAX].map(at_once), [MOST, 1000, MOST, MOST]);
     }
 }

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use contract::{Digest, Epoch, FileId, ObjectName};
-use finaliser::remote::{Body, Evidence, Onto, Parcel, Remote, RemoteError, UploadLog};
+use finaliser::remote::{Evidence, Object, Precondition, Remote, RemoteError, Source};
 use settings::{DirectoryRemote, HttpRemote, RemoteSettings};
 use tokio::sync::mpsc;
 
@@ -35,42 +35,57 @@ pub(crate) fn bytes(size: usize) -> Vec<u8> {
     testing::bytes(size, 0)
 }
 
-pub(crate) fn parcel(name: &str, content: &[u8]) -> Parcel {
-    Parcel {
+pub(crate) fn object(name: &str, content: &[u8]) -> Object {
+    Object {
         file_id: FileId::generate(),
         epoch: Epoch(7),
-        object: ObjectName::new(name).unwrap().into(),
-        onto: Onto::Nothing,
+        path: ObjectName::new(name).unwrap().into(),
+        precondition: Precondition::NameIsFree,
         size: content.len() as u64,
         sha256: Digest::of(content),
         still_ours: Box::new(|| true),
-        sent_on: Vec::new(),
-        upload: UploadLog::unkept(None),
     }
 }
 
-/// A body that arrives by itself, in pieces.
-pub(crate) fn body(content: &[u8]) -> Body {
-    let (to, body) = open_body(content.len());
+/// Bytes that come by themselves, in pieces, as often as they are opened.
+pub(crate) fn body(content: &[u8]) -> Source {
+    let (source, mut opened) = Source::new(content.len() as u64, 2);
     let content = content.to_vec();
     tokio::spawn(async move {
-        for piece in content.chunks(300_000) {
-            if to.send(piece.to_vec().into()).await.is_err() {
-                return;
+        while let Some(to) = opened.recv().await {
+            for piece in content.chunks(300_000) {
+                if to.send(piece.to_vec().into()).await.is_err() {
+                    break;
+                }
             }
         }
     });
-    body
+    source
 }
 
-/// A body that the test feeds.
-pub(crate) fn open_body(size: usize) -> (mpsc::Sender<bytes::Bytes>, Body) {
-    let (to, pieces) = mpsc::channel(2);
-    (to, Body::new(size as u64, pieces))
+/// Bytes that the test feeds; to be opened once.
+pub(crate) fn open_body(size: usize) -> (mpsc::Sender<bytes::Bytes>, Source) {
+    let (source, mut opened) = Source::new(size as u64, 1);
+    let (feed, mut pieces) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let Some(to) = opened.recv().await else { return };
+        loop {
+            tokio::select! {
+                biased;
+                // So that whoever feeds it sees that nobody takes more.
+                () = to.closed() => return,
+                piece = pieces.recv() => match piece {
+                    Some(piece) => drop(to.send(piece).await),
+                    None => return,
+                },
+            }
+        }
+    });
+    (feed, source)
 }
 
-pub(crate) async fn send(remote: &dyn Remote, parcel: &Parcel, content: &[u8]) -> Result<Evidence, RemoteError> {
-    within(remote.send(parcel, body(content))).await
+pub(crate) async fn send(remote: &dyn Remote, object: &Object, content: &[u8]) -> Result<Evidence, RemoteError> {
+    within(remote.send(object, body(content))).await
 }
 
 #[track_caller]

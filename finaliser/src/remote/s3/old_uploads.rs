@@ -1,37 +1,38 @@
-//! Uploads that were left: nobody puts them together, and their parts cost space until they are aborted.
+//! Uploads that nobody will complete. Their parts take up space until they are aborted.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use contract::{Digest, Timestamp};
-use hyper::http::response;
 use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
+use roxmltree::Document;
 
-use super::{Call, S3Remote, answer, failure, now, xml};
-use crate::remote::wire::SEGMENT;
-use crate::remote::{KeptUpload, RemoteError};
+use super::answer::{all, element_of, failure};
+use super::{Call, S3Remote, now, timestamp};
+use crate::remote::wire::{answer, encode_path, later, xml};
+use crate::remote::{MultipartUpload, RemoteError};
 
-/// The age from which an upload that no record has is nobody's: a finaliser records one at once, or dies.
+/// From this age on, an upload that no record has belongs to nobody: a finaliser records an upload at once, or dies.
 const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How often the bucket is asked: lists cost money, and what is found has lain for a day.
+/// How often the bucket is asked. Lists cost money, and every upload found is a day old already.
 const PAUSE: Duration = Duration::from_secs(60 * 60);
 
-/// Pages of a list, of 1,000 uploads each, that are read at once. What is beyond is found when these are gone.
+/// The most pages that one listing reads, of 1,000 uploads each. Later pages follow once these uploads are gone.
 const PAGES: usize = 10;
 
-/// Where uploads that are surely ours can be, and when they were last looked for.
+/// Where to list uploads, and when they were last listed.
 #[derive(Debug)]
-pub(super) struct Left {
-    /// The path of the bucket, and the beginning of all our keys; `None` where the whole bucket is ours to write in, and so
-    /// perhaps others' too.
+pub(super) struct OldUploads {
+    /// The path of the bucket, and the prefix of all our keys. `None` if the remote is a whole bucket: other programs
+    /// may write there too, so their uploads could not be told from ours.
     folder: Option<(String, String)>,
     asked: Mutex<Option<Instant>>,
 }
 
-impl Left {
+impl OldUploads {
     /// `path` is the encoded path of the remote, with `/` at both ends.
     pub(super) fn new(path: &str, bucket_in_host: bool) -> Self {
         let bucket_ends = if bucket_in_host { 1 } else { path[1..].find('/').map_or(path.len(), |at| at + 2) };
@@ -41,7 +42,7 @@ impl Left {
         Self { folder, asked: Mutex::new(None) }
     }
 
-    /// Where to look, if it is time.
+    /// Where to list uploads, if it is time.
     fn due(&self) -> Option<&(String, String)> {
         let folder = self.folder.as_ref()?;
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,10 +55,10 @@ impl Left {
 }
 
 impl S3Remote {
-    /// Has the remote drop the parts of an upload.
-    pub(super) async fn drop_parts(&self, upload: &KeptUpload) -> Result<(), RemoteError> {
+    /// Aborts an upload.
+    pub(super) async fn abort(&self, upload: &MultipartUpload) -> Result<(), RemoteError> {
         let Some(key) = upload.address.strip_prefix(&self.settings.url) else {
-            // Settings changed: from here it cannot be aborted.
+            // The settings have changed, so it cannot be aborted here.
             tracing::warn!(address = upload.address, "an upload is left behind at what was this remote");
             return Ok(());
         };
@@ -73,9 +74,9 @@ impl S3Remote {
         }
     }
 
-    /// Uploads beneath our own folder that are older than a day.
-    pub(super) async fn find_old_uploads(&self) -> Result<Vec<KeptUpload>, RemoteError> {
-        let Some((bucket, prefix)) = self.left.due() else { return Ok(Vec::new()) };
+    /// The uploads beneath our own folder that are older than a day.
+    pub(super) async fn find_old_uploads(&self) -> Result<Vec<MultipartUpload>, RemoteError> {
+        let Some((bucket, prefix)) = self.old_uploads.due() else { return Ok(Vec::new()) };
         let what = format!("GET uploads beneath {}", self.settings.url);
         let mut old = Vec::new();
         let mut after: Option<(String, String)> = None;
@@ -91,8 +92,11 @@ impl S3Remote {
             if !head.status.is_success() {
                 return Err(failure(&what, &head, &text));
             }
-            old.extend(listed(&head, &text).filter_map(|(key, id)| self.beneath(prefix, &key, id)));
-            let next = |name| xml::element(&text, name).filter(|next| !next.is_empty());
+            let list = xml::document(&text).map_err(|why| later(&what, &why))?;
+            // The server's clock gave the uploads their times.
+            let now = answer::answered_at(&head.headers).map_or_else(now, timestamp);
+            old.extend(listed(&list, now).filter_map(|(key, id)| self.beneath(prefix, &key, id)));
+            let next = |name| element_of(list.root(), name).filter(|next| !next.is_empty());
             after = match (next("IsTruncated").as_deref(), next("NextKeyMarker"), next("NextUploadIdMarker")) {
                 (Some("true"), Some(key), Some(id)) => Some((key, id)),
                 _ => break,
@@ -101,22 +105,19 @@ impl S3Remote {
         Ok(old)
     }
 
-    /// An upload by its key, if that is one of ours: a server that does not heed the prefix names others' too.
-    fn beneath(&self, prefix: &str, key: &str, id: String) -> Option<KeptUpload> {
+    /// An upload by its key, if the key is ours: a server that ignores the prefix lists other uploads too.
+    fn beneath(&self, prefix: &str, key: &str, id: String) -> Option<MultipartUpload> {
         let name = key.strip_prefix(prefix)?;
-        let encode = |segment| percent_encoding::utf8_percent_encode(segment, SEGMENT).to_string();
-        let name = name.split('/').map(encode).collect::<Vec<_>>().join("/");
-        Some(KeptUpload { id, address: format!("{}{name}", self.settings.url) })
+        Some(MultipartUpload { id, address: format!("{}{}", self.settings.url, encode_path(name)) })
     }
 }
 
-/// Key and id of the uploads in a list that are old, by the clock of the server that lists them.
-fn listed<'a>(head: &response::Parts, text: &'a str) -> impl Iterator<Item = (String, String)> + use<'a> {
-    let at = answer::answered_at(head).unwrap_or_else(|| now().as_millis());
-    let is_old = move |begun: Timestamp| Timestamp::after(begun, OLD).as_millis() < at;
-    text.split("<Upload>").skip(1).filter_map(move |upload| {
-        let begun = Timestamp::try_from(xml::element(upload, "Initiated")?).ok()?;
-        let found = (xml::element(upload, "Key")?, xml::element(upload, "UploadId")?);
+/// The keys and ids of the old uploads in a list.
+fn listed(list: &Document<'_>, now: Timestamp) -> impl Iterator<Item = (String, String)> {
+    let is_old = move |begun: Timestamp| begun.after(OLD) < now;
+    all(list.root(), "Upload").filter_map(move |upload| {
+        let begun = Timestamp::try_from(element_of(upload, "Initiated")?).ok()?;
+        let found = (element_of(upload, "Key")?, element_of(upload, "UploadId")?);
         is_old(begun).then_some(found)
     })
 }
@@ -126,8 +127,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_folder_of_the_bucket_is_surely_ours() {
-        let folder = |path, bucket_in_host| Left::new(path, bucket_in_host).due().cloned();
+    fn uploads_are_listed_only_beneath_a_folder_of_the_bucket() {
+        let folder = |path, bucket_in_host| OldUploads::new(path, bucket_in_host).due().cloned();
         let some = |bucket: &str, prefix: &str| Some((bucket.to_owned(), prefix.to_owned()));
         assert_eq!(folder("/bucket/", false), None);
         assert_eq!(folder("/bucket/in/x%20y/", false), some("/bucket/", "in/x y/"));
@@ -137,9 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn it_is_asked_once_an_hour() {
-        let left = Left::new("/bucket/in/", false);
-        assert!(left.due().is_some());
-        assert!(left.due().is_none());
+    fn the_bucket_is_asked_once_an_hour() {
+        let uploads = OldUploads::new("/bucket/in/", false);
+        assert!(uploads.due().is_some());
+        assert!(uploads.due().is_none());
     }
 }

@@ -1,0 +1,86 @@
+//! What the answers of S3 mean.
+
+use hyper::http::response;
+use roxmltree::Node;
+
+use crate::remote::RemoteError;
+use crate::remote::wire::{answer, xml};
+
+/// The text of the first element of that name in an answer, at any depth; `None` if the answer is not XML.
+pub(super) fn element(text: &str, name: &str) -> Option<String> {
+    element_of(xml::document(text).ok()?.root(), name)
+}
+
+/// The text of the first element of that name beneath a node. Namespaces are ignored: not every server declares that of
+/// S3.
+pub(super) fn element_of(node: Node<'_, '_>, name: &str) -> Option<String> {
+    all(node, name).next()?.text().map(str::to_owned)
+}
+
+/// The elements of that name beneath a node.
+pub(super) fn all<'a, 'input>(node: Node<'a, 'input>, name: &str) -> impl Iterator<Item = Node<'a, 'input>> {
+    node.descendants().filter(move |found| found.tag_name().name() == name)
+}
+
+/// Whether an answer reports an error, whatever its status.
+pub(super) fn is_error(text: &str) -> bool {
+    xml::document(text).is_ok_and(|document| all(document.root(), "Error").next().is_some())
+}
+
+/// The error for an answer that is neither a success nor a conflict. Its code says more than its status.
+pub(super) fn failure(what: &str, head: &response::Parts, text: &str) -> RemoteError {
+    let detail = describe(what, head, text);
+    match element(text, "Code").as_deref() {
+        Some(
+            // Our clock, our pace or our credentials: each may be right at the next attempt.
+            "RequestTimeTooSkewed"
+            | "RequestTimeout"
+            | "ExpiredToken"
+            | "OperationAborted"
+            | "ConditionalRequestConflict"
+            | "InternalError"
+            | "SlowDown"
+            | "ServiceUnavailable",
+        ) => RemoteError::Later { detail, after: answer::retry_after(&head.headers) },
+        Some("NotImplemented") => {
+            RemoteError::Refused(format!("{detail}; without `conditional` or `checksums` it may take the file"))
+        }
+        _ => match answer::refusal(what, head, text) {
+            RemoteError::Later { after, .. } => RemoteError::Later { detail, after },
+            _ => RemoteError::Refused(detail),
+        },
+    }
+}
+
+/// An answer in words, for people.
+pub(super) fn describe(what: &str, head: &response::Parts, text: &str) -> String {
+    let said = [element(text, "Code"), element(text, "Message")];
+    let said = said.into_iter().flatten().collect::<Vec<_>>().join(": ");
+    answer::describe(what, head, if said.is_empty() { text } else { &said })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_is_found_by_its_name() {
+        let xml = "<?xml version=\"1.0\"?><A xmlns=\"x\"><Key>k</Key><UploadId>a&amp;lt;b&quot;</UploadId><E/></A>";
+        for xml in [xml.to_owned(), format!("  \n{xml}"), xml.replace("xmlns", "xmlns:x")] {
+            assert_eq!(element(&xml, "UploadId").as_deref(), Some("a&lt;b\""));
+            assert_eq!(element(&xml, "Key").as_deref(), Some("k"));
+            assert_eq!((element(&xml, "E"), element(&xml, "None")), (None, None));
+        }
+        for wrong in ["", "<Key>k", "<!DOCTYPE a [<!ENTITY k \"k\">]><Key>&k;</Key>", "Key: k"] {
+            assert_eq!(element(wrong, "Key"), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_error_element_is_an_error() {
+        for (text, expected) in [("<Error><Code>c</Code></Error>", true), ("<R><ETag>e</ETag></R>", false), ("", false)]
+        {
+            assert_eq!(is_error(text), expected, "{text}");
+        }
+    }
+}
