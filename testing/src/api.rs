@@ -1,4 +1,4 @@
-//! A client for each call of the gateway's HTTP API. It hides nothing.
+//! The gateway's HTTP interface, call by call.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body as JSON; null if it is not JSON.
     pub body: Value,
-    /// The body as it was received.
+    /// The raw body.
     pub bytes: Bytes,
 }
 
@@ -54,12 +54,12 @@ impl Answer {
         self
     }
 
-    /// The value of a header that must occur exactly once.
+    /// A header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// A member of the body that must be text.
+    /// A member of the body that is a text.
     #[track_caller]
     pub fn text(&self, member: &str) -> &str {
         self.body[member].as_str().unwrap_or_else(|| panic!("no text {member} in {self:?}"))
@@ -104,7 +104,7 @@ impl Api {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
-    /// The same caller with a token of this user, who must exist.
+    /// The same caller, logged in as this user. Panics if the gateway refuses.
     pub async fn logged_in(&self, username: &str, password: &str) -> Self {
         let answer = self.log_in(username, password).await.expect(200);
         self.with_token(answer.text("access_token"))
@@ -116,7 +116,7 @@ impl Api {
         answer.unwrap_or_else(|e| panic!("{path}: {e}"))
     }
 
-    /// Any call. An error means that it broke off or took longer than 30 s: it may or may not have taken effect.
+    /// Any call. After an error (it broke off, or took longer than 30 s) nobody knows whether it was done.
     pub async fn attempt(
         &self,
         method: &str,
@@ -172,7 +172,7 @@ impl Api {
         self.form("/auth/token", &[("username", username), ("password", password)]).await
     }
 
-    /// `POST /upload/prepare` of a path and nothing else.
+    /// `POST /upload/prepare` with nothing but a path.
     pub async fn prepare(&self, path: &str) -> Answer {
         self.prepare_with(&json!({ "file_path": path })).await
     }
@@ -182,10 +182,10 @@ impl Api {
         self.post("/upload/prepare", body).await
     }
 
-    /// Prepares a path, with the path itself as the idempotency key, until the gateway accepts it. Returns the file id.
+    /// Prepares a path, which is also the idempotency key, until the gateway accepts it. Returns the file id.
     pub async fn until_prepared(&self, path: &str) -> String {
         let (body, headers) = (json!({ "file_path": path }).to_string(), [JSON, ("idempotency-key", path)]);
-        until(&format!("{path} is taken"), async || {
+        until(&format!("{path} is accepted"), async || {
             let answer = self.attempt("POST", "/upload/prepare", &headers, body.clone()).await.ok()?;
             (answer.status == 201).then(|| answer.file_id())
         })

@@ -3,7 +3,7 @@ use std::time::Duration;
 use contract::{Names, StreamSpec};
 use settings::Settings;
 
-/// A server that does not answer is left alone.
+/// A server that does not answer in this time is left alone.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Removes a database, and the streams of a prefix, when it is dropped.
@@ -16,7 +16,7 @@ pub struct Cleanup {
 }
 
 impl Cleanup {
-    /// Cleans up what these settings name, but only on servers that were given: all others end with this process.
+    /// For the database and prefix of these settings, on servers that the environment names: others end with this process.
     pub fn of_given_servers(settings: &Settings) -> Self {
         let given = |variable| std::env::var_os(variable).is_some();
         let database = || (settings.mongodb.uri().unwrap().expose().to_owned(), settings.mongodb.database.clone());
@@ -24,7 +24,7 @@ impl Cleanup {
         Self { database: given(servers::MONGODB_URI).then(database), streams: given(servers::NATS_URL).then(streams) }
     }
 
-    /// Cleans up a database, whichever server has it.
+    /// For a database, on any server.
     pub fn of_database(uri: &str, name: &str) -> Self {
         Self { database: Some((uri.to_owned(), name.to_owned())), streams: None }
     }
@@ -36,12 +36,12 @@ impl Drop for Cleanup {
         if database.is_none() && streams.is_none() {
             return;
         }
-        // A runtime of its own, because the runtime of the test may be ending.
+        // A runtime of its own: that of the test may be ending.
         let removing = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { tokio::time::timeout(LIMIT, remove(database, streams)).await })
         });
-        // If the test has failed already, that says more than what it leaves behind.
+        // An error here would hide the failure of the test.
         let _ = removing.join();
     }
 }
@@ -53,7 +53,7 @@ async fn remove(database: Option<(String, String)>, streams: Option<(String, Str
     if let Some((url, prefix)) = streams {
         let jetstream = async_nats::jetstream::new(async_nats::connect(url).await?);
         for stream in StreamSpec::all(&Names::new(&prefix)?) {
-            // The stream may never have been made.
+            // A stream may never have been made.
             let _ = jetstream.delete_stream(stream.name).await;
         }
     }

@@ -3,7 +3,7 @@ use std::net::TcpStream;
 
 use contract::{Digest, Hasher};
 
-/// Sends a plain HTTP request; returns status and body. `fields` are lines of the head, each with its line end.
+/// Sends a plain request; returns status and body. `fields` are header lines, each with its line end.
 pub fn ask(server: &str, method: &str, path: &str, fields: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let (status, mut answer) = open(server, method, path, fields, body);
     let mut content = Vec::new();
@@ -11,7 +11,7 @@ pub fn ask(server: &str, method: &str, path: &str, fields: &str, body: &[u8]) ->
     (status, content)
 }
 
-/// As above, but the body has not been read yet.
+/// Sends a plain request; returns the status, and the stream from which the body can be read.
 pub(crate) fn open(server: &str, method: &str, path: &str, fields: &str, body: &[u8]) -> (u16, TcpStream) {
     let mut stream = TcpStream::connect(server).unwrap();
     let length = body.len();
@@ -27,7 +27,7 @@ pub(crate) fn open(server: &str, method: &str, path: &str, fields: &str, body: &
     (std::str::from_utf8(&head[9..12]).unwrap().parse().unwrap(), stream)
 }
 
-/// The size and the hash of everything that can be read.
+/// Size and hash of everything that can be read.
 pub fn hashed(mut from: impl Read) -> (u64, Digest) {
     let (mut hasher, mut size, mut buffer) = (Hasher::new(), 0, vec![0; 64 * 1024]);
     loop {

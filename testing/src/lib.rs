@@ -1,4 +1,5 @@
-//! What the tests of several packages share. Only ever a dev-dependency, except of `tests`, which is one itself.
+//! What the tests of several packages share. Every package has it only as a dev-dependency, except `tests`, which is for
+//! development itself.
 //!
 //! All tests of a process share one nats-server and one mongod; a [`Sandbox`] is one test's part of them. Nothing here
 //! sleeps to let something happen: [`until`] waits for a condition, and fails loudly at a generous deadline.
@@ -31,7 +32,7 @@ pub use wait::{DEADLINE, until, within};
 /// 1 MiB, in bytes.
 pub const MIB: u32 = 1024 * 1024;
 
-/// `len` bytes that repeat nowhere, and differ for every seed.
+/// `len` bytes without repetition, different for every seed.
 pub fn bytes(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mut bytes = Vec::with_capacity(len + 8);

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct Own<T> {
     server: T,
-    // This comes after the server, which writes there, so that it is dropped later.
+    // Dropped after the server, which writes there.
     _folder: TempDir,
 }
 

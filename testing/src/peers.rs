@@ -1,4 +1,4 @@
-//! Remotes that others wrote, for one test each.
+//! Servers of remotes that others wrote, as tests use them.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -16,12 +16,12 @@ use crate::{ask, hashed, http};
 pub struct Served {
     /// The server.
     pub nginx: Nginx,
-    // After the server, which writes there.
+    // Dropped after the server, which writes there.
     folder: TempDir,
 }
 
 impl Served {
-    /// Starts it. `None`, said aloud, where there is no nginx.
+    /// Starts it. `None`, with a message, where nginx is missing.
     pub async fn start(change: impl FnOnce(&mut NginxOptions)) -> Option<Self> {
         if !can_test(Nginx::is_here()) {
             return None;
@@ -35,7 +35,7 @@ impl Served {
         Some(Self { nginx, folder })
     }
 
-    /// The address of the folder `in`, which is there.
+    /// The address of the folder `in`, which exists.
     pub fn url(&self) -> String {
         format!("{}in/", self.nginx.url())
     }
@@ -45,13 +45,13 @@ impl Served {
         self.folder.path().join("root/in").join(name)
     }
 
-    /// The names of what lies aside.
+    /// The names of the staged files.
     pub fn asides(&self) -> BTreeSet<String> {
         names(&self.path(".waybill"))
     }
 }
 
-/// The sshd of all tests. `None`, said aloud, where there is none.
+/// The sshd of all tests. `None`, with a message, where sshd is missing.
 pub async fn sshd() -> Option<&'static Sshd> {
     if !can_test(Sshd::is_here()) {
         return None;
@@ -59,7 +59,7 @@ pub async fn sshd() -> Option<&'static Sshd> {
     Some(servers::shared_sshd().await.unwrap_or_else(|error| panic!("{error}")))
 }
 
-/// The settings of a remote: `path` at an sshd that is reached at this address, opened by the key in a file.
+/// The settings of a remote: the folder `path` at an sshd that this address leads to, with a login by the key in a file.
 pub fn sftp_section(sshd: &Sshd, address: SocketAddr, key: &Path, path: &Path) -> String {
     format!(
         "kind = \"sftp\"\nhost = \"{}\"\nport = {}\nhost_key = {:?}\nusername = {:?}\nprivate_key_file = {key:?}\npath = {path:?}\n",
@@ -91,7 +91,7 @@ pub fn object_in_bucket(seaweed: &Seaweed, folder: &str, name: &str) -> Option<(
     }
 }
 
-/// The server, and the path there.
+/// The server's address, and the path of the object.
 fn in_bucket(seaweed: &Seaweed, folder: &str, name: &str) -> (String, String) {
     let encode = |segment| utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string();
     let name = name.split('/').map(encode).collect::<Vec<_>>().join("/");
@@ -99,7 +99,7 @@ fn in_bucket(seaweed: &Seaweed, folder: &str, name: &str) -> (String, String) {
     (server, format!("/buckets/{}/{folder}/{name}", Seaweed::BUCKET))
 }
 
-/// The names in a folder, which must be there.
+/// The names in a folder, which must exist.
 pub fn names(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()

@@ -1,5 +1,4 @@
-//! A TCP proxy with faults on demand: it stands between a client and a server, and does to their bytes what a network
-//! may do.
+//! A TCP proxy that fails on demand: it stands between two parties, and does to their bytes what a network does.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,16 +13,16 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-/// How many bytes one read takes at most. A read of this size is mostly payload: control messages are far smaller.
+/// The size of a read. A read of this size is mostly payload: control messages are far smaller.
 const PIECE: usize = 64 * 1024;
 
-/// The fewest bytes of a read in which a byte is flipped.
+/// The least size of a read in which a byte may be flipped.
 const PAYLOAD: usize = 16 * 1024;
 
-/// How far a flipped byte is from anything that looks like a header or a field's name, in bytes.
+/// The least distance of a flipped byte from anything that looks like a header or a field's name.
 const MARGIN: usize = 256;
 
-/// The texts that mark the headers of chunk requests and the fields of a stored chunk.
+/// How headers of chunk requests and fields of a stored chunk begin.
 const FRAMING: [&[u8]; 6] = [b"Waybill-", b"HPUB ", b"HMSG ", b"sha256", b"_id", b"data\0"];
 
 /// The direction of bytes.
@@ -35,32 +34,32 @@ pub enum Way {
     Back,
 }
 
-/// What the proxy does to connections until it is healed.
+/// What the proxy does to connections until [`Proxy::heal`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum NetFault {
-    /// All connections are cut and new ones refused, as if nobody listened at the port.
+    /// All connections are cut and new ones are refused, as if nobody listened.
     Refuse,
-    /// Bytes are held back in both directions; connections stay open.
+    /// Bytes are held in both directions; connections stay open.
     Freeze,
-    /// Every piece is delayed by this long.
+    /// Every piece is delayed by this time.
     Delay(Duration),
-    /// Each direction of each connection carries this many bytes a second.
+    /// Bytes a second, in each direction of each connection.
     Throttle(u64),
     /// Each connection is cut after this many further bytes in one direction.
     Truncate(u64),
-    /// Each connection stalls after this many further bytes in one direction.
+    /// Each connection carries this many further bytes in one direction, and then no more.
     StallAfter(u64),
-    /// One bit of a payload that goes in this direction is flipped, once: only in the middle of a large read, and away
-    /// from all framing (see docs/reliability.md).
+    /// One byte of a payload in this direction is flipped, once, in the middle of a large read and away from all framing:
+    /// see docs/reliability.md.
     Flip(Way),
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Mode {
     fault: Option<NetFault>,
-    /// How many bytes a second a healthy connection carries in each direction; unset: no limit.
+    /// The pace of a healthy connection, in bytes a second in each direction; `None`: unlimited.
     pace: Option<u64>,
-    /// Counts the times that all connections were cut.
+    /// How many times all connections were cut.
     cuts: u64,
 }
 
@@ -73,7 +72,7 @@ pub struct Proxy {
     serving: AbortHandle,
 }
 
-/// What all connections share.
+/// What all connections count together.
 #[derive(Debug, Default)]
 struct Seen {
     armed: AtomicBool,
@@ -84,7 +83,7 @@ struct Seen {
 impl Proxy {
     /// Starts a proxy on a port of its own that leads to `target`, whether or not anybody listens there yet.
     pub fn start(target: SocketAddr) -> Self {
-        // A second socket stays bound to the port, so that the port is kept while nobody listens on it.
+        // A second socket stays bound to the port, and keeps it while nobody listens.
         let keeper = bind(SocketAddr::from(([127, 0, 0, 1], 0)));
         let address = keeper.local_addr().unwrap();
         let listener = bind(address).listen(128).unwrap();
@@ -103,7 +102,7 @@ impl Proxy {
         self.address
     }
 
-    /// Begins a fault, which replaces the current one.
+    /// Begins a fault, which replaces the present one.
     pub fn begin(&self, fault: NetFault) {
         self.seen.armed.store(matches!(fault, NetFault::Flip(_)), Ordering::SeqCst);
         self.mode.send_modify(|mode| {
@@ -123,13 +122,12 @@ impl Proxy {
         self.mode.send_modify(|mode| mode.fault = None);
     }
 
-    /// Makes connections carry only this many bytes a second in each direction, with or without a fault, so that work
-    /// takes time.
+    /// Limits connections to this many bytes a second in each direction, with or without a fault: so that work takes time.
     pub fn pace(&self, bytes_a_second: Option<u64>) {
         self.mode.send_modify(|mode| mode.pace = bytes_a_second);
     }
 
-    /// How many bytes have been carried to the server so far.
+    /// How many bytes the server has got so far.
     pub fn carried(&self) -> u64 {
         self.seen.there.load(Ordering::SeqCst)
     }
@@ -166,7 +164,7 @@ async fn serve(listener: TcpListener, target: SocketAddr, mut modes: watch::Rece
         let listener = listening.take().unwrap_or_else(|| bind(address).listen(128).unwrap());
         let accepting = accept(&listener, target, &seen, modes.clone(), &mut connections);
         let refusing = modes.wait_for(refuses);
-        // Dropping the listener refuses new connections.
+        // Connections are refused because the listener is dropped.
         tokio::select! {
             refusing = refusing => if refusing.is_err() { return },
             () = accepting => return,
@@ -188,7 +186,7 @@ async fn accept(
         connections.spawn(async move {
             let Ok(far) = TcpStream::connect(target).await else { return };
             let pumping = pump_both(near, far, modes.clone(), &seen);
-            // Dropping both sockets cuts the connection.
+            // The connection is cut because both sockets are dropped.
             tokio::select! {
                 _broken = pumping => {}
                 _gone = modes.wait_for(|mode| mode.cuts != born) => {}
@@ -211,7 +209,7 @@ async fn pump_both(
     tokio::try_join!(there, back).map(drop)
 }
 
-/// Carries bytes in one direction until they end, and passes on the end.
+/// Carries bytes in one direction, and passes on their end.
 async fn pump(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
@@ -220,7 +218,7 @@ async fn pump(
     seen: &Seen,
 ) -> io::Result<()> {
     let mut piece = vec![0_u8; PIECE];
-    // Bytes that have passed since this fault began.
+    // How many bytes passed since the fault began.
     let mut passed = 0_u64;
     loop {
         let count = from.read(&mut piece).await?;
@@ -262,13 +260,13 @@ async fn pump(
     }
 }
 
-/// Waits as long as `count` bytes take.
+/// Waits as long as this many bytes take.
 async fn carry(count: usize, bytes_a_second: u64) {
     let millis = (count as u64).saturating_mul(1000) / bytes_a_second.max(1);
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
-/// Damages a byte if that is still to be done and there is a suitable place.
+/// Flips a byte, if one is still to be flipped and these bytes have a place for it.
 fn flip_once(bytes: &mut [u8], seen: &Seen) {
     if !seen.armed.load(Ordering::SeqCst) {
         return;
@@ -279,7 +277,7 @@ fn flip_once(bytes: &mut [u8], seen: &Seen) {
     }
 }
 
-/// A place inside a payload: the middle of the longest stretch without anything that looks like framing.
+/// A place in a payload: the middle of the longest stretch without anything that looks like framing.
 fn payload(bytes: &[u8]) -> Option<usize> {
     if bytes.len() < PAYLOAD {
         return None;

@@ -17,7 +17,7 @@ pub fn new_file(size: u64) -> NewFile {
     }
 }
 
-/// What was claimed; panics where another has it or nothing is to be done.
+/// The claimed file; panics if another worker has it or there is nothing to do.
 #[track_caller]
 pub fn taken(claim: Claim) -> ClaimedFile {
     match claim {
@@ -26,7 +26,7 @@ pub fn taken(claim: Claim) -> ClaimedFile {
     }
 }
 
-/// What a finaliser writes of a delivery, with everything that MongoDB could take for something else.
+/// The receipt of a delivery, with values that MongoDB could mistake for operators.
 pub fn receipt(held: &ClaimedFile) -> Receipt {
     let (file, proven) = (&held.file, held.file.proven().unwrap());
     Receipt {

@@ -10,7 +10,7 @@ use crate::{Cleanup, Stored};
 /// A prefix and a database for one test, on the servers that all tests of this process share.
 #[derive(Debug)]
 pub struct Sandbox {
-    /// These settings name the servers, the prefix and the database.
+    /// The settings for it: servers, prefix and database.
     pub settings: Settings,
     stored: Stored,
     _cleanup: Cleanup,
@@ -25,12 +25,12 @@ impl Deref for Sandbox {
 }
 
 impl Sandbox {
-    /// An empty sandbox.
+    /// An empty one.
     pub async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    /// A sandbox with other settings, perhaps on other servers.
+    /// An empty one with changed settings, perhaps on other servers.
     pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let shared = servers::shared().await.unwrap_or_else(|error| panic!("{error}"));
         let mut settings = Settings::default();
@@ -44,7 +44,7 @@ impl Sandbox {
         Self::of(settings).await
     }
 
-    /// What these settings name.
+    /// The one that these settings name.
     pub async fn of(settings: Settings) -> Self {
         let client = mongodb::Client::with_uri_str(settings.mongodb.uri().unwrap().expose()).await.unwrap();
         let db = client.database(&settings.mongodb.database);
@@ -52,7 +52,7 @@ impl Sandbox {
         Self { settings, stored: Stored { db }, _cleanup: cleanup }
     }
 
-    /// Starts what every service has, with these settings, but not what makes it this service.
+    /// Starts what all services have in common, with these settings.
     pub async fn start(&self, role: Role) -> Result<Service, StartError> {
         let life = Lifecycle::new(self.settings.work.grace());
         runtime::start(role, Arc::new(self.settings.clone()), life).await

@@ -6,8 +6,7 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
 use mongodb::{Collection, Database};
 
-/// The content of MongoDB, for a test to inspect and to change behind everybody's back. A file is named by its id, or
-/// by the id as text.
+/// The content of a database, which a test reads and changes without the services. A file is named by its id or its text.
 #[derive(Debug, Clone)]
 pub struct Stored {
     /// The database.

@@ -1,9 +1,8 @@
-//! Waits for a condition, up to a deadline.
+//! Waiting with a deadline.
 
 use std::time::Duration;
 
-/// How long anything may take on a busy machine. Nothing is slow enough to need all of it; it only ends a test that
-/// hangs.
+/// How long anything may take on a busy machine. Nothing needs that long; it only ends what hangs.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Calls `condition` again and again until it returns `Some`. At the deadline, panics and names what it waited for.
@@ -20,7 +19,7 @@ pub async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>)
     found.unwrap_or_else(|_| panic!("waited {DEADLINE:?} in vain until {what}"))
 }
 
-/// Returns what `work` returns; panics if it does not return by the deadline.
+/// Returns what `work` returns; panics at the deadline.
 pub async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, work).await.expect("the test hangs")
 }

@@ -10,7 +10,7 @@ use harness::{Api, Content, DEADLINE, Process, Said, binary, gather, until, writ
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-/// A data directory. Servers that a killed `waybill up` left there end with it.
+/// A data directory. When it is dropped, servers that a killed `waybill up` left there are ended.
 pub(crate) struct DataDir(tempfile::TempDir);
 
 impl DataDir {
@@ -27,7 +27,7 @@ impl DataDir {
         let noted = ["nats", "mongod"].map(|name| std::fs::read(self.path().join(name).join("server.json")));
         let noted = noted.into_iter().flatten().filter_map(|json| serde_json::from_slice::<Value>(&json).ok());
         let pids = noted.filter_map(|server| i32::try_from(server["process"]["pid"].as_i64()?).ok());
-        // Another process may have the number since.
+        // Another process may have the pid by now.
         let ours = |pid: &i32| {
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             String::from_utf8_lossy(&command).contains(&*self.path().to_string_lossy())
@@ -47,9 +47,9 @@ impl Drop for DataDir {
 /// A running `waybill up --json`.
 struct Up {
     process: Process,
-    /// What the one line said.
+    /// The line that says it is ready.
     ready: Value,
-    /// What comes after it.
+    /// What it prints after that line.
     rest: mpsc::Receiver<String>,
 }
 
@@ -57,7 +57,7 @@ impl Up {
     fn start(data: &DataDir, arguments: &[&str]) -> Self {
         let mut command = Command::new(binary("waybill"));
         command.args(["up", "--json", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data.path()).args(arguments);
-        // A file that a killed one held is free after this.
+        // A killed process holds a file no longer than this.
         command.env("WAYBILL__WORK__LEASE_MS", "2000").stdout(Stdio::piped());
         let mut process = Process::start("up", command, data.0.path());
         let mut stdout = BufReader::new(process.stdout());
@@ -95,7 +95,7 @@ impl Up {
         assert!(read("root") == read("remote_dir"), "{name} differs");
     }
 
-    /// SIGTERM: it ends well, its servers with it, and it has said nothing more. Returns its log.
+    /// Sends SIGTERM: it ends well, its servers too, and it has printed nothing more. Returns its log.
     fn stop(mut self, data: &DataDir) -> String {
         assert_eq!(data.servers().len(), 2);
         assert_eq!(self.process.stop().code(), Some(0), "{}", self.process.log());
@@ -113,7 +113,7 @@ async fn send(up: &Up, api: &Api, name: &str, size: u64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn up_runs_everything_and_goes_on_where_it_was() {
+async fn up_runs_everything_and_resumes_where_it_stopped() {
     let data = DataDir::new();
     let up = Up::start(&data, &["--scale", "chunker=2,store=2"]);
     let keys: Vec<_> = up.ready.as_object().unwrap().keys().map(String::as_str).collect();
@@ -148,7 +148,7 @@ async fn up_runs_everything_and_goes_on_where_it_was() {
     assert!(log.contains("connected to NATS"), "{log}");
     assert!(!log.contains("WARN") && !log.contains("async_nats"), "nothing goes wrong at a start or a stop: {log}");
 
-    // The same again, with another file in work when it is killed.
+    // Once more; now it is killed while another file is in work.
     let mut up = Up::start(&data, &[]);
     assert_eq!((up.text("username"), &up.ready["password"]), (&*username, &Value::Null));
     let api = up.log_in(&username, &password).await;
@@ -166,7 +166,7 @@ async fn up_runs_everything_and_goes_on_where_it_was() {
     let file = api.until_state(&second, "delivered").await;
     assert_eq!(file["receipt"]["guarantee"], "exactly-once");
     up.assert_arrived("second");
-    // One key for all receipts of the directory.
+    // All receipts of the directory have one key.
     let pem = data.0.path().join("key.pem");
     std::fs::write(&pem, key).unwrap();
     for (name, file) in [("first", &first), ("second", &second)] {
@@ -213,7 +213,7 @@ async fn users_are_added_and_imported() {
     refused(&waybill(&["user", "add", "b\nb"], Some(&data), "long enough\n"), "name");
     assert!(!may("bob", "short").await);
 
-    // What is no dump changes nothing, however late that shows.
+    // Anything but a dump changes nothing, however late the import notices.
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/users.bson");
     let dump = std::fs::read(&fixture).unwrap();
     let import = |bytes: &[u8]| {
@@ -246,14 +246,14 @@ async fn users_are_added_and_imported() {
     let api = up.log_in("grace", "amazing grace").await;
     let file = send(&up, &api, "file", 10).await;
     api.until_state(&file, "delivered").await;
-    // Again: the same users, none twice; the others stay.
+    // A second import: the same users, none twice; the others stay.
     let again = waybill(&["user", "import", fixture.to_str().unwrap()], Some(&data), "");
     assert!(again.stderr.contains("added: 0, replaced: 4"), "{again:?}");
     assert!(may("ada", "a long enough password").await && may("grace", "amazing grace").await);
     up.stop(&data);
 }
 
-/// Runs the demonstration to its end. What it said, and the receipt that it printed.
+/// Runs the demonstration to its end. Returns its messages, and the receipt that it printed.
 async fn demonstrate(folder: &DataDir, file: &Path, more: &[&str]) -> (String, contract::Receipt) {
     let mut command = Command::new(binary("waybill"));
     command.arg("demo").arg(file).args(more).env("TMPDIR", folder.0.path()).stdout(Stdio::piped());
@@ -311,7 +311,7 @@ async fn up_refuses_what_it_cannot_run() {
     assert!(!output.stderr.contains("hush"), "{output:?}");
     assert!(!data.path().exists(), "nothing was made");
 
-    // A port that is taken: the servers that were started end again.
+    // If the port is taken, the servers that it has started are ended.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     refused(&waybill(&["up", "--json", "--listen", &address], Some(&data), ""), &address);

@@ -1,6 +1,6 @@
 //! The shipped files agree with the code: sample settings, compose file, image, NATS' configuration, documents.
 //!
-//! No container engine is needed: what is checked is what the files say.
+//! No container engine is needed: the tests check what the files say.
 
 mod compose;
 mod documents;
@@ -15,17 +15,17 @@ use settings::{Settings, SettingsError};
 
 /// A file of the repository.
 fn file(path: &str) -> PathBuf {
-    // The package lies in a folder of the repository's root.
+    // The package is a folder of the repository's root.
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(path)
 }
 
-/// What it says.
+/// The text of a file.
 fn text(path: &str) -> String {
     let file = file(path);
     std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{} cannot be read: {error}", file.display()))
 }
 
-/// What it says, as TOML.
+/// A file, parsed as TOML.
 fn table(path: &str) -> toml::Table {
     text(path).parse().unwrap_or_else(|error| panic!("{path} is no TOML: {error}"))
 }

@@ -1,4 +1,4 @@
-//! What is done to the system, and that it survives it: docs/reliability.md has the promises.
+//! Faults, and that the system survives them: docs/reliability.md has the promises.
 
 mod crash_points;
 mod hops;
@@ -10,7 +10,7 @@ mod sabotage;
 
 use harness::run::{Manner, Pair, Plan, Report, run};
 
-/// One of these tests at a time: each kills servers of its own, and counts on two cores.
+/// One of these tests at a time: each kills servers of its own, and needs two cores.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Makes runs one after the other on the same servers. Panics at the first broken rule.

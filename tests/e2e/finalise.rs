@@ -16,7 +16,7 @@ fn wrong() -> Digest {
     Digest::of(b"something else")
 }
 
-/// Waits until the file rests, stored, with an error.
+/// Waits until the file rests in `stored` with an error.
 async fn until_refused(system: &System, file: &str, kind: &str) -> Value {
     let file = system.api.until_error(file, kind).await;
     assert_eq!((&file["state"], &file["phase"]), (&json!("stored"), &json!("stored")));
@@ -46,7 +46,7 @@ async fn an_expectation_may_come_before_the_file_is_stored() {
     expect(&bad_size, bad_size_content.sha256, &json!({ "remote": "sink", "fileSize": 99_999 })).await;
     let (bad_count, bad_count_content) = prepare("bad count").await;
     expect(&bad_count, bad_count_content.sha256, &json!({ "remote": "sink", "chunks": 2 })).await;
-    // Until it is accepted, another request takes the place of the one before.
+    // Until a request is accepted, another one replaces it.
     let (replaced, replaced_content) = prepare("replaced").await;
     expect(&replaced, wrong(), &json!({ "filename": "never" })).await;
     expect(&replaced, replaced_content.sha256, &to_sink).await;
@@ -69,12 +69,12 @@ async fn an_expectation_may_come_before_the_file_is_stored() {
         assert_eq!((&file["error"]["expected"], &file["error"]["found"]), (&expected, &found));
         assert!(file["receipt"].is_null());
     }
-    // Nothing of those that were wrong came near the remote: two files, each asked for and put.
+    // No request for the wrong files reached the remote: two files, a HEAD and a PUT each.
     let seen = sink.requests();
     assert_eq!(seen.len(), 4, "{seen:?}");
     assert!(seen.iter().all(|line| line.ends_with("/right") || line.ends_with("/replaced")), "{seen:?}");
 
-    // The right one is still welcome.
+    // The right request is still accepted.
     let rest = [(bad_hash, bad_hash_content), (bad_size, bad_size_content), (bad_count, bad_count_content)];
     for (file, content) in rest {
         expect(&file, content.sha256, &to_sink).await;
@@ -85,7 +85,7 @@ async fn an_expectation_may_come_before_the_file_is_stored() {
     assert!(system.arrived().is_empty());
 }
 
-/// The record as MongoDB has it, but for what renewals and published events change.
+/// The record as MongoDB has it, once all its events are published.
 async fn record(system: &System, name: &str) -> Document {
     until("the events of the file are published", async || {
         let files = system.stored().await.files();
@@ -119,7 +119,7 @@ async fn after_it_is_stored_a_wrong_expectation_is_refused_and_changes_nothing()
     assert_eq!(record(&system, "file").await, before);
     assert!(sink.requests().is_empty());
 
-    // The same request is one delivery, however often it comes; size and count are only checked.
+    // The same request is one delivery, however often it is sent; size and count are only checked.
     let body = json!({ "remote": "sink" });
     let sized = json!({ "remote": "sink", "fileSize": content.size, "chunks": 4 });
     for body in [&body, &body, &sized] {
@@ -168,7 +168,7 @@ async fn chunks_are_counted_in_mebibytes_or_as_they_were_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_may_be_put_in_several_ways() {
+async fn a_request_may_take_several_forms() {
     let system = System::start(Options::default()).await;
     let form = ("content-type", "application/x-www-form-urlencoded");
     let json = ("content-type", "application/json");
@@ -208,7 +208,7 @@ async fn a_request_may_be_put_in_several_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_without_a_good_hash_is_refused_and_changes_nothing() {
+async fn a_request_without_a_valid_hash_is_refused_and_changes_nothing() {
     let system = System::start(Options::default()).await;
     let (file, content) = system.store("file", 10).await;
     let before = record(&system, "file").await;
@@ -234,12 +234,12 @@ async fn a_request_without_a_good_hash_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_finaliser_judges_too_before_it_opens_a_connection() {
+async fn the_finaliser_checks_the_hash_before_it_opens_a_connection() {
     let sink = Sink::start().await;
     let mut system = System::start(Options::with_sink(&sink.url()).workers(1, 1, 0)).await;
     let (file, _) = system.send("file", 1000, "sink").await;
     until("it is accepted", async || (system.api.file(&file).await["phase"] == "accepted").then_some(())).await;
-    // Whoever wrote another hash into the record: what was expected is not what is recorded.
+    // Somebody writes another hash into the record: it differs from the expected one.
     let files = system.stored().await.files();
     let set = doc! { "$set": { "sha256": wrong().to_string() } };
     assert_eq!(files.update_one(doc! { "name": "file" }, set).await.unwrap().modified_count, 1);

@@ -1,4 +1,4 @@
-//! What an operator sees by NATS' own subjects, and what becomes of messages and streams that are not as they should be.
+//! What an operator sees on NATS' own subjects, and what happens to messages and streams that are wrong.
 
 use async_nats::{Client, jetstream};
 use bytes::Bytes;
@@ -213,7 +213,7 @@ async fn a_mismatch_is_an_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hints_that_nobody_can_read_are_kept_with_a_reason() {
+async fn unreadable_hints_are_kept_with_a_reason() {
     let system = System::start(Options::default()).await;
     let nats = system.nats().await;
     let jetstream = jetstream::new(nats.clone());
@@ -239,7 +239,7 @@ async fn hints_that_nobody_can_read_are_kept_with_a_reason() {
     for (_, subject, body, _) in &bad {
         publish(subject, body).await;
     }
-    // Of files that nobody knows: nothing to do, and nothing wrong with the message.
+    // Hints for unknown files: there is nothing to do, and the message is not wrong.
     let unknown = FileId::generate();
     for step in [Step::Prepare, Step::Finalise] {
         publish(&system.names.hint(step, unknown), &Hint::new(unknown, Cause::Request).to_json()).await;
@@ -258,19 +258,19 @@ async fn hints_that_nobody_can_read_are_kept_with_a_reason() {
     }
     let status = ask(&nats, &system.names.status(Role::Chunker)).await;
     assert_eq!(status["unreadable"], 5);
-    // Even if the stream for them was deleted.
+    // They are kept even if their stream was deleted.
     delete(&nats, &dead).await;
     publish(&bad[0].1, bad[0].2).await;
     until_empty(&nats, &work).await;
     assert_eq!(messages(&nats, &dead).await.unwrap().len(), 1);
-    // And the workers work on.
+    // The workers go on.
     let (file, _) = system.send("file", 10, "folder").await;
     system.api.until_state(&file, "delivered").await;
     until_empty(&nats, &work).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_file_is_lost_with_the_streams() {
+async fn deleted_streams_lose_no_file() {
     let mut system = System::start(Options::default().workers(0, 1, 1)).await;
     let nats = system.nats().await;
     let streams = [system.names.work_stream(), system.names.events_stream(), system.names.dead_stream()];
@@ -286,7 +286,7 @@ async fn no_file_is_lost_with_the_streams() {
     for file in &files {
         system.api.until_state(file, "delivered").await;
     }
-    // While everything runs and nothing is to do.
+    // While everything runs and there is nothing to do.
     until_empty(&nats, &streams[0]).await;
     for stream in &streams {
         delete(&nats, stream).await;
@@ -298,7 +298,7 @@ async fn no_file_is_lost_with_the_streams() {
     assert_eq!(system.arrived(), ["four", "one", "three", "two"]);
 }
 
-/// The one test that waits for the 15 s after which a sweep takes up what nobody has done.
+/// The only test that waits for the 15 s after which a sweep takes up abandoned work.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nats_lost_is_published_again() {
     let mut system = System::start(Options::default().workers(0, 1, 1)).await;

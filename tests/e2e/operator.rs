@@ -1,4 +1,4 @@
-//! What an operator does: looks for files and dead letters, takes failed files up again, and has everything examined.
+//! What an operator does: look for files and dead letters, requeue failed files, examine everything.
 
 mod dead;
 mod doctor;
@@ -21,7 +21,7 @@ pub(crate) async fn waybill(system: &System, arguments: &[&str]) -> Said {
     waybill_with(system, arguments, &[]).await
 }
 
-/// Stops all services, so that nobody mends what a test breaks.
+/// Stops all services, so that nobody repairs what a test breaks.
 fn stop_services(system: &mut System) {
     for (name, process) in &mut system.processes {
         assert_eq!(process.stop().code(), Some(0), "{name}: {}", process.log());

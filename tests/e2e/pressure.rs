@@ -1,4 +1,4 @@
-//! A remote that is dead, a disk that fills: what is slow waits, and stops nothing else.
+//! A dead remote, a full disk: slow work waits, and stops nothing else.
 
 use harness::run::SmallDisk;
 use harness::{Behaviour, Options, Sink, System, Variable, until};
@@ -27,7 +27,7 @@ async fn a_dead_remote_stops_no_other() {
     }
     assert_eq!(sink.puts().len(), 1, "the dead remote was given no more than one at a time");
 
-    // The one that it holds is told so by an idle timeout; the others have lost nothing by waiting.
+    // The idle timeout ends the delivery that hangs; the others have lost nothing by waiting.
     sink.behave(Behaviour::Take);
     for file in &dead[1..] {
         let delivered = system.api.until_state(file, "delivered").await;

@@ -1,4 +1,4 @@
-//! Receipts: what a third party can check of one, with nothing but the receipt, the file and a key.
+//! Receipts: what a third party can check with nothing but the receipt, the file and a key.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::inspection::events_until;
 /// 32 bytes in hexadecimal digits, as a setting may hold them.
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-/// A folder of somebody who has the receipt and no access to the system.
+/// A folder of a person who has the receipt and no access to the system.
 struct Desk(tempfile::TempDir);
 
 impl Desk {
@@ -54,7 +54,7 @@ async fn a_receipt_is_checked_by_whoever_has_the_key_and_the_file() {
     let shown = system.api.until_state(&file, "delivered").await;
     let receipt = &shown["receipt"];
 
-    // The attempt that failed is in it, and in what the gateway shows.
+    // The failed attempt is in the receipt, and in what the gateway shows.
     assert_eq!((&receipt["attempts"], &receipt["failures"].as_array().unwrap().len()), (&json!(2), &1));
     let failure = &receipt["failures"][0];
     assert_eq!((&failure["attempt"], &failure["type"]), (&json!(1), &json!("/problems/remote-unavailable")));
@@ -64,7 +64,7 @@ async fn a_receipt_is_checked_by_whoever_has_the_key_and_the_file() {
     assert_eq!(receipt["remote"]["proves"], json!(contract::RemoteProof::Put.sentence()));
     assert!(!shown.to_string().contains(KEY));
 
-    // The event has the same.
+    // The event has the same receipt.
     let events = events_until(&system, &system.nats().await, &file, EventKind::Delivered).await;
     let event = serde_json::to_value(events.last().unwrap()).unwrap();
     assert_eq!(&event["detail"]["receipt"], receipt);
@@ -86,7 +86,7 @@ async fn a_receipt_is_checked_by_whoever_has_the_key_and_the_file() {
     comes_to(desk.verify(receipt, &["--key", &other]), 1, &format!("found {}", public.id()));
     comes_to(desk.verify(receipt, &["--key", &other, "--key", path(&key)]), 0, "verified");
 
-    // Something else than was delivered.
+    // A file that differs from the delivered one.
     let mut wrong = std::fs::read(&source).unwrap();
     wrong[1_500_000] ^= 1;
     let damaged = desk.lay("damaged", &wrong);
@@ -96,7 +96,7 @@ async fn a_receipt_is_checked_by_whoever_has_the_key_and_the_file() {
     let expected = "expected bytes 3000001, found 3000000";
     comes_to(desk.verify(receipt, &["--key", path(&key), "--data", path(&cut)]), 1, expected);
 
-    // Something else than was written.
+    // A receipt that was changed.
     let mut forged = shown.clone();
     forged["receipt"]["remote"]["address"] = json!("https://elsewhere.example/a");
     comes_to(desk.verify(&forged, &all), 1, "something was changed");
@@ -121,7 +121,7 @@ async fn without_a_key_receipts_are_not_signed() {
 }
 
 #[test]
-fn what_is_no_receipt_cannot_be_checked() {
+fn anything_but_a_receipt_cannot_be_checked() {
     let desk = Desk::new();
     let receipt: Value =
         serde_json::from_str(include_str!("../../contract/tests/golden/receipt_signed.v1.json")).unwrap();
@@ -149,7 +149,7 @@ fn what_is_no_receipt_cannot_be_checked() {
     }
     let absent = waybill(&["receipt", "verify", "/nowhere.json"], None, "").expect(2);
     assert!(absent.stdout.is_empty() && absent.stderr.contains("/nowhere.json"), "{absent:?}");
-    // What others wrote moves no cursor.
+    // Control characters in a receipt do not reach the terminal.
     let mut odd = receipt;
     odd["remote"]["proves"] = json!("\u{1b}[2J");
     let said = desk.verify(&odd, &all);

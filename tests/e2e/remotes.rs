@@ -1,4 +1,4 @@
-//! Remotes that are down, refuse, break off or have something of that name already; finalisers that die; content that is damaged.
+//! Remotes that are down, refuse, break off or already have an object of that name; finalisers that die; damaged content.
 
 use contract::{Digest, Role};
 use harness::{Behaviour, ClosedSink, Options, Sink, System, until};
@@ -7,13 +7,13 @@ use testing::flip;
 
 const MIB: u64 = 1024 * 1024;
 
-/// The requests that came for `name`, in their order, by method.
+/// The methods of the requests for `name`, in their order.
 fn methods(sink: &Sink, name: &str) -> Vec<String> {
     let path = format!(" /in/{name}");
     sink.requests().iter().filter_map(|line| line.strip_suffix(&path)).map(str::to_owned).collect()
 }
 
-/// How many PUTs of `name` came, whole and broken off.
+/// How many PUTs of `name` arrived, complete and broken off.
 fn puts(sink: &Sink, name: &str) -> (usize, usize) {
     let puts: Vec<_> = sink.puts().into_iter().filter(|put| put.path == format!("/in/{name}")).collect();
     let whole = puts.iter().filter(|put| put.complete).count();
@@ -54,7 +54,7 @@ async fn a_remote_that_is_down_gets_the_file_when_it_comes_up() {
 async fn what_a_remote_answers_decides_whether_it_is_tried_again() {
     let sink = Sink::start().await;
     let system = System::start(Options::with_sink(&sink.url())).await;
-    // Its answers that will not change: given up at once.
+    // Answers that are final: the file fails at once.
     for status in [400, 401, 403, 404, 413] {
         let name = format!("refused-{status}");
         sink.plan(&name, &[Behaviour::Answer(status)]);
@@ -64,7 +64,7 @@ async fn what_a_remote_answers_decides_whether_it_is_tried_again() {
         assert_eq!(file["attempts"], 1);
         assert_eq!(methods(&sink, &name), ["HEAD", "PUT"]);
     }
-    // Those that may: three quick tries each attempt, then the next attempt, here the second, gets through.
+    // Answers that may change: each attempt tries three times, and the second attempt gets through.
     for status in [500, 503, 429] {
         let name = format!("later-{status}");
         sink.plan(&name, &[Behaviour::Answer(status); 4]);
@@ -75,7 +75,7 @@ async fn what_a_remote_answers_decides_whether_it_is_tried_again() {
         assert_eq!(methods(&sink, &name), ["HEAD", "PUT"].repeat(5), "it is asked before each PUT");
         assert_eq!(sink.object(&format!("/in/{name}")), Some((content.size, content.sha256)));
     }
-    // Not for ever.
+    // The attempts are limited.
     sink.plan("never", &[Behaviour::Answer(500); 100]);
     let (file, _) = system.send("never", 1000, "sink").await;
     let file = system.api.until_state(&file, "failed").await;
@@ -91,7 +91,7 @@ async fn a_body_that_breaks_off_half_way_leaves_nothing_and_is_sent_again() {
     let system = System::start(Options::with_sink(&sink.url())).await;
     sink.plan("broken", &[Behaviour::HangUpAfter(10 * MIB); 4]);
     let (file, content) = system.send("broken", 20 * MIB + 3, "sink").await;
-    // Seen from outside: until the PUT that came whole, nothing was there.
+    // Until a PUT arrived complete, the remote had nothing.
     let delivered = system.api.until_state(&file, "delivered").await;
     assert_eq!(puts(&sink, "broken"), (1, 4));
     assert_eq!(methods(&sink, "broken"), ["HEAD", "PUT"].repeat(5));
@@ -104,7 +104,7 @@ async fn a_body_that_breaks_off_half_way_leaves_nothing_and_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_the_name_at_the_remote_already_stays_as_it_is() {
+async fn an_object_that_has_the_name_already_stays_as_it_is() {
     let sink = Sink::start().await;
     let system = System::start(Options::with_sink(&sink.url())).await;
     let theirs = b"somebody else's";
@@ -115,7 +115,7 @@ async fn what_has_the_name_at_the_remote_already_stays_as_it_is() {
     assert_error(&file, "remote-clash", "/in/there");
     assert_eq!(methods(&sink, "there"), ["HEAD"], "nothing is sent where something is");
 
-    // It comes between our question and our PUT: the condition of the PUT holds.
+    // The object appears between our HEAD and our PUT: the condition of the PUT keeps it.
     sink.plan("overtaken", &[Behaviour::Overtaken]);
     let (file, _) = system.send("overtaken", 1000, "sink").await;
     let file = system.api.until_state(&file, "failed").await;
@@ -125,7 +125,7 @@ async fn what_has_the_name_at_the_remote_already_stays_as_it_is() {
         assert_eq!(sink.object(name), Some((theirs.len() as u64, Digest::of(theirs))));
     }
 
-    // Even the same bytes are not ours, if they were there before.
+    // Equal bytes that were there before are not our delivery.
     let content = system.write("same", 1000);
     sink.place("/in/same", &std::fs::read(system.source().join("same")).unwrap());
     let file = system.api.prepare("same").await.expect(201).file_id();
@@ -149,7 +149,7 @@ async fn what_has_the_name_at_the_remote_already_stays_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_the_name_is_skipped_or_replaced_where_a_remote_says_so() {
+async fn an_object_that_has_the_name_is_skipped_or_replaced_if_the_settings_say_so() {
     let sink = Sink::start().await;
     let remote = |name: &str, policy: &str| {
         format!("[remotes.{name}]\nkind = \"http\"\nurl = {:?}\non_clash = {policy:?}\n", sink.url())
@@ -158,7 +158,7 @@ async fn what_has_the_name_is_skipped_or_replaced_where_a_remote_says_so() {
     let system = System::start(Options { toml, ..Options::default() }).await;
     let theirs = b"somebody else's";
 
-    // The same bytes: nothing is sent.
+    // Equal bytes: nothing is sent.
     for policy in ["skipping", "replacing"] {
         let name = format!("same-{policy}");
         let content = system.write(&name, 1000);
@@ -170,7 +170,7 @@ async fn what_has_the_name_is_skipped_or_replaced_where_a_remote_says_so() {
         assert_eq!(methods(&sink, &name), ["HEAD"]);
     }
 
-    // Others.
+    // Other bytes.
     sink.place("/in/other-skipping", theirs);
     let (file, _) = system.send("other-skipping", 1000, "skipping").await;
     assert_error(&system.api.until_state(&file, "failed").await, "remote-clash", "/in/other-skipping");
@@ -180,7 +180,7 @@ async fn what_has_the_name_is_skipped_or_replaced_where_a_remote_says_so() {
     system.api.until_state(&file, "delivered").await;
     assert_eq!(sink.object("/in/other-replacing"), Some((content.size, content.sha256)));
 
-    // It comes between our question and our PUT: it is looked at before it is replaced.
+    // The object appears between our HEAD and our PUT: the finaliser asks again before it replaces it.
     sink.plan("overtaken", &[Behaviour::Overtaken]);
     let (file, content) = system.send("overtaken", 1000, "replacing").await;
     system.api.until_state(&file, "delivered").await;
@@ -198,7 +198,7 @@ async fn files_are_named_as_the_remote_says() {
         folder.path()
     );
     let system = System::start(Options { toml, ..Options::default() }).await;
-    // Every attempt comes to the same name.
+    // Every attempt uses the same name.
     sink.behave(Behaviour::Answer(500));
     let (file, content) = system.send("a b", 1000, "days").await;
     until("an attempt failed", async || (sink.puts().len() >= 3).then_some(())).await;
@@ -233,7 +233,7 @@ async fn files_are_named_as_the_remote_says() {
 async fn after_a_kill_the_next_finaliser_asks_first_and_delivers_once() {
     let sink = Sink::start().await;
     let mut system = System::start(Options { work: "lease_ms = 2000".into(), ..Options::with_sink(&sink.url()) }).await;
-    // One body stays half-way; of the other everything arrives, but not the answer.
+    // One body stops half-way; the other arrives complete, but its answer does not.
     sink.plan("half", &[Behaviour::StallAfter(4 * MIB)]);
     sink.plan("unanswered", &[Behaviour::TakeInSilence]);
     let (half, half_content) = system.send("half", 12 * MIB, "sink").await;
@@ -261,7 +261,7 @@ async fn after_a_kill_the_next_finaliser_asks_first_and_delivers_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn content_that_is_not_what_was_read_reaches_no_remote() {
+async fn damaged_content_reaches_no_remote() {
     let sink = Sink::start().await;
     let system = System::start(Options::with_sink(&sink.url())).await;
     let fails = async |file: &str, content: harness::Content, says: &str| {
@@ -271,7 +271,7 @@ async fn content_that_is_not_what_was_read_reaches_no_remote() {
         assert_error(&file, "content-wrong", says);
         assert_eq!(file["attempts"], 1);
     };
-    // What fits into the prefetch is proved before any connection is opened.
+    // A file that fits into the prefetch is proved before any connection is opened.
     let (file, content) = system.store("embedded", 2 * MIB).await;
     system.stored().await.change_embedded(&file, 1, flip).await;
     fails(&file, content, "because of the chunks 1").await;
@@ -283,7 +283,7 @@ async fn content_that_is_not_what_was_read_reaches_no_remote() {
     fails(&file, content, "chunk 4 is missing").await;
     assert_eq!(sink.requests(), [""; 0]);
 
-    // Of what does not, the end is held back, wherever it is wrong.
+    // Of a larger file the end is held back, wherever the damage is.
     for (name, damaged) in [("at its beginning", 0), ("in its middle", 9), ("at its end", 19)] {
         let (file, content) = system.store(name, 20 * MIB - 1).await;
         system.stored().await.change_chunk(&file, damaged, flip).await;
@@ -318,7 +318,7 @@ async fn a_remote_that_the_finaliser_does_not_know_fails_with_that_reason() {
     assert_eq!(file["attempts"], 4, "another finaliser may know it");
     assert!(sink.requests().is_empty());
 
-    // The others are not held up, and a finaliser that knows it delivers.
+    // Other files are not delayed, and a finaliser that knows the remote delivers.
     let (file, _) = system.send("elsewhere", 1000, "folder").await;
     system.api.until_state(&file, "delivered").await;
     system.process("finaliser-0").stop();

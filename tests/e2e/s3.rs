@@ -1,4 +1,4 @@
-//! A bucket, on a server that others wrote: parts, and what a finaliser that dies leaves to the next.
+//! A bucket on a server that others wrote: parts, and how a finaliser goes on after one that died.
 
 use contract::Role;
 use harness::{Options, System, until};

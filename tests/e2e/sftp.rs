@@ -1,4 +1,4 @@
-//! A folder at an SFTP server that others wrote, and what a finaliser that dies leaves to the next.
+//! A folder at an SFTP server that others wrote, and how a finaliser goes on after one that died.
 
 use contract::Role;
 use harness::{Options, System, until};

@@ -28,11 +28,11 @@ fn spawn(system: &System, role: Role, config: &Path, environment: &[(&str, &str)
 enum Change {
     /// A line below the head of a section.
     Below(&'static str, String),
-    /// A line in the place of those of a key.
+    /// A line that replaces those of a key.
     Instead(&'static str, String),
-    /// More at the end.
+    /// Further lines at the end.
     More(String),
-    /// This, and nothing of what was there.
+    /// This text instead of the settings.
     Only(String),
 }
 use Change::{Below, Instead, More, Only};
@@ -106,7 +106,7 @@ async fn wrong_settings_end_a_binary_with_a_message_that_names_the_key() {
             &["odd", GONE],
         ),
     ];
-    // All at once: most of the time goes by in starting processes.
+    // All at once: starting processes takes most of the time.
     let mut running = Vec::new();
     for (name, roles, change, says) in &cases {
         let config = changed(&system, name, std::slice::from_ref(change));
@@ -222,7 +222,7 @@ async fn a_probe_tells_whether_the_service_is_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_nats_takes_too_small_payloads_nothing_is_taken_up() {
+async fn while_nats_limits_payloads_too_much_no_file_is_taken_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut nats_options = servers::NatsOptions::new(folder.path().join("nats"), 1024 * 1024);
     nats_options.die_with_parent = true;
@@ -243,7 +243,7 @@ async fn while_nats_takes_too_small_payloads_nothing_is_taken_up() {
         })
         .await;
     }
-    // Requests are taken all the same, and nobody takes up the file: nobody has asked for hints.
+    // The gateway still accepts requests, but no worker asks for hints, so nobody takes up the file.
     let (file, _) = system.send("file", 3_000_000, "folder").await;
     let client = system.nats().await;
     let statuses = gather(&client, &system.names.status(Role::Chunker)).await;
@@ -255,7 +255,7 @@ async fn while_nats_takes_too_small_payloads_nothing_is_taken_up() {
     assert!(String::from_utf8_lossy(&answer.payload).contains("consumer not found"), "{answer:?}");
     assert_eq!(system.api.file(&file).await["state"], "prepared");
 
-    // With room enough everything goes on, and nobody was started again.
+    // With a larger limit everything goes on, and no service was restarted.
     nats.stop().await.unwrap();
     nats_options.max_payload = 8 * 1024 * 1024;
     let nats = servers::Nats::start(nats_options).await.unwrap();
@@ -267,7 +267,7 @@ async fn while_nats_takes_too_small_payloads_nothing_is_taken_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asked_to_stop_every_binary_ends_well() {
+async fn every_binary_ends_well_when_it_is_asked_to_stop() {
     let mut system = System::start(Options::default()).await;
     let (file, _) = system.send("file", 10, "folder").await;
     system.api.until_state(&file, "delivered").await;
@@ -284,7 +284,7 @@ async fn asked_to_stop_every_binary_ends_well() {
 async fn a_second_signal_cuts_and_the_file_goes_on_elsewhere() {
     let options = Options { work: "grace_ms = 300000\nlease_ms = 3000".into(), ..Options::default() };
     let mut system = System::start(options).await;
-    // Nobody answers the chunker, so it has work for as long as it may.
+    // Nobody answers the chunker, so it is busy as long as it may be.
     system.process("store-0").signal(Signal::STOP);
     let (file, _) = system.send("file", 4 * 1024 * 1024, "folder").await;
     until("it is held", async || system.api.file(&file).await["holder"].as_str().map(drop)).await;
@@ -304,7 +304,7 @@ async fn a_second_signal_cuts_and_the_file_goes_on_elsewhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_not_finished_is_handed_back() {
     let sink = Sink::start().await;
-    // Small chunks, few at once: the file takes far longer than it takes to look at it.
+    // Small chunks, few at once: the file takes far longer than a request about it.
     let options = Options {
         files: "chunk_size = 65536".into(),
         work: "grace_ms = 2000".into(),
@@ -324,7 +324,7 @@ async fn a_file_that_is_not_finished_is_handed_back() {
     let kept = chunks.count_documents(doc! {}).await.unwrap();
     assert!((1..640).contains(&kept), "{kept} chunks are stored");
 
-    // Another goes on with it, and so does another finaliser.
+    // Another chunker goes on with it, and later another finaliser.
     sink.plan("file", &[Behaviour::StallAfter(1024 * 1024)]);
     system.process("store-0").signal(Signal::CONT);
     system.start_service(Role::Chunker, 1);

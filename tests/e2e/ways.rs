@@ -1,11 +1,11 @@
-//! Files on their way, whole and in any shape.
+//! Files of all sizes and names arrive complete.
 
 use harness::{Options, System};
 use serde_json::json;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Sends a file through and compares what arrives. Returns the file as the gateway shows it.
+/// Sends a file and compares what arrives. Returns the file as the gateway shows it.
 async fn send(system: &System, name: &str, size: u64) -> serde_json::Value {
     let content = system.write(name, size);
     let file = system.api.prepare(name).await.expect(201).file_id();
@@ -54,7 +54,7 @@ async fn fifteen_mebibytes_fit_into_one_document() {
 async fn other_chunk_sizes_work_too() {
     for chunk_size in [64 * 1024, 4 * MIB] {
         let options = Options { files: format!("chunk_size = {chunk_size}"), ..Options::default() };
-        // A server that takes 4 MiB is the shared one's own setting; see the servers crate.
+        // The shared nats-server accepts messages of 4 MiB; see the crate servers.
         let system = System::start(options).await;
         let file = send(&system, "odd", 9 * MIB + 5).await;
         assert_eq!(file["chunks"]["total"], json!((9 * MIB + 5).div_ceil(chunk_size)));
@@ -62,7 +62,7 @@ async fn other_chunk_sizes_work_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_name_arrives_as_it_is() {
+async fn names_arrive_unchanged() {
     let system = System::start(Options::default()).await;
     for name in
         ["with space", "\"quoted\" and 'single'", "new\nline", "größe-名前.bin", "..hidden", "a%2fb", "$where", "-rf"]

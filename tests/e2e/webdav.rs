@@ -43,7 +43,7 @@ async fn files_arrive_by_webdav() {
     assert_eq!(dav.asides(), BTreeSet::new());
 }
 
-/// Whoever dies before or after the move: the file is there once, and in the end nothing lies aside.
+/// A finaliser dies before or after the move: the file is delivered once, and in the end no staged file is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_finaliser_that_dies_at_the_move_is_followed_by_another() {
     for (point, sent) in [("aside-before-rename", 20 * MIB), ("aside-after-rename", 0)] {
@@ -60,13 +60,13 @@ async fn a_finaliser_that_dies_at_the_move_is_followed_by_another() {
         assert_eq!(object(&dav, "large"), Some((content.size, content.sha256)));
         assert_eq!((&receipt["attempts"], &receipt["bytes_sent"]), (&json!(2), &json!(sent)), "{point}");
         assert_eq!(receipt["guarantee"], "exactly-once");
-        until("nothing lies aside", async || dav.asides().is_empty().then_some(())).await;
+        until("no staged file is left", async || dav.asides().is_empty().then_some(())).await;
         system.process("finaliser-1").signal(Signal::TERM);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_sent_on_arrives_whole() {
+async fn a_redirected_file_arrives_whole() {
     let sends_on = "if ($uri ~ ^/in/) { return 307 /kept$uri; }";
     let Some(dav) = Served::start(|options| options.directives = sends_on.into()).await else { return };
     fs::create_dir_all(dav.path("../kept/in")).unwrap();

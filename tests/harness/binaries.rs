@@ -15,8 +15,8 @@ const SHIPPED: [&str; 5] = ["gateway", "chunker", "store", "finaliser", "waybill
 
 static PLAIN: AtomicBool = AtomicBool::new(false);
 
-/// Has the binaries built as they are shipped, without the failpoints that tests need. To be called before the first
-/// [`binary`]: for benchmarks.
+/// Makes [`binary`] build the binaries as they are shipped, without the failpoints that tests need. For benchmarks, before
+/// the first call of [`binary`].
 pub fn without_failpoints() {
     PLAIN.store(true, Ordering::SeqCst);
 }
@@ -36,13 +36,13 @@ fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "--bins"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    // This package alone asks for failpoints, so with the whole workspace the services have them.
+    // Only this package enables failpoints, so the services have them if the whole workspace is built.
     match PLAIN.load(Ordering::SeqCst) {
         true => build.args(SHIPPED.map(|package| ["-p", package]).concat()),
         false => build.arg("--workspace"),
     };
-    // cargo tells this test about its package; ring's build script would take that for news, and half of the tree would be
-    // built again, now and at the next `cargo test`.
+    // cargo sets variables about this test's package. ring's build script would take them for changes, and half of the tree
+    // would be built again, now and at the next `cargo test`.
     let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| about_us.iter().any(|prefix| name.starts_with(prefix))) {
@@ -57,7 +57,7 @@ fn build() -> PathBuf {
     folder
 }
 
-/// What a command said until its end.
+/// What a command wrote, and how it ended.
 #[derive(Debug)]
 pub struct Said {
     /// Its exit status.
@@ -108,7 +108,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`; what it says on standard error goes to a file in `logs`.
+    /// Starts `command`; its standard error goes to a file in `logs`.
     pub fn start(name: &str, mut command: Command, logs: &Path) -> Self {
         let log = logs.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log).unwrap();
@@ -132,7 +132,7 @@ impl Process {
         self.child.try_wait().unwrap()
     }
 
-    /// What it has said so far.
+    /// What it has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -156,7 +156,7 @@ impl Process {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(begun.elapsed() < crate::DEADLINE, "{} does not end; it said:\n{}", self.name, self.log());
+            assert!(begun.elapsed() < crate::DEADLINE, "{} does not end; its log:\n{}", self.name, self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -173,7 +173,7 @@ impl Process {
         self.wait()
     }
 
-    /// Its peak and present anonymous memory in KiB.
+    /// Its anonymous memory in KiB.
     pub fn rss_anon_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();

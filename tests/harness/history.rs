@@ -1,4 +1,4 @@
-//! What clients did and what came of it, after Jepsen: a call that was not answered may have been done.
+//! What clients did and how it ended, as in Jepsen: a call without an answer may have been done.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -26,13 +26,13 @@ pub struct Entry {
     pub took: Duration,
     /// What was done.
     pub what: String,
-    /// To which file, where it is known.
+    /// To which file, if that is known.
     pub file: Option<FileId>,
-    /// What came of it.
+    /// How it ended.
     pub outcome: Outcome,
 }
 
-/// All that clients and faults did in a run, in the order of their ends.
+/// Everything that clients and faults did in a run, in the order in which it ended.
 #[derive(Debug)]
 pub struct History {
     begun: Instant,

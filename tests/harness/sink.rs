@@ -1,4 +1,4 @@
-//! A remote that records: it takes PUTs, hashes what comes, keeps what is whole, and misbehaves on demand.
+//! A remote that records: it accepts PUTs, hashes their bodies, keeps what arrives complete, and misbehaves on demand.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
@@ -19,24 +19,24 @@ use tokio::net::{TcpListener, TcpSocket};
 /// What a sink does with a PUT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Takes it, unless something has that name.
+    /// Accepts it, unless an object has that name.
     Take,
     /// Answers this status without reading the body.
     Answer(u16),
     /// The same, with so many seconds as `Retry-After`.
     Later(u16, u8),
-    /// Takes it, and answers so much later.
+    /// Accepts it, and answers after this time.
     TakeSlowly(Duration),
     /// Reads so many bytes of the body, then closes the connection.
     HangUpAfter(u64),
     /// Reads so many bytes of the body and no more, and keeps the connection.
     StallAfter(u64),
-    /// Takes it, and never answers.
+    /// Accepts it, and never answers.
     TakeInSilence,
-    /// Takes it, never answers, and shows nothing of it to the next who asks: whoever sends it again gets a 412 to an earlier
+    /// Accepts it, never answers, and hides it from the next HEAD: whoever sends it again gets a 412 because of an earlier
     /// success.
     TakeUnseen,
-    /// Just before, somebody else puts another object under that name.
+    /// Before it accepts it, somebody else puts another object under that name.
     Overtaken,
 }
 
@@ -45,35 +45,35 @@ pub enum Behaviour {
 pub struct Manners {
     /// Honours `If-None-Match: *`; else it overwrites what it has.
     pub conditional: bool,
-    /// Says by HEAD what it has, with its digest; else it answers 405.
+    /// Answers HEAD with the digest of the object; else it answers 405.
     pub tells: bool,
-    /// Compares what comes with `Repr-Digest`, and refuses it with 400 where it differs.
+    /// Compares the body with `Repr-Digest`, and answers 400 if they differ.
     pub checks: bool,
 }
 
 impl Default for Manners {
-    /// The best there is.
+    /// The best behaved server.
     fn default() -> Self {
         Self { conditional: true, tells: true, checks: true }
     }
 }
 
-/// A PUT that came.
+/// A PUT that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Put {
-    /// The path, as it came.
+    /// The path, as it was sent.
     pub path: String,
-    /// Bytes of the body that came.
+    /// How many bytes of the body arrived.
     pub bytes: u64,
     /// SHA-256 of them.
     pub sha256: Digest,
-    /// Whether the body came whole.
+    /// Whether the body arrived complete.
     pub complete: bool,
     /// Whether it became the object of that name, whatever was answered.
     pub kept: bool,
     /// What was answered, if anything was.
     pub status: Option<u16>,
-    /// `If-None-Match`, `Repr-Digest` and `Content-Length`, as they came.
+    /// `If-None-Match`, `Repr-Digest` and `Content-Length`, as they were sent.
     pub headers: HashMap<String, String>,
 }
 
@@ -83,11 +83,11 @@ struct Kept {
     puts: Vec<Put>,
     requests: Vec<String>,
     plans: HashMap<String, VecDeque<Behaviour>>,
-    /// Paths of which the next HEAD shows nothing.
+    /// Paths that the next HEAD does not show.
     unseen: HashSet<String>,
 }
 
-/// The place of a sink that does not listen yet: connections are refused, and nobody else can take the port.
+/// A sink that does not listen yet: connections are refused, and nobody else can take the port.
 #[derive(Debug)]
 pub struct ClosedSink(TcpSocket);
 
@@ -141,7 +141,7 @@ impl Sink {
                 tokio::spawn(async move {
                     let service = service_fn(|request| sink.serve(request));
                     let served = hyper::server::conn::http1::Builder::new();
-                    // A connection that breaks is what some tests want.
+                    // Some tests want a connection that breaks.
                     drop(served.serve_connection(TokioIo::new(stream), service).await);
                 });
             }
@@ -175,18 +175,18 @@ impl Sink {
         *self.behaviour.lock().unwrap() = behaviour;
     }
 
-    /// What it does with the next PUTs of `name`, one after the other; after them, it does as with all others.
+    /// How it treats the next PUTs of `name`, one after the other; later ones are treated like all others.
     pub fn plan(&self, name: &str, behaviours: &[Behaviour]) {
         let plan = behaviours.iter().copied().collect();
         self.kept.lock().unwrap().plans.insert(format!("/in/{name}"), plan);
     }
 
-    /// The PUTs that came.
+    /// The PUTs that arrived.
     pub fn puts(&self) -> Vec<Put> {
         self.kept.lock().unwrap().puts.clone()
     }
 
-    /// The requests that came, of any method: `HEAD /in/name`.
+    /// The requests that arrived, of any method: `HEAD /in/name`.
     pub fn requests(&self) -> Vec<String> {
         self.kept.lock().unwrap().requests.clone()
     }
@@ -196,7 +196,7 @@ impl Sink {
         self.kept.lock().unwrap().objects.get(path).copied()
     }
 
-    /// Puts something there by another way.
+    /// Puts an object there directly.
     pub fn place(&self, path: &str, bytes: &[u8]) {
         let object = (bytes.len() as u64, Digest::of(bytes));
         self.kept.lock().unwrap().objects.insert(path.to_owned(), object);
@@ -221,7 +221,7 @@ impl Sink {
         }
     }
 
-    /// HEAD, and GET without a body: this sink proves what it has by its digest.
+    /// HEAD, and GET without a body: this sink identifies an object by its digest.
     fn head(&self, path: &str) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::default());
         if !self.manners.tells {
@@ -288,7 +288,7 @@ impl Sink {
         planned.unwrap_or_else(|| *self.behaviour.lock().unwrap())
     }
 
-    /// Takes what came whole, unless something has that name.
+    /// Keeps a complete body, unless an object has that name.
     fn keep(&self, mut put: Put, answers: bool) -> u16 {
         let mut kept = self.kept.lock().unwrap();
         let asked = put.headers.get("if-none-match").is_some_and(|value| value == "*");

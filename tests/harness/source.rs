@@ -7,7 +7,7 @@ use contract::{Digest, Hasher};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-/// What a file holds: bytes that look random but are the same for the same seed and size.
+/// The content of a file: bytes that look random, and are equal for the same seed and size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content {
     /// How many bytes.

@@ -17,7 +17,7 @@ use crate::{Api, Proxy, until};
 /// The user of every system.
 const USER: (&str, &str) = ("ada", "a long enough password");
 
-/// What differs from a plain system.
+/// How a system differs from a plain one.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How many of each worker.
@@ -31,9 +31,9 @@ pub struct Options {
     pub work: String,
     /// Attempts at a phase before a file is given up.
     pub attempts: u32,
-    /// Where NATS is, if not where all tests have it.
+    /// The URL of NATS, if it is not the one of all tests.
     pub nats_url: Option<String>,
-    /// Where MongoDB is, if not where all tests have it.
+    /// The URI of MongoDB, if it is not the one of all tests.
     pub mongodb_uri: Option<String>,
     /// Variables for the services' environment.
     pub environment: Vec<Variable>,
@@ -42,7 +42,7 @@ pub struct Options {
 /// A variable for the environment of services.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variable {
-    /// Whose: the beginning of the process' name. `chunker` means all chunkers, an empty text all services.
+    /// For which processes: the beginning of their names. `chunker` means all chunkers, an empty text all services.
     pub process: String,
     /// The name.
     pub name: String,
@@ -51,7 +51,7 @@ pub struct Variable {
 }
 
 impl Variable {
-    /// A variable for all processes whose names begin so.
+    /// A variable for all processes whose names begin with `process`.
     pub fn new(process: &str, name: &str, value: impl Into<String>) -> Self {
         Self { process: process.to_owned(), name: name.to_owned(), value: value.into() }
     }
@@ -78,12 +78,12 @@ impl Options {
         Self { toml: format!("[remotes.sink]\nkind = \"http\"\nurl = {url:?}\n"), ..Self::default() }
     }
 
-    /// With further settings, as TOML. What begins without a section is of the last one: of the sink, after `with_sink`.
+    /// With further settings, as TOML. Keys before the first section belong to the last one, after `with_sink` to the sink.
     pub fn toml(self, more: &str) -> Self {
         Self { toml: self.toml + more, ..self }
     }
 
-    /// With so many of each worker.
+    /// With these numbers of workers.
     pub fn workers(self, chunkers: u8, stores: u8, finalisers: u8) -> Self {
         Self { workers: [(Role::Chunker, chunkers), (Role::Store, stores), (Role::Finaliser, finalisers)], ..self }
     }
@@ -117,7 +117,7 @@ impl System {
         system
     }
 
-    /// Starts a system in which processes whose names begin so reach NATS by the line that is returned.
+    /// Starts a system. Processes whose names begin with `process` reach NATS through the proxy that is returned.
     pub async fn start_with_line(options: Options, process: &str, pace: Option<u64>) -> (Self, Proxy) {
         let mut system = Self::prepare(&options).await;
         let line = Proxy::start(system.nats_url.trim_start_matches("nats://").parse().unwrap());
@@ -187,7 +187,7 @@ impl System {
     fn write_settings(&self, prefix: &str, options: &Options) {
         let Options { files, work, attempts, toml, .. } = options;
         let (source, remote) = (self.source(), self.remote());
-        // A retry that is due before its hint is acknowledged has its next hint refused, and waits for two leases.
+        // If a retry is due before its hint is acknowledged, its next hint is refused, and it waits for two leases.
         let text = format!(
             "default_remote = {default:?}\n\
              [nats]\nurl = {nats:?}\nprefix = {prefix:?}\n\
@@ -216,7 +216,7 @@ impl System {
             command.env(&variable.name, &variable.value);
         }
         let process = Process::start(&name, command, &self.folder.path().join("logs"));
-        // In the place of one of that name that has ended.
+        // It replaces a process of that name that has ended.
         self.processes.retain(|(known, _)| *known != name);
         self.processes.push((name, process));
     }
@@ -234,7 +234,7 @@ impl System {
         self.folder.path().to_owned()
     }
 
-    /// Where the gateway listens, as it says in its log.
+    /// The gateway's address, from its log.
     async fn gateway_address(&mut self) -> String {
         until("the gateway says where it listens", async || {
             let gateway = self.process("gateway");
@@ -265,7 +265,7 @@ impl System {
         answers.iter().filter_map(name).filter(|name| name.starts_with(&mine)).collect()
     }
 
-    /// A connection to NATS of the test's own.
+    /// A connection to NATS for the test itself.
     pub async fn nats(&self) -> async_nats::Client {
         async_nats::connect(&self.nats_url).await.unwrap()
     }
@@ -290,7 +290,7 @@ impl System {
         mongodb::Client::with_uri_str(&self.mongodb_uri).await.unwrap().database(&self.database)
     }
 
-    /// What it has.
+    /// The content of the database.
     pub async fn stored(&self) -> Stored {
         Stored { db: self.database().await }
     }
@@ -305,7 +305,7 @@ impl System {
         self.folder.path().join("remote")
     }
 
-    /// The folder of everything, for what a test keeps besides.
+    /// The folder of the system, for further files of a test.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -332,7 +332,7 @@ impl System {
         (file, content)
     }
 
-    /// Panics unless what arrived in the folder under `name` is the source file `source`, byte by byte.
+    /// Panics unless the file `name` in the remote's folder equals the source file `source`, byte by byte.
     #[track_caller]
     pub fn assert_arrived(&self, source: &str, name: &str) {
         let sent = std::fs::read(self.source().join(source)).unwrap();
@@ -341,7 +341,7 @@ impl System {
         assert!(sent == arrived, "{name:?} differs: {} bytes sent, {} arrived", sent.len(), arrived.len());
     }
 
-    /// The names of what is visible in the folder of the remote, sorted.
+    /// The names that are visible in the remote's folder, sorted.
     pub fn arrived(&self) -> Vec<String> {
         names(&self.remote()).into_iter().filter(|name| name != ".waybill").collect()
     }
@@ -359,12 +359,12 @@ impl Drop for System {
     }
 }
 
-/// What the process of a service is called: `gateway`, `chunker-0`, ...
+/// The name of a service's process: `gateway`, `chunker-0`, ...
 pub(crate) fn process_name(role: Role, number: u8) -> String {
     if role == Role::Gateway { role.to_string() } else { format!("{role}-{number}") }
 }
 
-/// Asks everybody, and gathers the answers that come within a moment of each other.
+/// Asks everybody, and gathers the answers until none comes for 300 ms.
 pub async fn gather(nats: &async_nats::Client, subject: &str) -> Vec<serde_json::Value> {
     use futures_util::StreamExt;
     let inbox = nats.new_inbox();

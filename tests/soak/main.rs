@@ -49,13 +49,13 @@ async fn main() -> anyhow::Result<ExitCode> {
     anyhow::ensure!(!wanted.is_empty(), "no fault has {:?} in its name", args.only);
     let mut counts: BTreeMap<String, Count> =
         wanted.iter().map(|fault| (fault.to_string(), Count::default())).collect();
-    // What it takes to build them is not what was asked for.
+    // The time to build the binaries does not count.
     harness::binary("gateway");
     let mut pair = Pair::start().await?;
     let (begun, mut broken, mut runs) = (Instant::now(), 0, 0);
     while runs < args.runs && begun.elapsed() < Duration::from_secs(60 * args.minutes) {
         let seed = args.seed + runs;
-        // Turn about, so that every fault has its turn.
+        // Each run begins with another fault, so that every fault has its turn.
         let first = wanted[usize::try_from(seed % wanted.len() as u64)?];
         let report = run(&mut pair, Plan::new(seed, Some(first)), &Manner::default()).await?;
         runs += 1;

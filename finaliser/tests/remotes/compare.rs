@@ -1,4 +1,4 @@
-//! HEAD and GET: what the server has.
+//! HEAD and GET: what the finaliser learns about an object.
 
 use std::io::Write;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::object::{IMPATIENT, PATIENT, bytes, http, later, object, refused, wit
 use crate::raw_server::{SilentServer, answer, read_head};
 use crate::storing_server::{Habits, StoringServer};
 
-/// Looks for `wanted` at a server of these habits that has `has`; returns also what it was asked.
+/// Looks for `wanted` at a server with these habits that has `has`. Also returns the methods that it was asked.
 async fn look(
     change: impl FnOnce(&mut Habits),
     has: &[u8],
@@ -30,7 +30,7 @@ fn equal(found: (Result<Comparison, RemoteError>, Vec<Method>), proof: &str, cal
                 (evidence.status, evidence.etag.as_deref(), evidence.proof.as_str()),
                 (Some(200), Some("\"two\""), proof)
             );
-            // What was named is in the receipt as it was written.
+            // The receipt has the checksum as the server wrote it.
             let named = evidence.checksum.map(|checksum| (checksum.field, checksum.value));
             let digest = contract::Digest::of(b"abc").to_repr_digest();
             let digest = ("repr-digest".to_owned(), format!("sha-512=:AAAA:, {digest}"));
@@ -54,14 +54,14 @@ const HEAD: &[Method] = &[Method::HEAD];
 const BOTH: &[Method] = &[Method::HEAD, Method::GET];
 
 #[tokio::test]
-async fn a_digest_tells() {
+async fn a_digest_is_enough_to_compare() {
     equal(look(|habits| habits.digest = true, b"abc", b"abc").await, "digest", HEAD);
     other(look(|habits| habits.digest = true, b"abd", b"abc").await, "the SHA-256", HEAD);
     other(look(|habits| habits.wrong_digest = true, b"abc", b"abc").await, "the SHA-256", HEAD);
 }
 
 #[tokio::test]
-async fn another_length_tells() {
+async fn another_length_is_enough_to_compare() {
     other(look(|_| {}, b"abcd", b"abc").await, "4 bytes", HEAD);
     other(look(|habits| habits.digest = true, b"", b"abc").await, "0 bytes", HEAD);
 }
@@ -96,7 +96,7 @@ async fn what_cannot_be_read_is_unknown() {
 }
 
 #[tokio::test]
-async fn what_is_gone_is_absent() {
+async fn an_object_that_is_gone_is_absent() {
     for code in [404, 410] {
         assert!(matches!(look(|habits| habits.head = Some(code), b"abc", b"abc").await.0, Ok(Comparison::Absent)));
         assert!(matches!(look(|habits| habits.get = Some(code), b"abc", b"abc").await.0, Ok(Comparison::Absent)));
@@ -104,7 +104,7 @@ async fn what_is_gone_is_absent() {
 }
 
 #[tokio::test]
-async fn a_server_that_will_not_tell() {
+async fn a_server_that_does_not_say_what_it_has() {
     for code in [301, 400, 401, 403, 412] {
         refused(look(|habits| habits.head = Some(code), b"abc", b"abc").await.0);
     }
@@ -117,7 +117,7 @@ async fn a_server_that_will_not_tell() {
     }
 }
 
-/// Looks at a server that answers HEAD with nothing to compare, and then as `content` does, without hanging up.
+/// Looks at a server that answers HEAD with nothing to compare, and GET with `head` and `content`, without hanging up.
 async fn read_back(idle: Duration, head: &'static str, content: &'static [u8]) -> Result<Comparison, RemoteError> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/in/", listener.local_addr().unwrap());
@@ -142,7 +142,7 @@ async fn read_back(idle: Duration, head: &'static str, content: &'static [u8]) -
 }
 
 #[tokio::test]
-async fn a_reading_that_stops_is_no_other_file() {
+async fn an_interrupted_reading_is_not_another_file() {
     let (detail, _) = later(read_back(IMPATIENT, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", b"abc").await);
     assert!(detail.contains("for 200ms"), "{detail}");
     later(read_back(PATIENT, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n", b"abc").await);

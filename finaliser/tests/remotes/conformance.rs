@@ -1,4 +1,4 @@
-//! What the rest of the finaliser relies on, whatever the kind.
+//! What the rest of the finaliser relies on, for every kind of remote.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,11 @@ use testing::names as names_in;
 use crate::object::{PATIENT, body, bytes, folder, http, object, open_body, send, within};
 use crate::storing_server::StoringServer;
 
-/// A remote of which the test sees the inside.
+/// A remote whose content the test sees directly.
 pub(crate) trait Place {
     fn remote(&self) -> &dyn Remote;
 
-    /// The folder of this machine that it is, if it is one.
+    /// The folder of this machine that holds its objects, if there is one.
     fn folder(&self) -> Option<PathBuf> {
         None
     }
@@ -26,7 +26,7 @@ pub(crate) trait Place {
         names_in(&self.folder().expect("a folder")).len() - 1 // .waybill
     }
 
-    /// Whether names like this are the server's to keep as they are.
+    /// Whether the server keeps a name like this unchanged.
     fn keeps(&self, _name: &str) -> bool {
         true
     }
@@ -110,7 +110,7 @@ async fn replaced(place: &dyn Place) {
         assert!(place.stored(name).as_ref() == Some(content), "other bytes");
         assert!(matches!(within(place.remote().compare(&object)).await, Ok(Comparison::Equal(_))));
     }
-    // Where there is nothing to replace any more, or never was.
+    // The object to replace may be gone, or may never have existed.
     let mut object = object("never there", &first);
     object.precondition = Precondition::Replace(None);
     send(place.remote(), &object, &first).await.unwrap();
@@ -158,7 +158,7 @@ async fn claim_lost(place: &dyn Place) {
     }
 }
 
-/// The next claim of a file whose first delivery was done, but not recorded.
+/// The next claim of a file whose delivery was done but not recorded.
 async fn in_doubt(place: &dyn Place) {
     let content = bytes(100_000);
     let mut object = object("in doubt", &content);
@@ -169,7 +169,7 @@ async fn in_doubt(place: &dyn Place) {
     assert!(matches!(within(place.remote().compare(&object)).await, Ok(Comparison::Equal(_))));
 }
 
-/// A storing server, and the remote before it.
+/// A remote, and its storing server.
 pub(crate) struct Server(pub(crate) Box<dyn Remote>, pub(crate) StoringServer);
 
 impl Place for Server {

@@ -1,4 +1,4 @@
-//! A folder: what lies aside, and what may lie under the name.
+//! A folder: staged files, and what may have the name already.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use testing::names;
 
 use crate::object::{PATIENT, body, bytes, folder, later, object, open_body, refused, send, within};
 
-/// Waits until a file lies aside.
+/// Waits until a staged file exists, or none does.
 async fn until_aside(root: &Path, there: bool) {
     within(async {
         while fs::read_dir(root.join(".waybill")).is_ok_and(|mut entries| entries.next().is_some()) != there {
@@ -45,7 +45,7 @@ async fn what_it_makes() {
 }
 
 #[tokio::test]
-async fn nothing_has_the_name_before_the_whole_is_there() {
+async fn the_name_appears_only_with_the_whole_file() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
     let object = object("x", b"abcdef");
@@ -85,7 +85,7 @@ async fn a_name_taken_meanwhile_is_a_clash() {
 }
 
 #[tokio::test]
-async fn a_name_taken_before_costs_nothing() {
+async fn a_name_that_is_already_taken_costs_nothing() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
     fs::write(root.path().join("x"), "1234").unwrap();
@@ -119,7 +119,7 @@ async fn leftovers_of_older_claims_are_removed() {
         assert_eq!(names(&aside), kept);
         fs::remove_dir_all(&aside).unwrap();
     }
-    // Nothing is made by looking.
+    // A look creates nothing.
     assert!(matches!(within(remote.compare(&second)).await, Ok(Comparison::Absent)));
     assert!(matches!(within(remote.compare(&first)).await, Ok(Comparison::Equal(_))));
     assert_eq!(names(root.path()), ["x".to_owned()].into());
@@ -139,7 +139,7 @@ async fn what_a_later_try_writes_aside_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_nobody_waits_for_leaves_nothing() {
+async fn a_dropped_delivery_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
     let object = object("x", b"abcdef");
@@ -152,17 +152,17 @@ async fn a_delivery_that_nobody_waits_for_leaves_nothing() {
         }
     })
     .await;
-    // Even where the rest still comes.
+    // The rest of the body makes no difference.
     to.send(b"def".as_slice().into()).await.unwrap();
     drop(to);
     until_aside(root.path(), false).await;
     assert_eq!(names(root.path()), [".waybill".to_owned()].into());
 }
 
-/// Nor is the disk kept busy by it.
+/// It does not keep the disk busy either.
 #[test]
-fn a_look_that_nobody_waits_for_stops_reading() {
-    // More than can be read before the test gives up.
+fn a_dropped_look_stops_reading() {
+    // Larger than what can be read before the test gives up.
     const SIZE: u64 = 1 << 40;
     let root = tempfile::tempdir().unwrap();
     let path = root.path().canonicalize().unwrap().join("x");
@@ -190,13 +190,13 @@ fn a_look_that_nobody_waits_for_stops_reading() {
         }
         tokio::time::timeout(PATIENT, open(false)).await
     });
-    // Else a thread that reads on would be waited for.
+    // Otherwise the runtime would wait for a thread that reads on.
     runtime.shutdown_background();
     stopped.unwrap();
 }
 
 #[tokio::test]
-async fn its_own_folder_is_no_name() {
+async fn its_own_folder_is_refused_as_a_name() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
     let object = object(".waybill", b"abc");
@@ -222,13 +222,13 @@ async fn folders_are_made_only_for_what_becomes_visible() {
     object.still_ours = Box::new(|| true);
     assert!(refused(send(&*remote, &object, b"abc").await).contains("expected a folder"));
     assert!(refused(within(remote.compare(&object)).await).contains("expected a folder"));
-    // Nor is a link to a folder one.
+    // A link to a folder is not a folder.
     let elsewhere = tempfile::tempdir().unwrap();
     fs::remove_file(root.path().join("a")).unwrap();
     symlink(elsewhere.path(), root.path().join("a")).unwrap();
     refused(send(&*remote, &object, b"abc").await);
     assert!(names(elsewhere.path()).is_empty());
-    // What is written aside is not to be got at by a path either.
+    // A path must not reach the staged files either.
     object.path = ObjectPath::try_from(".waybill/x".to_owned()).unwrap();
     assert!(refused(send(&*remote, &object, b"abc").await).contains("expected another name"));
 }
@@ -262,7 +262,7 @@ async fn a_symlink_is_never_followed() {
     assert_eq!(fs::read(&target).unwrap(), b"abc");
     assert_eq!(names(elsewhere.path()), ["target".to_owned()].into());
 
-    // Nor one in the place of its own folder.
+    // Nor is a link in the place of its own folder.
     fs::remove_dir_all(root.path().join(".waybill")).unwrap_or_default();
     symlink(elsewhere.path(), root.path().join(".waybill")).unwrap();
     let detail = refused(send(&*remote, &object("y", b"abc"), b"abc").await);
@@ -271,7 +271,7 @@ async fn a_symlink_is_never_followed() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_something_else() {
+async fn anything_but_a_file_counts_as_another_object() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
     fs::create_dir(root.path().join("folder")).unwrap();
@@ -285,7 +285,7 @@ async fn what_is_no_file_is_something_else() {
 }
 
 #[tokio::test]
-async fn the_folder_must_be_there() {
+async fn the_folder_must_exist() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("remote");
     assert!(refused(folder(&path)).contains("remote"));
@@ -301,7 +301,7 @@ async fn the_folder_must_be_there() {
 }
 
 #[tokio::test]
-async fn the_claim_is_asked_when_all_is_written() {
+async fn the_claim_is_checked_when_everything_is_written() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
     let content = bytes(1_000_000);

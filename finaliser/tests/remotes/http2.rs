@@ -1,4 +1,4 @@
-//! HTTP/2: by agreement over TLS, and in clear text where the settings say so.
+//! HTTP/2: negotiated over TLS, and in clear text if the settings say so.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +32,7 @@ fn open(url: &str, version: HttpVersion, idle: Duration, ca: Option<&tempfile::N
     .unwrap()
 }
 
-/// A server of TLS that offers these protocols, and the file with its certificate.
+/// A server that offers these protocols over TLS, and the file with its certificate.
 async fn server(protocols: &[&str]) -> (StoringServer, tempfile::NamedTempFile) {
     let (acceptor, pem) = tls::acceptor(&["127.0.0.1"], protocols);
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -57,7 +57,7 @@ async fn http_conforms_over_http_2_in_clear_text() {
 }
 
 #[tokio::test]
-async fn what_is_spoken() {
+async fn the_settings_choose_the_version_of_http() {
     use HttpVersion::{Auto, One, Two};
     for (offered, version, spoken) in [
         (&["h2", "http/1.1"][..], Auto, Some(Version::HTTP_2)),
@@ -91,7 +91,7 @@ async fn a_refusal_before_the_body_was_read_counts() {
         let (origin, _server) = serve(None, move |request| async move {
             assert_eq!(request.uri().path(), "/in/x");
             assert!(request.uri().authority().is_some() && !request.headers().contains_key("host"));
-            // Not read: the stream is reset, without an error.
+            // The body is not read: the stream is reset, without an error.
             drop(request);
             let answer = Response::builder().status(code).header("content-type", "text/plain");
             answer.body(Full::from("said so")).unwrap()
@@ -110,7 +110,7 @@ async fn a_refusal_before_the_body_was_read_counts() {
 }
 
 #[tokio::test]
-async fn a_success_before_the_body_was_sent_is_none() {
+async fn a_success_before_the_whole_body_was_sent_does_not_count() {
     let (origin, _server) = serve(None, |_| async { Response::new(Full::default()) }).await;
     let (to, body) = open_body(6);
     to.send(b"abc".as_slice().into()).await.unwrap();
@@ -140,9 +140,9 @@ async fn a_server_that_stops_reading_is_given_up() {
     }
 }
 
-/// The body of a request must break for the server, never end.
+/// For the server the body must break off; it must never seem to end.
 #[tokio::test]
-async fn a_delivery_that_nobody_waits_for_is_reset() {
+async fn a_dropped_delivery_resets_its_stream() {
     let (begun, ended) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let wholes = Arc::new(AtomicUsize::new(0));
     let (began, at_end, whole) = (Arc::clone(&begun), Arc::clone(&ended), Arc::clone(&wholes));
@@ -203,7 +203,7 @@ async fn a_connection_that_ends_is_later() {
     gone.await.unwrap();
 }
 
-/// nginx over TLS, HTTP/2 and nothing else.
+/// nginx over TLS, with HTTP/2 only.
 #[tokio::test]
 async fn webdav_conforms_at_nginx_over_http_2() {
     let (certificate, key) = tls::pem(&["127.0.0.1"]);

@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 
 pub(crate) use testing::within;
 
-/// Long enough for any machine to answer; for tests in which nobody should be waited for.
+/// An idle timeout that no machine needs, for tests in which it must not strike.
 pub(crate) const PATIENT: Duration = Duration::from_secs(30);
 
-/// For tests that wait until it is over.
+/// An idle timeout for tests in which it must strike.
 pub(crate) const IMPATIENT: Duration = Duration::from_millis(200);
 
 pub(crate) fn http(url: &str, idle: Duration) -> Box<dyn Remote> {

@@ -159,8 +159,8 @@ async fn a_head_without_end_is_cut() {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
-    // Bound, so that nobody else gets the port, but not listening.
+async fn a_port_where_nobody_listens_is_tried_later() {
+    // The port is bound, so that nobody else gets it, but nobody listens.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}/in/", socket.local_addr().unwrap());
@@ -169,7 +169,7 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
-async fn the_server_hangs_up_half_way() {
+async fn a_server_that_hangs_up_half_way_is_tried_later() {
     let (url, server) = raw_server(|mut stream| {
         read_head(&mut stream);
         read_body(&mut stream, 1000);
@@ -230,7 +230,7 @@ async fn a_refusal_counts_even_where_a_write_failed_first() {
 }
 
 #[tokio::test]
-async fn a_success_before_the_body_was_sent_is_none() {
+async fn a_success_before_the_whole_body_was_sent_does_not_count() {
     let (answered, has_answered) = oneshot::channel();
     let (url, server) = raw_server(move |mut stream| {
         read_head(&mut stream);
@@ -294,11 +294,11 @@ async fn a_slow_source_is_not_the_servers_fault() {
     let (to, body) = open_body(6);
     let feed = async {
         for piece in [&b"abc"[..], b"def"] {
-            // The time itself is what is tested: it must be more than the idle timeout.
+            // The test is about time: this must be more than the idle timeout.
             tokio::time::sleep(4 * IMPATIENT).await;
             to.send(piece.into()).await.unwrap();
         }
-        // Held open until the end: the last byte is the end, not the end of the channel.
+        // The channel stays open: the last byte ends the body, not the end of the channel.
         &to
     };
     let (sent, _) = within(async { tokio::join!(remote.send(&object, body), feed) }).await;
@@ -306,7 +306,7 @@ async fn a_slow_source_is_not_the_servers_fault() {
 }
 
 #[tokio::test]
-async fn the_claim_is_asked_before_the_last_piece() {
+async fn the_claim_is_checked_before_the_last_piece() {
     let (url, server) = raw_server(|mut stream| {
         read_head(&mut stream);
         read_to_end(&mut stream)
@@ -321,7 +321,7 @@ async fn the_claim_is_asked_before_the_last_piece() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_nobody_waits_for_hangs_up() {
+async fn a_dropped_delivery_hangs_up() {
     let (began, begun) = oneshot::channel();
     let (url, server) = raw_server(move |mut stream| {
         read_head(&mut stream);
@@ -343,7 +343,7 @@ async fn a_delivery_that_nobody_waits_for_hangs_up() {
 }
 
 #[tokio::test]
-async fn addresses_that_cannot_be_are_refused() {
+async fn impossible_addresses_are_refused() {
     for url in ["http:///in/", "http://host name/", "nonsense", "https://[::1/"] {
         refused(open_http(url, PATIENT, None));
     }

@@ -1,4 +1,4 @@
-//! Servers that misbehave: a plain socket and what the test does with it.
+//! Servers that misbehave: a plain socket and a script of the test.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -49,7 +49,7 @@ impl Drop for SilentServer {
     }
 }
 
-/// Reads a request up to its body, and not a byte of that.
+/// Reads a request up to its body, and no byte of the body.
 pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -64,7 +64,7 @@ pub(crate) fn read_body(stream: &mut TcpStream, size: usize) {
     stream.read_exact(&mut vec![0; size]).unwrap();
 }
 
-/// How many bytes still come before the client hangs up.
+/// How many bytes still arrive before the client hangs up.
 pub(crate) fn read_to_end(stream: &mut TcpStream) -> usize {
     let mut buffer = vec![0; 64 * 1024];
     let mut total = 0;

@@ -153,7 +153,7 @@ async fn the_whole_file_goes_to_the_target_of_a_redirect() {
         for field in ["if-none-match", "idempotency-key", "repr-digest", "content-length"] {
             assert!(taken[1].head.headers.contains_key(field), "{field}");
         }
-        // The same server: it knows us.
+        // It is the same server, so it gets our credentials.
         assert!(taken.iter().all(|taken| taken.head.headers["authorization"] == "Bearer hush-token"));
         // The receipt's address is the configured one.
         assert_eq!(remote.address(&object.path), format!("{}a%20b", router.url()));
@@ -161,7 +161,7 @@ async fn the_whole_file_goes_to_the_target_of_a_redirect() {
 }
 
 #[tokio::test]
-async fn another_server_must_be_named_and_gets_no_credentials() {
+async fn a_redirect_to_another_server_must_be_allowed_and_carries_no_credentials() {
     let other = Router::start(|_| None).await;
     let router = Router::start(moved(307, &other.origin, false)).await;
     for origins in [&[][..], &["http://127.0.0.1:1"], &["https://127.0.0.1"]] {
@@ -199,7 +199,7 @@ async fn redirects_have_a_limit() {
 }
 
 #[tokio::test]
-async fn addresses_that_cannot_be_are_refused() {
+async fn impossible_addresses_are_refused() {
     for to in ["ftp://host/x", "http://ada:hush@127.0.0.1/x", "http://", "https://[::1/"] {
         let router = Router::start(move |_| Some((308, to.to_owned(), false))).await;
         let remote = open(&router.url(), 5, &["http://127.0.0.1"], None);
@@ -208,7 +208,7 @@ async fn addresses_that_cannot_be_are_refused() {
         assert!(detail.contains("Location") && !detail.contains("hush"), "{to}: {detail}");
         refused(within(remote.compare(&object)).await);
     }
-    // These need not keep the method.
+    // A client may change the method after these.
     for status in [301, 302, 303] {
         let router = Router::start(moved(status, "", false)).await;
         let object = object("x", b"abc");

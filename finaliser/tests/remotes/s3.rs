@@ -1,4 +1,4 @@
-//! S3, against SeaweedFS: what it has is looked at by WebDAV.
+//! S3, against SeaweedFS. The tests look at its content by WebDAV.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Place for Bucket {
     }
 
     fn keeps(&self, name: &str) -> bool {
-        // SeaweedFS takes it for a slash.
+        // SeaweedFS treats a backslash as a slash.
         !name.contains('\\')
     }
 }
@@ -160,7 +160,7 @@ async fn the_next_claim_sends_only_what_is_missing() {
 }
 
 #[tokio::test]
-async fn an_upload_that_was_given_up_is_gone_at_the_remote() {
+async fn an_abandoned_upload_is_removed_at_the_remote() {
     let bucket = Bucket::new(|_| {}).await;
     let content = bytes(17 * MIB);
     let claim = claim("x", &content);
@@ -179,10 +179,10 @@ async fn an_upload_that_was_given_up_is_gone_at_the_remote() {
 }
 
 #[tokio::test]
-async fn what_another_put_there_is_read_back() {
+async fn an_object_that_others_put_there_is_read_back() {
     let (content, other) = (bytes(100_000), bytes(100_001));
     let bucket = Bucket::new(|_| {}).await;
-    // Without metadata of ours.
+    // The object lacks our metadata.
     let put = |name: &str, content: &[u8]| {
         assert_eq!(ask_bucket(bucket.seaweed, &bucket.folder, "PUT", name, content).0, 201);
     };
@@ -221,7 +221,7 @@ async fn wrong_credentials_are_refused() {
 }
 
 #[tokio::test]
-async fn a_body_unlike_its_hash_is_not_taken() {
+async fn a_body_that_differs_from_its_hash_is_refused() {
     let bucket = Bucket::new(|_| {}).await;
     let content = bytes(70_000);
     let claim = claim("x", &content);

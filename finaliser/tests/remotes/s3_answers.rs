@@ -66,7 +66,7 @@ async fn an_error_inside_a_success_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_conflict_at_the_end_starts_a_new_upload() {
+async fn a_conflict_at_the_completion_starts_a_new_upload() {
     let (bucket, proxy) = behind(COMPLETE, 1, || xml("409 Conflict", "ConditionalRequestConflict")).await;
     let content = bytes(9 * MIB);
     let claim = claim("x", &content);
@@ -79,7 +79,7 @@ async fn a_conflict_at_the_end_starts_a_new_upload() {
 }
 
 #[tokio::test]
-async fn a_claim_that_is_lost_after_the_last_part_puts_nothing_together() {
+async fn a_claim_lost_after_the_last_part_completes_nothing() {
     let (bucket, proxy) = behind(COMPLETE, 1, || Action::Pass).await;
     let content = bytes(9 * MIB);
     let mut claim = claim("x", &content);
@@ -96,7 +96,7 @@ async fn a_claim_that_is_lost_after_the_last_part_puts_nothing_together() {
 }
 
 #[tokio::test]
-async fn a_clash_at_the_end_replaces_nothing() {
+async fn a_clash_at_the_completion_replaces_nothing() {
     let (bucket, _proxy) = behind(COMPLETE, 1, || xml("412 Precondition Failed", "PreconditionFailed")).await;
     let content = bytes(9 * MIB);
     let sent = send(&*bucket.remote, &claim("x", &content), &content).await;
@@ -104,7 +104,7 @@ async fn a_clash_at_the_end_replaces_nothing() {
 }
 
 #[tokio::test]
-async fn an_end_whose_answer_is_lost_is_found() {
+async fn a_completed_upload_whose_answer_is_lost_is_found() {
     let (bucket, _proxy) = behind(COMPLETE, 1, || Action::Swallow).await;
     let content = bytes(9 * MIB);
     let claim = claim("x", &content);
@@ -129,7 +129,7 @@ async fn a_part_that_breaks_off_is_sent_again() {
     assert!(bucket.stored("x").as_ref() == Some(&content), "other bytes");
 }
 
-/// A success that names all that a server may name.
+/// A success with every field that a server may send.
 fn named(status: &str, version: &str, checksum: &str, text: &str) -> Action {
     let length = text.len();
     Action::Answer(format!(
@@ -161,7 +161,7 @@ async fn versions_and_checksums_are_kept_as_they_were_named() {
         };
         assert_eq!(evidence, expected);
     }
-    // In parts: the checksum of the parts' checksums, in the text.
+    // An upload in parts: the answer's text has the checksum of the parts' checksums.
     let content = bytes(9 * MIB);
     let (one, two) = content.split_at(8 * MIB);
     let both = [Digest::of(one), Digest::of(two)].map(|digest| *digest.as_bytes()).concat();
@@ -217,7 +217,7 @@ async fn codes_tell_more_than_statuses() {
 const LIST: &[&str] = &["GET ", "uploads="];
 
 #[tokio::test]
-async fn uploads_that_nobody_goes_on_with_are_found_after_a_day() {
+async fn abandoned_uploads_are_found_after_a_day() {
     let content = bytes(17 * MIB);
     for (date, is_found) in [("Sun, 25 Nov 2001 12:00:00 GMT", false), ("Wed, 25 Nov 2201 12:00:00 GMT", true)] {
         let (bucket, proxy) = behind(LIST, 1, move || Action::PassAt(date)).await;
@@ -235,7 +235,7 @@ async fn uploads_that_nobody_goes_on_with_are_found_after_a_day() {
         expected.sort_by(|a, b| a.address.cmp(&b.address));
         assert_eq!(found, if is_found { expected } else { Vec::new() });
         for upload in &found {
-            // The second time it is gone.
+            // The second time the upload is gone already.
             for _ in 0..2 {
                 within(bucket.remote.abort_upload(upload)).await.unwrap();
             }

@@ -1,4 +1,4 @@
-//! Stands before a real server and answers in its place where a test says so.
+//! A proxy before a real server that answers in its place where a test says so.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -7,17 +7,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
-/// What becomes of a request. Every one has a connection of its own.
+/// How a request is treated. Every request has a connection of its own.
 pub(crate) enum Action {
     /// The server answers.
     Pass,
-    /// This is the answer, once the body was read.
+    /// The proxy reads the body and gives this answer.
     Answer(String),
-    /// The connection ends after so many bytes of the body.
+    /// The proxy closes the connection after this many bytes of the body.
     CutAfter(usize),
-    /// The server gets it; its answer never comes.
+    /// The server gets the request; the client never gets the answer.
     Swallow,
-    /// The server answers, and this is what it says the time is.
+    /// The server answers, with this as its `Date`.
     PassAt(&'static str),
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct ScriptedProxy {
 }
 
 impl ScriptedProxy {
-    /// Before `server`; `script` gets the first line of each request.
+    /// Starts a proxy before `server`; `script` gets the first line of each request.
     pub(crate) async fn start(server: String, script: impl Fn(&str) -> Action + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -44,7 +44,7 @@ impl ScriptedProxy {
                         lines.lock().unwrap().push(line.clone());
                         script(&line)
                     };
-                    // A connection that breaks is what some tests are about.
+                    // Some tests are about a connection that breaks.
                     let _ = serve(client, &server, line).await;
                 });
             }
@@ -52,7 +52,7 @@ impl ScriptedProxy {
         Self { address, seen, _task: AbortOnDropHandle::new(tokio::spawn(accept)) }
     }
 
-    /// The first lines of the requests that came.
+    /// The first lines of the requests that arrived.
     pub(crate) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
@@ -86,7 +86,7 @@ async fn serve(mut client: TcpStream, server: &str, script: impl Fn(&str) -> Act
         let mut whole = vec![0; length];
         client.read_exact(&mut whole).await?;
         server.write_all(&whole).await?;
-        // The server is done.
+        // The server has done what it was asked.
         server.read_u8().await?;
         return Ok(());
     }

@@ -52,6 +52,6 @@ where
         let answered = answer(request);
         async { Ok::<_, Infallible>(answered.await) }
     });
-    // A client that breaks off is what some tests are about.
+    // Some tests are about a client that breaks off.
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }

@@ -1,4 +1,4 @@
-//! SFTP, against OpenSSH: what lies aside, what may lie under the name, and who may log in.
+//! SFTP, against OpenSSH: staged files, and what may have the name already.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +22,7 @@ pub(crate) struct Inbox {
     pub(crate) root: TempDir,
 }
 
-/// How `root` at this server is reached.
+/// The settings of a remote that is `root` at this server.
 pub(crate) fn settings(sshd: &Sshd, root: &Path) -> SftpRemote {
     SftpRemote {
         port: sshd.port(),
@@ -53,7 +53,7 @@ impl Inbox {
         self.root.path().join(name)
     }
 
-    /// What lies aside; nothing where nothing was ever written.
+    /// The names of the staged files.
     pub(crate) fn asides(&self) -> BTreeSet<String> {
         let folder = self.path(".waybill");
         if folder.exists() { names(&folder) } else { BTreeSet::new() }
@@ -70,7 +70,7 @@ impl Place for Inbox {
     }
 }
 
-/// Waits until something lies aside, or nothing does.
+/// Waits until a staged file exists, or none does.
 pub(crate) async fn until_aside(inbox: &Inbox, there: bool) {
     within(async {
         while inbox.asides().is_empty() == there {
@@ -88,7 +88,7 @@ struct Own {
 }
 
 impl Own {
-    /// Whose sftp-server does not know these requests, and whose sshd has these settings.
+    /// Its sftp-server does not know the requests `without`, and its sshd has these further settings.
     async fn new(without: &[&str], lines: &[&str]) -> Option<Self> {
         if !servers::can_test(Sshd::is_here()) {
             return None;
@@ -138,7 +138,7 @@ async fn every_cipher_and_new_keys_on_the_way_give_the_same_bytes() {
         let found = within(own.inbox.remote.compare(&object)).await;
         assert!(matches!(found, Ok(Comparison::Equal(_))), "{ciphers}: {found:?}");
     }
-    // No cipher in common: the settings of one side must change.
+    // Without a common cipher the settings of one side must change.
     let Some(own) = Own::new(&[], &["Ciphers aes256-cbc"]).await else { return };
     let detail = refused(send(&*own.inbox.remote, &object("x", b"abc"), b"abc").await);
     assert!(detail.contains("aes256-cbc") && detail.contains("aes128-gcm"), "{detail}");
@@ -196,7 +196,7 @@ async fn a_path_may_begin_where_a_login_does() {
 }
 
 #[tokio::test]
-async fn nothing_has_the_name_before_the_whole_is_there() {
+async fn the_name_appears_only_with_the_whole_file() {
     let Some(inbox) = Inbox::new().await else { return };
     let object = object("x", b"abcdef");
     let (to, body) = open_body(6);
@@ -232,7 +232,7 @@ async fn a_name_taken_before_the_rename_is_a_clash() {
 }
 
 #[tokio::test]
-async fn a_name_taken_before_costs_nothing() {
+async fn a_name_that_is_already_taken_costs_nothing() {
     let Some(inbox) = Inbox::new().await else { return };
     fs::write(inbox.path("x"), "1234").unwrap();
     let object = object("x", b"abcdef");
@@ -245,7 +245,7 @@ async fn a_name_taken_before_costs_nothing() {
 }
 
 #[tokio::test]
-async fn the_claim_is_asked_when_all_is_written() {
+async fn the_claim_is_checked_when_everything_is_written() {
     let Some(inbox) = Inbox::new().await else { return };
     let content = bytes(1_000_000);
     let mut object = object("x", &content);
@@ -289,7 +289,7 @@ async fn leftovers_of_older_claims_are_removed() {
 }
 
 #[tokio::test]
-async fn what_the_dead_left_is_found_and_discarded() {
+async fn leftovers_of_dead_attempts_are_found_and_discarded() {
     let Some(inbox) = Inbox::new().await else { return };
     fs::create_dir(inbox.path(".waybill")).unwrap();
     let (dead, alive) = (FileId::generate(), FileId::generate());
@@ -310,7 +310,7 @@ async fn what_the_dead_left_is_found_and_discarded() {
 }
 
 #[tokio::test]
-async fn its_own_folder_is_no_name() {
+async fn its_own_folder_is_refused_as_a_name() {
     let Some(inbox) = Inbox::new().await else { return };
     let mut object = object(".waybill", b"abc");
     assert!(refused(send(&*inbox.remote, &object, b"abc").await).contains("expected another name"));
@@ -321,7 +321,7 @@ async fn its_own_folder_is_no_name() {
 }
 
 #[tokio::test]
-async fn what_is_in_the_place_of_a_folder_is_refused() {
+async fn anything_else_in_the_place_of_a_folder_is_refused() {
     let Some(inbox) = Inbox::new().await else { return };
     let mut object = object("x", b"abc");
     object.path = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
@@ -349,7 +349,7 @@ async fn what_is_in_the_place_of_a_folder_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_never_replaced_or_followed() {
+async fn anything_but_a_file_is_never_replaced_or_followed() {
     let Some(inbox) = Inbox::new().await else { return };
     let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("target");
@@ -378,7 +378,7 @@ async fn what_is_no_file_is_never_replaced_or_followed() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_there_may_come_back() {
+async fn a_missing_folder_is_tried_later() {
     let Some(inbox) = Inbox::with(|settings| settings.path.push_str("/gone")).await else { return };
     let object = object("x", b"abc");
     assert!(later(send(&*inbox.remote, &object, b"abc").await).0.contains("expected a folder, found nothing"));
@@ -399,7 +399,7 @@ async fn what_the_server_does_not_permit_is_refused() {
         assert_eq!(inbox.stored("x"), None);
         assert_eq!(left, inbox.path(".waybill").exists().then(|| inbox.asides().len()), "{request}");
     }
-    // A folder that is read only, to all but root.
+    // A folder that is read only for everybody but root.
     let Some(inbox) = Inbox::new().await else { return };
     fs::set_permissions(inbox.root.path(), fs::Permissions::from_mode(0o555)).unwrap();
     if fs::write(inbox.path("probe"), "").is_err() {

@@ -44,7 +44,7 @@ async fn a_line_that_breaks_half_way_leaves_nothing_visible_and_the_next_try_del
         assert!(detail.contains("cannot write the staging file") && after.is_none(), "{detail}");
         assert_eq!(inbox.stored("x"), None);
         assert_eq!(inbox.asides().len(), 1, "the line was not cut half way");
-        // Nothing of ours goes on with a server that takes nothing: what is left is the line's.
+        // None of our tasks outlives the delivery: those that are left belong to the line.
         let tasks = tokio::runtime::Handle::current().metrics();
         within(async {
             while tasks.num_alive_tasks() > of_the_line {
@@ -72,7 +72,7 @@ async fn a_server_that_falls_silent_while_nothing_is_sent_is_noticed() {
     let feed = async {
         to.send(bytes(100)[..50].to_vec().into()).await.unwrap();
         until_aside(&inbox, true).await;
-        // What was sent is written, so no answer is waited for.
+        // All bytes so far are written, so no answer is missing.
         let aside = inbox.path(".waybill").join(inbox.asides().first().unwrap());
         within(async {
             while std::fs::metadata(&aside).unwrap().len() < 50 {
@@ -81,7 +81,7 @@ async fn a_server_that_falls_silent_while_nothing_is_sent_is_noticed() {
         })
         .await;
         line.begin(NetFault::StallAfter(1));
-        // Nobody sends the rest before the session has ended.
+        // The rest is not sent before the session has ended.
         to.closed().await;
     };
     let (sent, ()) = within(async { tokio::join!(inbox.remote.send(&object, body), feed) }).await;
@@ -90,8 +90,8 @@ async fn a_server_that_falls_silent_while_nothing_is_sent_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_break_before_there_is_a_session_may_pass() {
-    // At the greeting, in the exchange of keys, in the login or behind it: wherever it comes.
+async fn a_break_before_the_session_is_tried_later() {
+    // The line breaks at the greeting, in the key exchange, in the login or after it.
     let Some(sshd) = sshd().await else { return };
     let cuts = [1, 700, 2_000, 2_500, 3_000].map(NetFault::Truncate);
     for fault in cuts.into_iter().chain([1, 2_000].map(NetFault::StallAfter)) {
@@ -106,7 +106,7 @@ async fn a_break_before_there_is_a_session_may_pass() {
 }
 
 #[tokio::test]
-async fn where_nobody_listens_somebody_may_later() {
+async fn a_silent_or_strange_server_is_tried_later() {
     let Some(sshd) = sshd().await else { return };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = settings(sshd, &std::env::temp_dir());
@@ -116,7 +116,7 @@ async fn where_nobody_listens_somebody_may_later() {
     // It listens and says nothing.
     let (detail, _) = later(within(remote.compare(&object("x", b"abc"))).await);
     assert!(detail.contains("within 200 ms"), "{detail}");
-    // It says something else.
+    // A server that speaks something else.
     let says = async {
         let (mut client, _) = listener.accept().await.unwrap();
         client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();

@@ -1,4 +1,4 @@
-//! Who the server is, and who we are.
+//! The server proves who it is, and we log in.
 
 use std::fs;
 use std::io::Write;
@@ -17,7 +17,7 @@ use crate::object::{bytes, later, object, refused, send, within};
 use crate::sftp::{Inbox, open, settings};
 use crate::sftp_server::{PasswordServer, Twist};
 
-/// Makes a key, and lets who has it log in if wanted.
+/// Makes a key. With `authorized`, that server accepts it.
 pub(crate) fn key(folder: &Path, kind: &str, passphrase: &str, authorized: Option<&Sshd>) -> PathBuf {
     let path = folder.join(format!("key-{kind}-{}", passphrase.len()));
     let made = Command::new("ssh-keygen")
@@ -109,7 +109,7 @@ async fn keys_of_every_kind_log_in() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_read_is_said_at_the_start() {
+async fn an_unreadable_key_is_reported_at_the_start() {
     let Some(sshd) = sshd().await else { return };
     let folder = tempfile::tempdir().unwrap();
     let locked = key(folder.path(), "ed25519", "hush, hush", None);
@@ -132,7 +132,7 @@ async fn a_key_that_cannot_be_read_is_said_at_the_start() {
         let detail = refused(open(settings));
         assert!(detail.contains(expected) && !detail.contains("hush") && !detail.contains("another"), "{detail}");
     }
-    // It may be renewed, and be missing for a moment.
+    // The key may be renewed, and be missing for a moment.
     let private = key(folder.path(), "ed25519", "", Some(sshd));
     let inbox = Inbox::with(|settings| settings.private_key_file = Some(private.clone())).await;
     let Some(inbox) = inbox else { return };
@@ -152,9 +152,9 @@ async fn a_password_logs_in_to_another_server() {
     assert!(detail.contains("did not take the password") && !detail.contains("hush"), "{detail}");
 }
 
-/// What OpenSSH never does, and other servers may.
+/// OpenSSH never sends such packets; other servers may.
 #[tokio::test]
-async fn packets_that_come_otherwise_are_understood_or_end_the_session() {
+async fn unusual_packets_are_understood_or_end_the_session() {
     let content = bytes(1_500_000);
     for twist in [Twist::ShortReads, Twist::Shuffled] {
         let Some(server) = PasswordServer::start(twist).await else { return };
@@ -174,7 +174,7 @@ async fn packets_that_come_otherwise_are_understood_or_end_the_session() {
         let (detail, _) = later(send(&*inbox.remote, &object("x", &content), &content).await);
         assert!(detail.contains(expected), "{twist:?}: {detail}");
     }
-    // A rename to where a file is in the place of a folder fails without a name, or with one of a later version.
+    // A rename onto a folder fails with the general code of a failure, or with a code of a later version.
     let Some(server) = PasswordServer::start(Twist::LaterCodes).await else { return };
     let inbox = server.inbox("hush 1815");
     let mut claimed = object("x", &content);

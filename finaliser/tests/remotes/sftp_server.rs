@@ -19,21 +19,21 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::sftp::{Inbox, open};
 use crate::sftp_login::key;
 
-/// What becomes of the packets.
+/// How packets are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Twist {
     None,
-    /// Less is read than was asked for.
+    /// Reads return less than was asked for.
     ShortReads,
-    /// Two pieces of a file come in the wrong order.
+    /// Two pieces of a file arrive in the wrong order.
     Shuffled,
-    /// A failure has a code of a later version: no space.
+    /// A failure has a code of a later protocol version: no space.
     LaterCodes,
-    /// The second answer is no packet.
+    /// The second answer is not a packet.
     Garbage,
-    /// The second answer is to another request.
+    /// The second answer has the id of another request.
     OtherId,
-    /// The server is of another version.
+    /// The server speaks another version.
     OtherVersion,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct PasswordServer {
 struct Visitor(Twist, Option<Channel<Msg>>);
 
 impl PasswordServer {
-    /// `None`, said aloud, where OpenSSH is not.
+    /// `None`, with a message, where OpenSSH is missing.
     pub(crate) async fn start(twist: Twist) -> Option<Self> {
         if !servers::can_test(Sshd::is_here()) {
             return None;
@@ -70,7 +70,7 @@ impl PasswordServer {
         Some(Self { port, host_key, _task: AbortOnDropHandle::new(tokio::spawn(accept)) })
     }
 
-    /// A folder of its own, in which this password logs in.
+    /// A folder of its own, with a login by this password.
     pub(crate) fn inbox(&self, password: &str) -> Inbox {
         let root = TempDir::new().unwrap();
         let mut settings = SftpRemote::new("127.0.0.1", self.host_key.clone(), "ada");
@@ -113,7 +113,7 @@ impl Handler for Visitor {
                 .spawn()
                 .unwrap();
             let (from_client, to_client) = tokio::io::split(channel.into_stream());
-            // A client that goes away is what some tests are about.
+            // Some tests are about a client that goes away.
             tokio::select! {
                 _ = requests(twist, from_client, server.stdin.take().unwrap()) => {}
                 _ = answers(twist, server.stdout.take().unwrap(), to_client) => {}
@@ -145,7 +145,7 @@ async fn requests(
         let mut packet = packet(&mut from).await?;
         let at = packet.len() - 4;
         if (packet[0], twist) == (5, Twist::ShortReads) && packet[at..] > 5_000_u32.to_be_bytes()[..] {
-            // Of every length: one byte less than was asked for is the least that can be missing.
+            // All lengths occur: even one byte less than was asked for must be noticed.
             let asked = u32::from_be_bytes(packet[at..].try_into().unwrap());
             let less = if asked.is_multiple_of(2) { asked - 1 } else { 4_999 };
             packet[at..].copy_from_slice(&less.to_be_bytes());
@@ -163,7 +163,7 @@ async fn answers(
     for number in 0.. {
         let mut packet = packet(&mut from).await?;
         match (twist, packet[0]) {
-            // Of two pieces the second goes first; at the end of the file there may be only one.
+            // The second of two pieces goes first; at the end of the file there may be only one.
             (Twist::Shuffled, 103) if kept.is_none() && packet.len() > 50_000 => {
                 kept = Some(packet);
                 continue;

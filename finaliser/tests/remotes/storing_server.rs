@@ -1,4 +1,4 @@
-//! A server that keeps what it gets in memory, as a good remote does; a test may take single virtues from it.
+//! A server that keeps objects in memory, as a good remote does. A test may switch off single virtues.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -13,22 +13,22 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::serving::serve;
 
-/// What the server does beyond the plain.
+/// How the server differs from a plain one.
 #[derive(Clone)]
 pub(crate) struct Habits {
-    /// Names the SHA-256 in `Repr-Digest`.
+    /// Sends the SHA-256 in `Repr-Digest`.
     pub(crate) digest: bool,
-    /// Names the SHA-256 of something else.
+    /// Sends the SHA-256 of something else.
     pub(crate) wrong_digest: bool,
-    /// Names the length in answers to HEAD and GET.
+    /// Sends the length in answers to HEAD and GET.
     pub(crate) length: bool,
-    /// Claims to show content in that coding.
+    /// Claims that the content has this coding.
     pub(crate) coding: Option<&'static str>,
-    /// Answers HEAD only with that status.
+    /// Answers HEAD with this status and nothing else.
     pub(crate) head: Option<u16>,
-    /// Answers GET only with that status.
+    /// Answers GET with this status and nothing else.
     pub(crate) get: Option<u16>,
-    /// Answers PUT, once it was read, only with that status and these fields.
+    /// Reads a PUT and answers with this status and these fields.
     pub(crate) put: Option<Said>,
     /// Speaks TLS.
     pub(crate) tls: Option<TlsAcceptor>,
@@ -92,7 +92,7 @@ impl StoringServer {
         self.kept.lock().unwrap().broken_off
     }
 
-    /// Of HTTP, request by request.
+    /// The HTTP versions, request by request.
     pub(crate) fn versions(&self) -> Vec<Version> {
         self.kept.lock().unwrap().versions.clone()
     }
@@ -105,7 +105,7 @@ impl StoringServer {
 async fn handle(request: Request<Incoming>, habits: &Habits, kept: &Mutex<Kept>) -> Answer {
     kept.lock().unwrap().calls.push(request.method().clone());
     kept.lock().unwrap().versions.push(request.version());
-    // Decoded once, and only once split: what is one segment stays one name.
+    // Decoded after splitting: one segment stays one name.
     let path = request.uri().path().strip_prefix("/in/").unwrap().to_owned();
     let decode = |segment| percent_encoding::percent_decode_str(segment).decode_utf8().unwrap().into_owned();
     let segments: Vec<String> = path.split('/').map(decode).collect();
@@ -140,7 +140,7 @@ async fn put(request: Request<Incoming>, name: String, habits: &Habits, kept: &M
     }
     let mut kept = kept.lock().unwrap();
     let wanted = match head.headers.get(header::IF_MATCH) {
-        // As HEAD and GET name it.
+        // The ETag of HEAD and GET.
         Some(tag) => kept.objects.contains_key(&name) && tag == "\"two\"",
         None => !kept.objects.contains_key(&name) || !head.headers.contains_key(header::IF_NONE_MATCH),
     };

@@ -1,4 +1,4 @@
-//! https: who is trusted.
+//! https: which certificates are trusted.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::object::{PATIENT, bytes, later, object, open_http, refused, send, within};
 use crate::storing_server::StoringServer;
 
-/// A certificate that nobody but itself vouches for, and its key.
+/// A self-signed certificate, and its key.
 pub(crate) fn pem(names: &[&str]) -> (String, String) {
     let made = rcgen::generate_simple_self_signed(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
     (made.cert.pem(), made.signing_key.serialize_pem())
 }
 
-/// The side of a server with such a certificate that offers these protocols, and the certificate.
+/// A TLS acceptor with such a certificate that offers these protocols, and the certificate.
 pub(crate) fn acceptor(names: &[&str], protocols: &[&str]) -> (TlsAcceptor, String) {
     let (certificate, key) = pem(names);
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -64,7 +64,7 @@ async fn a_refusal_before_the_body_was_read_counts() {
     let url = format!("https://{}/in/", listener.local_addr().unwrap());
     let server = async {
         let (stream, _) = listener.accept().await.unwrap();
-        // Else the kernel holds the answer back until the session tickets are acknowledged, and the reset discards it.
+        // Otherwise the kernel holds the answer back until the session tickets are acknowledged, and the reset discards it.
         stream.set_nodelay(true).unwrap();
         let mut stream = acceptor.accept(stream).await.unwrap();
         let mut head = Vec::new();
@@ -73,7 +73,7 @@ async fn a_refusal_before_the_body_was_read_counts() {
         }
         stream.write_all(b"HTTP/1.1 401 No\r\nContent-Length: 9\r\n\r\nbad token").await.unwrap();
         stream.flush().await.unwrap();
-        // Dropped with most of the body unread: a reset.
+        // The stream is dropped with most of the body unread, which resets the connection.
     };
     let content = vec![0; 32 * 1024 * 1024];
     let (object, remote) = (object("x", &content), open_http(&url, PATIENT, Some(file.path())).unwrap());
@@ -83,7 +83,7 @@ async fn a_refusal_before_the_body_was_read_counts() {
 }
 
 #[tokio::test]
-async fn any_other_certificate_is_not() {
+async fn any_other_certificate_is_not_trusted() {
     let (other, pem) = server(&["other.example"]).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), pem).unwrap();

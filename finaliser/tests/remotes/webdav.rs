@@ -20,7 +20,7 @@ pub(crate) fn open_webdav(url: &str, change: impl FnOnce(&mut WebdavRemote)) -> 
     finaliser::remote::open(&RemoteSettings::Webdav(settings)).unwrap()
 }
 
-/// The folder that an nginx of its own serves, as a remote.
+/// A folder that an nginx of its own serves, as a remote.
 pub(crate) struct Share {
     pub(crate) remote: Box<dyn Remote>,
     served: Served,
@@ -95,7 +95,7 @@ impl Place for Collection {
     }
 
     fn keeps(&self, name: &str) -> bool {
-        // SeaweedFS takes it for a slash.
+        // SeaweedFS treats a backslash as a slash.
         !name.contains('\\')
     }
 }
@@ -113,7 +113,7 @@ async fn webdav_conforms_at_nginx() {
 async fn webdav_conforms_at_seaweedfs() {
     let collection = Collection::new().await;
     suite(&collection).await;
-    // What came of a PUT that broke off SeaweedFS keeps, and shows it when it likes: that is what tidying is for.
+    // SeaweedFS keeps the bytes of a PUT that broke off, and shows them at any time: tidying removes them.
     within(async {
         loop {
             let left = collection.remote.staging_files().await.unwrap();
@@ -129,7 +129,7 @@ async fn webdav_conforms_at_seaweedfs() {
 }
 
 #[tokio::test]
-async fn what_a_dead_attempt_left_is_found_and_removed() {
+async fn leftovers_of_a_dead_attempt_are_found_and_removed() {
     let Some(served) = Share::new(|_| {}).await else { return };
     let collection = Collection::new().await;
     assert_eq!(within(served.remote.staging_files()).await.unwrap(), []);
@@ -166,7 +166,7 @@ async fn what_a_dead_attempt_left_is_found_and_removed() {
 }
 
 #[tokio::test]
-async fn without_propfind_nothing_is_known_of_what_was_left() {
+async fn without_propfind_leftovers_are_not_found() {
     let Some(served) = Share::new(|options| options.propfind = false).await else { return };
     let name = format!("{}.6.0", FileId::generate());
     fs::create_dir(served.path(".waybill")).unwrap();
@@ -199,7 +199,7 @@ async fn a_name_taken_meanwhile_is_a_clash() {
     }
 }
 
-/// To replace it would be to delete all that is in it.
+/// Replacing it would delete everything in it.
 #[tokio::test]
 async fn a_collection_in_the_way_stays() {
     async fn stays(remote: &dyn Remote) {
@@ -261,7 +261,7 @@ async fn collections_are_made_only_for_what_becomes_visible() {
     let sent = within(served.remote.send(&object, body)).await;
     assert!(matches!(sent, Err(RemoteError::Stopped)), "{sent:?}");
     assert_eq!(names(&served.path("")), [".waybill".to_owned()].into());
-    // Nor is its own collection to be got at by a name.
+    // A name must not reach its own collection either.
     for path in [".waybill", ".waybill/x"] {
         object.path = ObjectPath::try_from(path.to_owned()).unwrap();
         assert!(refused(send(&*served.remote, &object, b"abc").await).contains("expected another name"));
@@ -270,7 +270,7 @@ async fn collections_are_made_only_for_what_becomes_visible() {
 }
 
 #[tokio::test]
-async fn the_folder_must_be_there() {
+async fn the_folder_must_exist() {
     let Some(served) = Share::new(|_| {}).await else { return };
     fs::remove_dir(served.path("")).unwrap();
     let detail = refused(send(&*served.remote, &object("x", b"abc"), b"abc").await);
@@ -278,7 +278,7 @@ async fn the_folder_must_be_there() {
 }
 
 #[tokio::test]
-async fn who_may_not_is_refused() {
+async fn a_user_without_permission_is_refused() {
     let Some(locked) = Share::new(|options| options.user = Some(("ada".into(), "hush-pass".into()))).await else {
         return;
     };

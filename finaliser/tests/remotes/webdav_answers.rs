@@ -28,13 +28,13 @@ async fn behind(
     Some((remote, proxy, served))
 }
 
-/// The first lines of what was asked, without addresses.
+/// The methods of the requests, in their order.
 fn asked(proxy: &ScriptedProxy) -> Vec<String> {
     proxy.seen().iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
-async fn what_is_asked_in_which_order() {
+async fn requests_come_in_this_order() {
     let Some((remote, proxy, served)) = behind("nothing", || Action::Pass).await else { return };
     let mut object = object("x", b"abc");
     object.path = contract::ObjectPath::try_from("a/b/x".to_owned()).unwrap();
@@ -63,7 +63,7 @@ async fn what_is_asked_in_which_order() {
 }
 
 #[tokio::test]
-async fn a_put_that_is_refused_is_cleaned_up_after() {
+async fn a_refused_put_is_cleaned_up() {
     for (status, is_later) in [("507 Full", true), ("503 Busy", true), ("412 There", true), ("413 Large", false)] {
         let Some((remote, proxy, served)) = behind("PUT ", move || says(status)).await else { return };
         let content = bytes(1000);
@@ -84,7 +84,7 @@ async fn a_put_that_is_refused_is_cleaned_up_after() {
 
 #[tokio::test]
 async fn each_answer_to_a_move() {
-    // Whether it may be tried again, and whether what lies aside is removed.
+    // Each status: whether the delivery is tried later, and whether the staged file is removed.
     for (status, is_later, removed) in [
         ("404 Gone", true, true),
         ("423 Locked", true, true),
@@ -117,7 +117,7 @@ async fn each_answer_to_a_move() {
 }
 
 #[tokio::test]
-async fn a_move_without_an_answer_is_asked_about() {
+async fn after_a_move_without_an_answer_the_server_is_asked() {
     for (action, done) in [((|| Action::Swallow) as fn() -> Action, true), (|| Action::CutAfter(0), false)] {
         let Some((remote, _proxy, served)) = behind("MOVE ", action).await else { return };
         let object = object("x", b"abc");
@@ -131,7 +131,7 @@ async fn a_move_without_an_answer_is_asked_about() {
 }
 
 #[tokio::test]
-async fn a_collection_that_cannot_be_made() {
+async fn a_collection_that_cannot_be_made_ends_the_delivery() {
     for (status, is_later) in [("401 Who", false), ("403 No", false), ("507 Full", true), ("409 Conflict", false)] {
         let Some((remote, proxy, _served)) = behind("MKCOL ", move || says(status)).await else { return };
         let sent = send(&*remote, &object("x", b"abc"), b"abc").await;
@@ -144,7 +144,7 @@ async fn a_collection_that_cannot_be_made() {
 }
 
 #[tokio::test]
-async fn propfind_that_is_forbidden_or_odd() {
+async fn a_propfind_that_is_forbidden_or_odd() {
     for status in ["403 No", "405 Not", "501 Not"] {
         let Some((remote, _proxy, served)) = behind("PROPFIND ", move || says(status)).await else { return };
         let object = object("x", b"abc");

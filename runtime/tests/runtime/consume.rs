@@ -51,9 +51,7 @@ async fn a_hint_for_a_file_that_another_holds_comes_again_later_and_blocks_nothi
     let again = next(&mut hints).await;
     assert_eq!(again.job.file, held);
     assert!(again.at - begun >= wait && again.at - begun < ACK_WAIT, "it came again after {:?}", again.at - begun);
-    again.becomes(Outcome::Done);
-    stage.until_hints_are((0, 0)).await;
-    stage.stop().await;
+    stage.end_with(again).await;
 }
 
 #[tokio::test]
@@ -68,9 +66,7 @@ async fn a_hint_that_is_handed_back_comes_again_at_once() {
     let begun = std::time::Instant::now();
     let again = next(&mut hints).await;
     assert!(again.job.file == file && begun.elapsed() < ACK_WAIT / 2, "after {:?}", begun.elapsed());
-    again.becomes(Outcome::Done);
-    stage.until_hints_are((0, 0)).await;
-    stage.stop().await;
+    stage.end_with(again).await;
 }
 
 #[tokio::test]
@@ -85,9 +81,7 @@ async fn a_hint_whose_lease_was_lost_is_left_to_whoever_has_the_file() {
     let again = next(&mut hints).await;
     assert_eq!(again.job.file, file);
     assert!(again.at - begun > ACK_WAIT - Duration::from_secs(1), "it was answered, after {:?}", again.at - begun);
-    again.becomes(Outcome::Done);
-    stage.until_hints_are((0, 0)).await;
-    stage.stop().await;
+    stage.end_with(again).await;
 }
 
 #[tokio::test]
@@ -102,9 +96,7 @@ async fn in_an_outage_a_hint_comes_again_after_a_moment() {
     let again = next(&mut hints).await;
     let after = again.at - begun;
     assert!(again.job.file == file && after >= Duration::from_millis(500) && after < ACK_WAIT, "after {after:?}");
-    again.becomes(Outcome::Done);
-    stage.until_hints_are((0, 0)).await;
-    stage.stop().await;
+    stage.end_with(again).await;
 }
 
 #[tokio::test]
@@ -119,9 +111,7 @@ async fn a_handler_that_breaks_down_loses_no_hint() {
     let again = next(&mut hints).await;
     assert!(again.job.file == file && again.at - begun < ACK_WAIT / 2, "after {:?}", again.at - begun);
     assert!(!stage.service.life.is_stopping(), "one file ends no service");
-    again.becomes(Outcome::Done);
-    stage.until_hints_are((0, 0)).await;
-    stage.stop().await;
+    stage.end_with(again).await;
 }
 
 #[tokio::test]
@@ -232,9 +222,7 @@ async fn hints_come_again_when_their_consumer_was_lost() {
     first.becomes(Outcome::Lost);
     let again = next(&mut hints).await;
     assert_eq!(again.job.file, file);
-    again.becomes(Outcome::Done);
-    stage.until_hints_are((0, 0)).await;
-    stage.stop().await;
+    stage.end_with(again).await;
 }
 
 #[tokio::test]

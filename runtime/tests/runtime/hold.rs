@@ -77,9 +77,7 @@ async fn a_lease_and_its_hint_live_as_long_as_the_work() {
         _ => None,
     })
     .await;
-    hint.becomes(Outcome::Done);
-    stage.until_hints_are((0, 0)).await;
-    stage.stop().await;
+    stage.end_with(hint).await;
 }
 
 #[tokio::test]

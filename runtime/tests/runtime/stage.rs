@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use async_nats::jetstream::stream::Info;
 use bus::{Hinted, Job, Outcome};
-use contract::{Cause, Event, FileId, Role, Step};
-use ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, GenerationOptions};
+use contract::{Cause, Event, FileId, ProblemKind, Role, Step};
+use ledger::{Claim, ClaimRequest, ClaimedFile, FileRecord, GenerationOptions, Problem};
 use runtime::Service;
 use settings::Settings;
 use testing::{Sandbox, messages, new_file, taken, until, within};
@@ -97,6 +97,12 @@ impl Stage {
         taken(self.try_claim(file).await)
     }
 
+    /// Claims the file and fails it.
+    pub(crate) async fn fail(&self, file: FileId) {
+        let (held, problem) = (self.claim(file).await, Problem::new(ProblemKind::SourceMissing, ""));
+        self.service.ledger.record_failed(&held.lease, &problem).await.unwrap().unwrap();
+    }
+
     pub(crate) async fn record(&self, file: FileId) -> FileRecord {
         self.service.ledger.file(file).await.unwrap().unwrap()
     }
@@ -132,6 +138,13 @@ impl Stage {
 
     pub(crate) async fn until_hints_are(&self, expected: (u64, usize)) {
         until(&format!("{expected:?} hints"), async || (self.hints().await == expected).then_some(())).await;
+    }
+
+    /// The last hint is done, and none is left.
+    pub(crate) async fn end_with(&self, last: Delivered) {
+        last.becomes(Outcome::Done);
+        self.until_hints_are((0, 0)).await;
+        self.stop().await;
     }
 
     pub(crate) async fn stop(&self) {

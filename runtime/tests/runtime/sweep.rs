@@ -62,14 +62,7 @@ async fn a_file_that_nobody_came_for_is_hinted_at_until_somebody_does() {
         hint.becomes(Outcome::Done);
         stage.until_hints_are((0, 0)).await;
     }
-    let held = stage.claim(file).await;
-    stage
-        .service
-        .ledger
-        .record_failed(&held.lease, &ledger::Problem::new(contract::ProblemKind::SourceMissing, ""))
-        .await
-        .unwrap()
-        .unwrap();
+    stage.fail(file).await;
     let due = stage.ms_until(file, "due_at").await.unwrap();
     assert!(due > 86_400_000, "only its content is due to go, much later: {due}");
     stage.stop().await;
@@ -140,14 +133,7 @@ async fn several_services_sweep_without_repeating_each_other() {
 async fn content_goes_when_its_retention_is_over() {
     let stage = Stage::set().await;
     let file = stage.prepared().await;
-    let held = stage.claim(file).await;
-    stage
-        .service
-        .ledger
-        .record_failed(&held.lease, &ledger::Problem::new(contract::ProblemKind::SourceMissing, ""))
-        .await
-        .unwrap()
-        .unwrap();
+    stage.fail(file).await;
     stage.set_ago(file, "due_at", 1).await;
     until("the content is removed", async || stage.record(file).await.content_removed).await;
     until("nothing more is to be done", async || stage.ms_until(file, "due_at").await.is_none().then_some(())).await;

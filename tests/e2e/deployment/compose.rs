@@ -1,4 +1,4 @@
-//! `docker-compose.yml`: its services, what they are told and what they are asked.
+//! `docker-compose.yml`: its services, their settings and their health checks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ use super::{file, load, text};
 
 const COMPOSE: &str = "docker-compose.yml";
 
-/// The four services of our own.
+/// Our four services.
 pub(super) const OURS: [&str; 4] = ["gateway", "chunker", "store", "finaliser"];
 
 /// The compose file, with its anchors resolved and its variables as they stand.
@@ -29,7 +29,7 @@ fn words(value: &Value) -> Vec<&str> {
     value.as_array().into_iter().flatten().map(|word| word.as_str().expect("a text")).collect()
 }
 
-/// A variable in a text: its name, and what stands after it (`:-default`, `:?message`).
+/// The variables in a text: their names, and what follows these (`:-default`, `:?message`).
 fn variables(text: &str) -> Vec<(&str, &str)> {
     let begun = text.split("${").skip(1);
     let inner = begun.map(|rest| rest.split_once('}').expect("a closing brace").0);
@@ -51,7 +51,7 @@ fn filled(text: &str) -> String {
     text
 }
 
-/// What a service finds in its environment, variables filled in.
+/// The environment of a service, variables filled in.
 fn environment(name: &str) -> BTreeMap<String, String> {
     let set = service(name)["environment"].as_object().unwrap_or_else(|| panic!("{name} has no environment"));
     set.iter().map(|(key, value)| (key.clone(), filled(value.as_str().expect("a text")))).collect()
@@ -115,7 +115,7 @@ fn every_variable_is_a_setting() {
 }
 
 #[test]
-fn the_servers_are_found_where_they_are() {
+fn the_settings_point_to_the_servers() {
     let command = words(&service("mongodb")["command"]);
     let set = command.iter().position(|word| *word == "--replSet").map(|at| command[at + 1]).expect("--replSet");
     let health = words(&service("mongodb")["healthcheck"]["test"]).join(" ");
@@ -238,7 +238,7 @@ fn the_example_lists_what_may_be_set() {
     let compose: &'static str = text(COMPOSE).leak();
     assert_eq!(listed, variables(compose).into_iter().map(|(name, _)| name).collect());
     for (name, rest) in variables(compose) {
-        // What must be set is there without a value; what has a default is there as a comment that says it.
+        // A required variable is listed without a value, one with a default in a comment that shows it.
         let shown = match rest.strip_prefix(":-") {
             Some(default) => format!("#{name}={default}"),
             None => format!("{name}="),

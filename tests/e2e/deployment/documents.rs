@@ -1,4 +1,4 @@
-//! The documents: what they list is what there is.
+//! The documents: their lists are complete and right.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ const DOCUMENTS: [&str; 9] = [
     "docs/remotes.md",
 ];
 
-/// All of them, decisions too.
+/// All documents, decisions too.
 fn documents() -> Vec<String> {
     let decisions = std::fs::read_dir(file("docs/decisions")).unwrap();
     let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
@@ -27,7 +27,7 @@ fn documents() -> Vec<String> {
     DOCUMENTS.into_iter().map(str::to_owned).chain(decisions).collect()
 }
 
-/// What stands in backquotes on one line.
+/// The texts in backquotes on one line.
 fn quoted(text: &str) -> BTreeSet<&str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
 }
@@ -36,7 +36,7 @@ fn quoted(text: &str) -> BTreeSet<&str> {
 fn the_readme_lists_every_setting_with_its_default() {
     let readme = text("README.md");
     let rows = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
-    // The other tables are of commands.
+    // The other tables list commands.
     let is_setting = |name: &str| !name.contains(' ') && (name.contains('.') || name == "default_remote");
     let rows: Vec<_> = rows.filter(|(name, _)| is_setting(name)).collect();
     let keys = keys();

@@ -19,7 +19,7 @@ fn instructions() -> Vec<String> {
         .collect()
 }
 
-/// What stands behind the only instruction that begins so.
+/// The rest of the only instruction that begins with this word.
 fn only(beginning: &str) -> String {
     let all: Vec<_> =
         instructions().iter().filter_map(|line| line.strip_prefix(beginning).map(str::to_owned)).collect();
@@ -63,7 +63,7 @@ fn the_compiler_is_new_enough() {
     let tag = builder.strip_prefix("FROM rust:").and_then(|rest| rest.split([' ', '-']).next()).expect("a rust image");
     let needed = table("Cargo.toml")["workspace"]["package"]["rust-version"].as_str().expect("a version").to_owned();
     assert!(version(tag).len() >= 2 && version(tag) >= version(&needed), "{builder}: {needed} is needed");
-    // The same system in both, or the binaries may miss their libraries.
+    // Both stages have the same system, or the binaries may miss their libraries.
     assert!(builder.contains("bookworm") && last.contains("bookworm"), "{builder}, {last}");
 }
 

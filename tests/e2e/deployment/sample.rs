@@ -9,10 +9,10 @@ use super::{file, load, text};
 
 pub(super) const SAMPLE: &str = "deploy/waybill.toml";
 
-/// What the sample sets otherwise than the code: without these nothing could be sent.
+/// The keys that the sample sets to other values than the code: without these nothing could be sent.
 const OWN: [&str; 4] = ["files.roots", "default_remote", "remotes.NAME.kind", "remotes.NAME.path"];
 
-/// A remote of each kind, so that the keys of all can be asked for.
+/// A remote of each kind, so that the test knows the keys of all.
 const REMOTES: [(&str, &str); 14] = [
     ("WAYBILL__REMOTES__ARCHIVE__KIND", "http"),
     ("WAYBILL__REMOTES__ARCHIVE__URL", "http://archive.example/"),
@@ -113,7 +113,7 @@ fn known_to_the_code() -> BTreeSet<String> {
         let environment = [&REMOTES[..], &[(variable.as_str(), "1")]].concat();
         let refusal = load(None, &environment).expect_err("an unknown key was taken").to_string();
         let (_, expected) = refusal.split_once("expected ").unwrap_or_else(|| panic!("{section}: {refusal}"));
-        // What stands between two backquotes, up to the key at which it happened.
+        // The words in backquotes, up to the key that caused the error.
         let (listed, _) = expected.split_once(" for key").unwrap_or((expected, ""));
         listed.split('`').skip(1).step_by(2).map(str::to_owned).collect()
     };
@@ -166,7 +166,7 @@ fn the_sample_parses_and_shows_the_defaults() {
 }
 
 #[test]
-fn what_is_only_shown_is_right_too() {
+fn values_in_comments_are_right_too() {
     let is_section = |said: &str| SECTIONS.iter().any(|section| said == format!("[{section}]"));
     let shown = |line: &str| match line.strip_prefix("# ") {
         Some(said) if is_section(said) || said.split_once(" = ").is_some_and(|(key, _)| is_key(key)) => said.to_owned(),
@@ -196,7 +196,7 @@ fn what_is_only_shown_is_right_too() {
     assert_eq!(sftp(&settings), sftp(&least));
 }
 
-/// Only what has a default.
+/// Only keys that have a default.
 fn shape(s3: &S3Remote) -> S3Remote {
     let S3Remote { idle_timeout_ms, part_size, in_flight_bytes, conditional, checksums, .. } = *s3;
     S3Remote { idle_timeout_ms, part_size, in_flight_bytes, conditional, checksums, ..S3Remote::new("http://a/") }

@@ -1,4 +1,4 @@
-//! `deploy/nats.conf`: what the services need of NATS.
+//! `deploy/nats.conf`: the settings that the services need of NATS.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use super::{file, text};
 
 const CONFIGURATION: &str = "deploy/nats.conf";
 
-/// The only value of a key, wherever it stands.
+/// The only value of a key, in any section.
 fn value(key: &str) -> String {
     let text = text(CONFIGURATION);
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
@@ -27,7 +27,7 @@ fn the_largest_chunk_fits_and_acknowledged_means_synced() {
 }
 
 #[test]
-fn the_ports_are_those_that_are_asked() {
+fn the_health_checks_ask_the_right_ports() {
     let nats = service("nats");
     assert_eq!(value("listen"), "0.0.0.0:4222");
     assert!(settings("store").nats.url().ends_with(":4222"));
@@ -41,7 +41,7 @@ fn the_ports_are_those_that_are_asked() {
 
 /// A key that nats-server does not know, or a value that it cannot read, would keep it from starting.
 #[test]
-fn nats_server_takes_it() {
+fn nats_server_accepts_it() {
     let server = servers::locate(Server::Nats).unwrap_or_else(|error| panic!("{error}"));
     let checked = Command::new(server.path).arg("-t").arg("--config").arg(file(CONFIGURATION)).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));

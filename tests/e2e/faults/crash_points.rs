@@ -1,4 +1,4 @@
-//! A process dies at each of the crash points, and is started again.
+//! A process dies at each of the crash points, and is restarted.
 
 use harness::run::{CRASH_POINTS, Fault, Plan};
 

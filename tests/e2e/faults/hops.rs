@@ -1,4 +1,4 @@
-//! The hops that matter most, one by one: who dies or freezes where, and what the next one does.
+//! The hops that matter most, one by one: a process dies or freezes there, and the next one goes on.
 
 use std::os::unix::fs::FileExt;
 
@@ -13,7 +13,7 @@ use crate::operator::waybill;
 
 const MIB: u64 = 1024 * 1024;
 
-/// A lease of 2 s, and a remote that is given up after 6 s of silence.
+/// A lease of 2 s, and an idle timeout of 6 s for the remote.
 fn options(sink: &Sink) -> Options {
     Options { work: "lease_ms = 2000".into(), ..with_idle_timeout(sink, 6_000) }
 }
@@ -22,7 +22,7 @@ fn with_idle_timeout(sink: &Sink, millis: u32) -> Options {
     Options::with_sink(&sink.url()).toml(&format!("idle_timeout_ms = {millis}\n"))
 }
 
-/// The record without what its holder may write at any time.
+/// The record without the fields that its holder may write at any time.
 async fn record(system: &System, file: &str) -> Document {
     let mut found = system.stored().await.document(file).await;
     for name in ["progress", "due_at", "outbox", "outbox_at", "hint_refusals"] {
@@ -108,18 +108,18 @@ async fn with_the_default_settings_a_file_goes_on_after_a_kill() {
     }
     system.start_service(Role::Chunker, 1);
     system.start_service(Role::Finaliser, 1);
-    // How long it takes is measured by the benchmark `recovery`, not asserted here.
+    // The benchmark `recovery` measures how long it takes.
     system.api.until_state(&chunking, "stored").await;
     system.api.until_state(&delivering, "delivered").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_remote_has_ends_as_delivered_whoever_cancels_it() {
+async fn a_file_that_the_remote_has_ends_as_delivered_even_if_it_is_cancelled() {
     let sink = Sink::start().await;
     for (name, size) in [("small", 1000), ("large", 20 * MIB)] {
         let options = options(&sink);
         let mut system = System::prepare(&options).await;
-        // It dies when the remote has the file, and before that is recorded.
+        // It dies when the remote has the file, before it records that.
         system.environment.push(Variable::new("finaliser-0", "FAILPOINTS", "finaliser-after-send=return"));
         system.start_services(&options).await;
         let (file, content) = system.send(name, size, "sink").await;
@@ -149,8 +149,8 @@ async fn a_412_to_an_earlier_success_of_ours_is_a_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_never_holds_still_is_given_up_and_never_mixed() {
-    // Small chunks, so that what is read ahead of slow requests is a small part of the file: a reading takes seconds.
+async fn a_source_that_keeps_changing_is_given_up_and_never_mixed() {
+    // Small chunks: the chunker reads only a little ahead of slow requests, so reading the file takes seconds.
     let options = Options { files: "chunk_size = 65536".into(), ..Options::default() };
     let (system, _slow) = System::start_with_line(options, "chunker-0", Some(MIB)).await;
     system.write("restless", 6 * MIB);

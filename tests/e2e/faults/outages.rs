@@ -75,8 +75,8 @@ async fn with_nats_data_deleted_while_files_are_in_every_state_none_is_lost() {
     assert_same_processes(&mut system, &before);
 }
 
-/// Has a file half stored, lets the server go and come back, and waits until that file and a new one go on. How long it takes is
-/// measured by the benchmark `recovery`.
+/// Kills and restarts the server while a file is half stored, and waits until that file and a new one go on. The benchmark
+/// `recovery` measures how long it takes.
 async fn goes_on_after(server: Server) {
     let _alone = ALONE.lock().await;
     let mut pair = Pair::start().await.unwrap();

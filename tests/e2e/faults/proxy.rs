@@ -1,4 +1,4 @@
-//! The proxy itself: that each of its faults does what it says.
+//! The proxy itself: each of its faults does what it says.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn before_an_echo() -> Proxy {
     Proxy::start(address)
 }
 
-/// Sends bytes and gives back what comes back; `None` if the connection ends before.
+/// Sends bytes and returns the answer; `None` if the connection ends before.
 async fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> Option<Vec<u8>> {
     let (mut read, mut write) = stream.split();
     let mut back = vec![0; bytes.len()];

@@ -1,11 +1,11 @@
-//! The checker itself: that each of its rules goes red when what it guards is broken.
+//! The checker itself: each of its rules goes red when what it guards is broken.
 
 use contract::{Digest, FileId};
 use harness::checker::{Case, Rule, Sent, Violation, check, sound};
 use harness::{Content, Options, Sink, System};
 use mongodb::bson::{Document, doc};
 
-/// A system that has delivered one file to a sink and one to the folder, and all that a checker wants to know.
+/// A system that has delivered one file to a sink and one to the folder, with everything that the checker needs.
 struct Stage {
     system: System,
     sinks: Vec<(String, Sink)>,
@@ -31,7 +31,7 @@ impl Stage {
         check(&Case { system, sinks, sent, nats_lost: None, forgets: false }).await.unwrap()
     }
 
-    /// Panics unless this rule is broken now, and only it.
+    /// Panics unless this rule, and no other, is broken now.
     async fn assert_only(&self, rule: Rule, says: &str) {
         let broken = self.broken().await;
         let only = !broken.is_empty() && broken.iter().all(|found| found.rule == rule);
@@ -68,14 +68,14 @@ async fn a_file_that_is_not_accounted_for_is_noticed() {
     stage.assert_only(Rule::Accounted, "the receipt has SHA-256").await;
     set(doc! { "$set": { "receipt.sha256": stage.sent[0].content.sha256.to_string() } }).await;
 
-    // Gone from the remote, though delivered.
+    // A delivered file that is gone from the remote.
     let (path, aside) = (stage.system.remote().join("two"), stage.system.folder().join("two"));
     std::fs::rename(&path, &aside).unwrap();
     stage.assert_only(Rule::Accounted, "the remote does not have it").await;
     std::fs::rename(&aside, &path).unwrap();
     assert!(stage.broken().await.is_empty());
 
-    // Failed, for a reason that nothing in the run gives.
+    // A file that failed for a reason that no fault of the run explains.
     let mut stage = stage;
     let (file, content) = stage.system.send("one", 3 << 20, "sink").await;
     stage.system.api.until_state(&file, "failed").await;
@@ -115,7 +115,7 @@ async fn bytes_that_differ_and_what_is_left_aside_are_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_taken_twice_is_noticed() {
+async fn a_file_that_is_taken_twice_is_noticed() {
     let stage = Stage::start().await;
     let sink = &stage.sinks[0].1;
     let bytes = std::fs::read(stage.system.source().join("one")).unwrap();
@@ -169,7 +169,7 @@ async fn events_that_are_missing_or_wrong_are_noticed() {
     let jetstream = async_nats::jetstream::new(stage.system.nats().await);
     let stream = jetstream.get_stream(stage.system.names.events_stream()).await.unwrap();
     let first = stream.get_raw_message(1).await.unwrap();
-    // The last event of a file once more, as the first of another version; then all of the file's events gone.
+    // First an event with a wrong version, then no event at all.
     let told = String::from_utf8(first.payload.to_vec()).unwrap();
     let odd = told.replace(":1\"", ":99\"").replace("\"version\":1,", "\"version\":99,");
     assert_ne!(odd, told);

@@ -1,4 +1,4 @@
-//! A selection of what the soak does for hours.
+//! A selection of the runs that the soak makes for hours.
 
 use std::mem::discriminant;
 
@@ -34,7 +34,7 @@ fn selection() -> Vec<Vec<Fault>> {
     ]
 }
 
-/// What makes faults of one kind: what is done, not to whom.
+/// The kind of a fault: what is done, whoever it is done to.
 fn same_kind(one: &Fault, other: &Fault) -> bool {
     match (one, other) {
         (Fault::Net(_, one), Fault::Net(_, other)) => one == other,

@@ -1,4 +1,4 @@
-//! The whole of a run, and the checker with it: that it goes red when the product is broken by a failpoint, and by which rule.
+//! A whole run with its checker: it goes red, by the right rule, when a failpoint breaks the product.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use harness::run::{Fault, Manner, Mood, Pair, Plan, run};
 
 use super::ALONE;
 
-/// Makes a run in which every service has this failpoint on, and panics unless the rule is broken by it.
+/// Makes a run with this failpoint on in every service, and panics unless that breaks the rule.
 async fn goes_red(failpoint: &str, faults: &[Fault], rule: Rule) {
     let _alone = ALONE.lock().await;
     let mut pair = Pair::start().await.unwrap();
     let manner = Manner {
-        // Enough for a run that goes well, and soon over for one that hangs.
+        // Long enough for a good run, and short for one that hangs.
         deadline: Duration::from_secs(20),
         environment: vec![Variable::new("", "FAILPOINTS", format!("{failpoint}=return"))],
         doctor: false,

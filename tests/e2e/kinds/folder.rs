@@ -10,9 +10,9 @@ use testing::hashed;
 
 use super::place::{Place, Trouble};
 
-/// A folder that can be full and that can be closed, if it has a disk of its own.
+/// A folder that can be full or read only, if it has a disk of its own.
 pub(crate) struct Folder {
-    // Before the folder that it is mounted at.
+    // Dropped before the folder that it is mounted at.
     disk: Option<SmallDisk>,
     folder: TempDir,
 }
@@ -22,7 +22,7 @@ impl Folder {
         Self { disk: None, folder: tempfile::Builder::new().prefix("waybill-place-").tempdir().unwrap() }
     }
 
-    /// `None`, said aloud, where no file system can be mounted; an error where tests must not be left out.
+    /// `None`, with a message, where no file system can be mounted; panics in CI, which skips no test.
     pub(crate) fn mount(mib: u32) -> Option<Self> {
         let place = Self::without_disk();
         match SmallDisk::mount(place.path(), mib) {
@@ -39,7 +39,7 @@ impl Folder {
         self.folder.path()
     }
 
-    /// The files that lie aside.
+    /// The staged files.
     pub(crate) fn aside(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.path().join(".waybill")).into_iter().flatten();
         entries.map(|entry| entry.unwrap().path()).collect()

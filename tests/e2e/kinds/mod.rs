@@ -1,4 +1,4 @@
-//! One suite for every kind of remote, on servers that others wrote: what holds for one holds for all.
+//! One suite for every kind of remote, on servers that others wrote: what holds for one kind holds for all.
 
 mod folder;
 mod place;
@@ -23,7 +23,7 @@ pub(crate) use share::Share;
 
 const MIB: u64 = 1024 * 1024;
 
-/// A system with the place as the remote `there`, its line to which can be slow and break.
+/// A system with the place as the remote `there`. The line between them can be slow and can break.
 struct Scene<'a> {
     place: &'a dyn Place,
     system: System,
@@ -34,29 +34,29 @@ impl<'a> Scene<'a> {
     async fn set(place: &'a dyn Place) -> Self {
         let line = place.server().map(Proxy::start);
         let section = place.section(line.as_ref().map(Proxy::address));
-        // Silence of 3 s is the end; a whole may take as long as it likes.
+        // Silence of 3 s ends a delivery; a whole file may take any time.
         let idle = if line.is_some() { "idle_timeout_ms = 3000\n" } else { "" };
         let toml = format!("[remotes.there]\n{section}{idle}");
         let options = Options { toml, attempts: 10_000, work: "lease_ms = 2000".into(), ..Options::default() };
         Self { place, system: System::start(options).await, line }
     }
 
-    /// Waits until the file is delivered, and panics unless all of it is there, once, and nothing else.
+    /// Waits until the file is delivered, and panics unless the remote has all of it and no staged file.
     async fn until_there(&self, file: &str, name: &str) -> Value {
         let file = self.system.api.until_state(file, "delivered").await;
         let found = self.place.object(name).map(|(size, sha256)| (json!(size), json!(sha256.to_string())));
         assert_eq!(found, Some((file["size"].clone(), file["sha256"].clone())), "{name}");
-        until("nothing lies out of sight", async || (self.place.asides() == 0).then_some(())).await;
+        until("no staged file is left", async || (self.place.asides() == 0).then_some(())).await;
         file
     }
 
-    /// Whatever is visible under the name is the whole.
+    /// Panics if an incomplete file is visible under the name.
     fn assert_whole_or_absent(&self, name: &str, whole: (u64, Digest)) {
         let found = self.place.object(name);
         assert!(found.is_none() || found == Some(whole), "{name} is visible as {found:?}, and is {whole:?}");
     }
 
-    /// Waits until delivering a file met with an error; the file has failed or is tried again later.
+    /// Waits until the delivery has met an error: the file has failed, or is tried again later.
     async fn until_refused(&self, file: &str) -> Value {
         until("the remote does not take it", async || {
             let found = self.system.api.file(file).await;
@@ -108,10 +108,10 @@ async fn wrong_content(scene: &Scene<'_>) {
         assert_error(&failed, "content-wrong", &format!("because of the chunks {number}"));
         assert_eq!(scene.place.object(name), None);
     }
-    until("nothing lies out of sight", async || (scene.place.asides() == 0).then_some(())).await;
+    until("no staged file is left", async || (scene.place.asides() == 0).then_some(())).await;
 }
 
-/// A line that takes much longer for the whole than the server may be silent.
+/// A line so slow that the whole file takes much longer than the idle timeout.
 async fn slow(scene: &Scene<'_>) {
     let Some(line) = &scene.line else { return };
     line.pace(Some(2 * MIB));
@@ -120,7 +120,7 @@ async fn slow(scene: &Scene<'_>) {
     line.pace(None);
 }
 
-/// A line that breaks in the midst of each body, until it is mended.
+/// A line that breaks in the middle of each body, until it is repaired.
 async fn cut(scene: &Scene<'_>) {
     let Some(line) = &scene.line else { return };
     line.begin(NetFault::Truncate(5 * MIB));
@@ -133,7 +133,7 @@ async fn cut(scene: &Scene<'_>) {
     scene.until_there(&file, "cut").await;
 }
 
-/// Whatever keeps the remote from taking it: nothing of it is visible, and once that is over it arrives.
+/// While the remote has a trouble, nothing of the file is visible; when the trouble is over, the file arrives.
 async fn troubled(scene: &Scene<'_>, trouble: Trouble) {
     let (place, system) = (scene.place, &scene.system);
     if let Err(why) = place.trouble(trouble, true) {

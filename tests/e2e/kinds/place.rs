@@ -2,14 +2,14 @@ use std::net::SocketAddr;
 
 use contract::Digest;
 
-/// What a remote may be in. Each begins and ends while a system runs.
+/// A trouble that a remote may have. Each begins and ends while a system runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// Its disk is full.
     Full,
-    /// It does not let us write.
+    /// It refuses writes.
     Closed,
-    /// The credentials we have do not count any more.
+    /// Our credentials are no longer valid.
     Expired,
 }
 
@@ -17,7 +17,7 @@ impl Trouble {
     pub(crate) const ALL: [Self; 3] = [Self::Full, Self::Closed, Self::Expired];
 }
 
-/// A remote of some kind on a server that others wrote. What it has is looked at behind its back.
+/// A remote of some kind on a server that others wrote. The test looks at its content without Waybill.
 pub(crate) trait Place {
     /// Where its server listens; none for a folder of this machine.
     fn server(&self) -> Option<SocketAddr>;
@@ -28,15 +28,15 @@ pub(crate) trait Place {
     /// Size and hash of what is visible under a name.
     fn object(&self, name: &str) -> Option<(u64, Digest)>;
 
-    /// Puts something there by another way.
+    /// Puts an object there without Waybill.
     fn put(&self, name: &str, content: &[u8]);
 
-    /// How many things lie there out of sight.
+    /// How many staged files are left.
     fn asides(&self) -> usize;
 
-    /// Begins or ends a trouble. Says why, where this kind cannot be in it here.
+    /// Begins or ends a trouble. The error says why this kind cannot have it here.
     fn trouble(&self, trouble: Trouble, on: bool) -> Result<(), &'static str>;
 
-    /// What must never be in a message.
+    /// Texts that must never be in a message.
     fn secrets(&self) -> Vec<String>;
 }

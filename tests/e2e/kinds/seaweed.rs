@@ -10,10 +10,10 @@ use super::folder::Folder;
 use super::place::{Place, Trouble};
 use super::secret_file::SecretFile;
 
-/// Small, so that a small disk has room for the seven that a bucket begins with.
+/// Small, so that a small disk has room for the seven volumes that a bucket begins with.
 const VOLUME_MIB: u32 = 32;
 
-/// A folder of its own in the bucket. What it has is looked at by WebDAV.
+/// A folder of its own in the bucket. The test looks at its content by WebDAV.
 pub(crate) struct Bucket {
     server: Server,
     folder: String,
@@ -21,7 +21,7 @@ pub(crate) struct Bucket {
     secret_key: SecretFile,
 }
 
-/// The server of all tests, or one of its own on a disk that can be full.
+/// The server of all tests, or a server of its own on a disk that can be full.
 enum Server {
     Shared(&'static Seaweed),
     Own(Seaweed, Folder),

@@ -19,7 +19,7 @@ impl SecretFile {
     }
 
     pub(crate) fn set(&self, secret: impl AsRef<[u8]>) {
-        // Renamed, so that no login finds half of it.
+        // Renamed, so that no login reads half of it.
         let new = self.0.path().join("new");
         let mut file =
             std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new).unwrap();

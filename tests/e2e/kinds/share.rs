@@ -18,12 +18,12 @@ const EXPIRED: &str = "a password of yesterday";
 /// A folder of its own, and the secret that opens it.
 pub(crate) struct Share {
     server: SocketAddr,
-    /// The settings of the remote, but for the server's address.
+    /// The settings of the remote for a server at an address.
     section: Box<dyn Fn(SocketAddr) -> String + Send + Sync>,
     secret: SecretFile,
     right: Vec<u8>,
     wrong: Vec<u8>,
-    /// What must never be in a message.
+    /// Texts that must never be in a message.
     secrets: Vec<String>,
     folder: Folder,
     _nginx: Option<(Nginx, TempDir)>,
@@ -69,7 +69,7 @@ impl Share {
             secret,
             secrets: right.lines().filter(|line| !line.starts_with("---")).map(str::to_owned).collect(),
             right: right.into(),
-            // One that the server does not know: its own.
+            // A key that the server does not know: its own.
             wrong: std::fs::read(sshd.private_key().with_file_name("host_key")).unwrap(),
             folder,
             _nginx: None,

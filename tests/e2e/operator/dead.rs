@@ -29,7 +29,7 @@ async fn unreadable_messages_are_counted_and_listed() {
     let subject = system.names.hint(Step::Prepare, FileId::generate());
     publish(subject.clone(), "no\njson").await;
     found(1).await;
-    // One that is taken out leaves a gap.
+    // A removed message leaves a gap.
     publish(system.names.hint(Step::Finalise, FileId::generate()), "{}").await;
     let last = found(2).await.state.last_sequence;
     let dead = jetstream.get_stream(&stream).await.unwrap();

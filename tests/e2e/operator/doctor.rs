@@ -10,7 +10,7 @@ use super::{stop_services, waybill, waybill_with};
 
 const MIB: u64 = 1024 * 1024;
 
-/// What was found, by kind and file or name, in a fixed order.
+/// The findings, by kind and file or name, in a fixed order.
 pub(super) fn kinds(said: &Said) -> Vec<(String, String)> {
     let of = |finding: &Value| {
         let of = finding.get("file_id").or(finding.get("name")).unwrap_or_else(|| panic!("of what? {finding}"));
@@ -47,7 +47,7 @@ pub(super) async fn healthy(system: &System, flags: &[&str]) {
 async fn a_healthy_system_has_no_findings() {
     let system = System::start(Options::default()).await;
     healthy(&system, &[]).await;
-    // While it works, again and again.
+    // It examines the system again and again while files are in work.
     let mut files = Vec::new();
     for number in 0..6 {
         files.push(system.send(&format!("large-{number}"), 24 * MIB + number, "folder").await.0);
@@ -66,7 +66,7 @@ async fn a_healthy_system_has_no_findings() {
         }
     }
     assert!(turns > 1, "the files were too fast for this test");
-    // And of all other kinds: resting, empty, failed.
+    // Files of all other kinds: resting, empty, failed.
     for size in [0, 1, MIB, 2 * MIB, 2 * MIB + 1] {
         system.store(&format!("resting-{size}"), size).await;
     }
@@ -80,9 +80,9 @@ async fn a_healthy_system_has_no_findings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_under_way_is_no_finding() {
+async fn work_in_progress_is_no_finding() {
     let sink = Sink::start().await;
-    // Small chunks, few at once: the file takes far longer than it takes to look at it.
+    // Small chunks, few at once: the file takes far longer than the examination.
     let options = Options {
         files: "chunk_size = 65536".into(),
         ..Options::with_sink(&sink.url()).toml("[chunker]\nwindow = 2\n[store]\nwriters = 1\n")
@@ -101,7 +101,7 @@ async fn what_is_under_way_is_no_finding() {
     let file = system.api.file(&file).await;
     assert_eq!((&file["state"], &file["generation"], &file["attempts"]), (&json!("delivering"), &json!(1), &json!(1)));
 
-    // What is wrong with it is said, but nothing is done while somebody holds it.
+    // It reports what is wrong with a held file, but repairs nothing.
     let file = file["file_id"].as_str().unwrap();
     system.stored().await.delete_chunk(file, 319).await;
     let left = doctor(&system, &["--repair"]).await.expect(1);
@@ -149,7 +149,7 @@ async fn missing_chunks_are_found_and_read_again() {
     system.api.finalise(&stored, &content.sha256.to_string(), &json!({})).await.expect(202);
     system.api.until_state(&stored, "delivered").await;
     system.assert_arrived("stored", "stored");
-    // What was delivered is only reported.
+    // Damage to a delivered file is only reported.
     let left = doctor(&system, &["--repair"]).await.expect(1);
     assert_eq!(kinds(&left), expected(&[("chunk-missing", &delivered)]));
     assert_eq!(system.stored().await.document(&delivered).await.get_i64("generation").unwrap(), 1);
@@ -166,7 +166,7 @@ async fn wrong_chunks_are_found_by_their_length_or_deeply() {
     system.stored().await.change_chunk(&long, 2, |chunk| drop(chunk.insert("len", 7_i64))).await;
     system.stored().await.change_chunk(&flipped, 8, flip).await;
     system.stored().await.change_embedded(&small, 1, flip).await;
-    // With a hash that fits its bytes, but not the whole.
+    // Its hash fits its bytes, but not the whole file.
     system
         .stored()
         .await
@@ -193,7 +193,7 @@ async fn wrong_chunks_are_found_by_their_length_or_deeply() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn content_that_nobody_reaches_is_found() {
+async fn unreachable_content_is_found() {
     let mut system = System::start(Options::default()).await;
     let (small, _) = system.store("small", 10).await;
     let (large, _) = system.store("large", 3 * MIB).await;
@@ -218,7 +218,7 @@ async fn content_that_nobody_reaches_is_found() {
     assert_eq!(contents.count_documents(doc! {}).await.unwrap(), 1);
     healthy(&system, &["--deep"]).await;
 
-    // What may be somebody's is reported and left.
+    // Content that may belong to somebody is reported and left.
     let left: Vec<Document> = vec![
         chunk(&large, 2, 0),
         chunk(&large, 1, 3),
@@ -246,7 +246,7 @@ async fn content_that_nobody_reaches_is_found() {
     }
     healthy(&system, &[]).await;
 
-    // The removal of content whose retention is over was broken off.
+    // The removal of expired content was interrupted.
     system.stored().await.change(&small, vec![doc! { "$set": { "state": "failed", "content_removed": 1_i64 } }]).await;
     let unfinished = expected(&[("content-not-removed", &*small)]);
     assert_eq!(kinds(&doctor(&system, &[]).await.expect(1)), unfinished);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::waybill;
 
-/// A file that failed because the remote had something of its name.
+/// A file that failed because the remote had an object of its name.
 async fn failed(system: &System, name: &str) -> String {
     std::fs::write(system.remote().join(name), "of somebody else").unwrap();
     let (file, _) = system.send(name, 3_000_000, "folder").await;

@@ -1,4 +1,4 @@
-//! `waybill doctor`: what nobody has seen to, and streams and consumers.
+//! `waybill doctor`: abandoned work, streams and consumers.
 
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{FromConsumer, pull};
@@ -20,7 +20,7 @@ async fn hints(system: &System, step: Step, file: &str) -> usize {
     count(system, system.names.work_stream(), system.names.hint(step, file.parse().unwrap())).await
 }
 
-/// Prepares files that no chunker takes, and stops everything. Streams and consumers are as they should be.
+/// Prepares files that no chunker takes, and stops everything. Streams and consumers are in order.
 async fn waiting(names: &[&str]) -> (System, Vec<String>) {
     let mut system = System::start(Options::default()).await;
     for worker in ["chunker-0", "finaliser-0"] {
@@ -56,7 +56,7 @@ async fn until_stored(system: &mut System, file: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_looks_at_is_made_due() {
+async fn overdue_files_are_made_due() {
     let (mut system, files) = waiting(&["overdue", "unscheduled", "run-out", "in-time", "held"]).await;
     let [overdue, unscheduled, run_out, in_time, held] = &files[..] else { unreachable!("five were prepared") };
     system.stored().await.set_ago(overdue, "due_at", 90_000).await;
@@ -68,7 +68,7 @@ async fn what_nobody_looks_at_is_made_due() {
     system.stored().await.change(run_out, lease(-100)).await;
     system.stored().await.set_ago(run_out, "due_at", -30_000).await;
     system.stored().await.set_ago(in_time, "due_at", 30_000).await;
-    // Somebody works on it: its holder answers for it.
+    // Its lease has not expired: the holder works on it.
     system.stored().await.change(held, lease(100)).await;
     system.stored().await.set_ago(held, "due_at", 90_000).await;
     let list = expected(&[("overdue", overdue), ("unscheduled", unscheduled), ("lease-run-out", run_out)]);
@@ -90,7 +90,7 @@ async fn what_nobody_looks_at_is_made_due() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn outboxes_that_were_left_are_published() {
+async fn abandoned_outboxes_are_published() {
     let (system, files) = waiting(&["left", "fresh"]).await;
     let [left, fresh] = &files[..] else { unreachable!("two were prepared") };
     for file in [left, fresh] {
@@ -125,7 +125,7 @@ async fn outboxes_that_were_left_are_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn streams_and_consumers_are_made_and_mended() {
+async fn streams_and_consumers_are_made_and_repaired() {
     let (system, files) = waiting(&["waiting"]).await;
     system.stored().await.set_ago(&files[0], "due_at", -60_000).await;
     let jetstream = jetstream::new(system.nats().await);
@@ -158,7 +158,7 @@ async fn streams_and_consumers_are_made_and_mended() {
     assert_eq!(kinds(&doctor(&system, &["--repair"]).await.expect(0)), list);
     healthy(&system, &[]).await;
 
-    // The stream of hints: what was in it comes again.
+    // The stream of hints: its hints are published again.
     jetstream.delete_stream(&work).await.unwrap();
     let list = expected(&[("stream-missing", &work), ("consumer-missing", &chunker), ("consumer-missing", &finaliser)]);
     assert_eq!(kinds(&doctor(&system, &["--repair"]).await.expect(0)), list);

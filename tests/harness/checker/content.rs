@@ -7,7 +7,7 @@ use mongodb::bson::{Document, doc};
 
 use super::{Case, Found, Rule, Violation};
 
-/// R5: content whose time is over. A key begins with file id (16 bytes) and generation (4, big endian).
+/// R5: content that should be gone. A key begins with file id (16 bytes) and generation (4, big endian).
 pub(super) async fn forgotten(
     case: &Case<'_>,
     database: &Database,
@@ -32,7 +32,7 @@ pub(super) async fn forgotten(
         let not_yet = |why: &str| Some(Violation::not_yet(Rule::Forgotten, what(why)));
         let Some(found) = records.get(file) else { return wrong("the file is not recorded") };
         match found.state {
-            // It may have come there since it was read, which was before its content; one that stays behind is found at the deadline.
+            // The record was read before the content and may have changed since; one that stays behind shows at the deadline.
             _ if *generation > found.generation => not_yet("the record has not come to that generation"),
             _ if *generation < found.generation => not_yet("a later generation counts"),
             State::Delivered | State::Failed | State::Cancelled if case.forgets => {

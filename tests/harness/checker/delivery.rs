@@ -25,7 +25,7 @@ pub(super) fn accounted(case: &Case<'_>, records: &Records) -> Vec<Violation> {
     broken
 }
 
-/// What is wrong with the way in which a file has ended, if it has.
+/// What is wrong with the way a file has ended, if it has ended.
 fn ended(case: &Case<'_>, sent: &Sent, found: &Found) -> Option<String> {
     let kind = found.error.as_deref().unwrap_or_default();
     match found.state {
@@ -87,7 +87,7 @@ pub(super) fn once(case: &Case<'_>) -> Vec<Violation> {
     broken
 }
 
-/// R3: what the remotes show, and what is left aside.
+/// R3: what the remotes show, and staged files that are left.
 pub(super) fn equal(case: &Case<'_>) -> Vec<Violation> {
     let mut shown: Vec<(String, String, Digest)> = Vec::new();
     for (remote, sink) in case.sinks {
@@ -118,7 +118,7 @@ pub(super) fn equal(case: &Case<'_>) -> Vec<Violation> {
     broken
 }
 
-/// R4: what has not come to its end. Its reason is in the history and the logs.
+/// R4: files that have not ended. The reason is in the history and the logs.
 pub(super) fn moving(records: &Records) -> Vec<Violation> {
     let stuck = |(id, found): (&FileId, &Found)| {
         let at_rest = found.state == State::Stored && !found.expected;

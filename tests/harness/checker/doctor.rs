@@ -3,7 +3,7 @@ use std::process::Command;
 use super::{Rule, Violation};
 use crate::{System, binary};
 
-/// R7: what `waybill doctor --deep` says, of a system that has come to rest.
+/// R7: what `waybill doctor --deep` says about a system that has come to rest.
 pub fn sound(system: &System) -> Vec<Violation> {
     let mut doctor = Command::new(binary("waybill"));
     doctor.args(["doctor", "--deep", "--config"]).arg(&system.config);

@@ -5,7 +5,7 @@ use contract::{Event, FileId};
 
 use super::{Case, Found, NatsLost, Rule, Violation};
 
-/// R6: what was told, against what is recorded.
+/// R6: the events, compared with the records.
 pub(super) async fn told(case: &Case<'_>, records: &BTreeMap<FileId, Found>) -> anyhow::Result<Vec<Violation>> {
     let mut told: BTreeMap<FileId, Vec<Event>> = BTreeMap::new();
     let mut broken = Vec::new();
@@ -33,7 +33,7 @@ async fn messages(case: &Case<'_>) -> anyhow::Result<Vec<(String, bytes::Bytes)>
     let stream = jetstream.get_stream(case.system.names.events_stream()).await?;
     let state = stream.cached_info().state.clone();
     let mut messages = Vec::new();
-    // An empty stream has a first sequence all the same, or 0, which cannot be asked for.
+    // Even an empty stream has a first sequence, or 0, which cannot be asked for.
     if state.messages == 0 {
         return Ok(messages);
     }
@@ -46,7 +46,7 @@ async fn messages(case: &Case<'_>) -> anyhow::Result<Vec<(String, bytes::Bytes)>
 
 fn of_file(file: FileId, found: &Found, events: &[Event], nats_lost: Option<&NatsLost>) -> Vec<Violation> {
     let mut broken = Vec::new();
-    // Repetitions are allowed, but only of the same.
+    // An event may be repeated, but only unchanged.
     let mut first: Vec<&Event> = Vec::new();
     for event in events {
         match first.iter().find(|known| known.version == event.version) {
@@ -70,7 +70,7 @@ fn of_file(file: FileId, found: &Found, events: &[Event], nats_lost: Option<&Nat
         }
         before = Some(event.event.as_str());
     }
-    // Events of before the loss may be gone with it.
+    // Events from before the loss may be lost too.
     let must_be_there = nats_lost.is_none_or(|lost| match lost.states.get(&file) {
         Some(state) => *state != found.state,
         None => found.created_at > lost.at,
@@ -89,7 +89,7 @@ fn of_file(file: FileId, found: &Found, events: &[Event], nats_lost: Option<&Nat
     broken
 }
 
-/// The legal steps from event to event. One that is missing makes an illegal one.
+/// Which event may follow which. A missing event shows as a step that is not allowed.
 fn may_follow(before: &str, event: &str) -> bool {
     let next: &[&str] = match before {
         "nothing" => &["prepared"],

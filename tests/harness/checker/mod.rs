@@ -1,5 +1,5 @@
-//! The judge of a run: reads what MongoDB, NATS and the remotes have, and says which rules are broken. It reads documents and
-//! messages as they are, by none of the code that it judges.
+//! The judge of a run: it reads what MongoDB, NATS and the remotes have, and says which rules are broken. It reads the raw
+//! documents and messages, with none of the code that it judges.
 
 mod content;
 mod delivery;
@@ -20,18 +20,18 @@ pub use records::Found;
 /// What must hold after a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// No process ends but by what was done to it.
+    /// No process ends except by what was done to it.
     Alive,
     /// Every accepted file is delivered with an equal SHA-256, or terminal for a reason that the run gives, or at rest in
     /// `stored` after a wrong expectation.
     Accounted,
-    /// No file is taken twice by a remote with conditional create, nor with other bytes by any other.
+    /// No remote with conditional create takes a file twice, and no other remote takes it with other bytes.
     Once,
-    /// Nothing at a remote differs from its source, nothing is partial under a final name, nothing is left aside.
+    /// Nothing at a remote differs from its source, nothing incomplete has a final name, no staged file is left.
     Equal,
     /// Nothing is stuck past the deadline.
     Moving,
-    /// No content outlives its retention, nor the generation that counts.
+    /// No content outlives its retention or the current generation.
     Forgotten,
     /// One event for each change of state, in order; the last one is the record's state; no outbox is left over.
     Told,
@@ -68,7 +68,7 @@ pub struct Violation {
     pub rule: Rule,
     /// What was expected and what was found.
     pub what: String,
-    /// Whether it may still come right by waiting, until the deadline.
+    /// Whether waiting may still repair it, until the deadline.
     pub may_pass: bool,
 }
 
@@ -90,22 +90,22 @@ impl fmt::Display for Violation {
     }
 }
 
-/// A file that a client had accepted, and what it asked for.
+/// A file that the gateway accepted from a client, and what the client asked for.
 #[derive(Debug, Clone)]
 pub struct Sent {
     /// The file.
     pub id: FileId,
     /// Its name, at the source and at the remote.
     pub name: String,
-    /// The remote it was to go to.
+    /// The remote it should go to.
     pub remote: String,
-    /// What it held when the client looked at it.
+    /// Its content when the client read it.
     pub content: Content,
     /// Whether it may rest in `stored` because its finalise request expected something else.
     pub may_rest: bool,
-    /// What the gateway said to the finalise request where it refused it: `digest-mismatch`.
+    /// Why the gateway refused the finalise request, if it did: `digest-mismatch`.
     pub refused: Option<String>,
-    /// The kinds of problems with which the file may end as `failed`: those that the run's faults bring about.
+    /// The kinds of problems with which the file may end as `failed`: those that the run's faults cause.
     pub excuses: Vec<&'static str>,
 }
 
@@ -114,7 +114,7 @@ pub struct Sent {
 pub struct Case<'a> {
     /// The system, with all of its services running.
     pub system: &'a System,
-    /// What clients had accepted.
+    /// The files that the gateway accepted.
     pub sent: &'a [Sent],
     /// The sinks, by the name of their remote.
     pub sinks: &'a [(String, Sink)],
@@ -129,7 +129,7 @@ pub struct Case<'a> {
 pub struct NatsLost {
     /// When, in milliseconds since 1970.
     pub at: i64,
-    /// The states of the files then, as far as MongoDB could be asked. A file in another state now has events from after it.
+    /// The states of the files then, as far as MongoDB answered. A file that is in another state now has later events.
     pub states: BTreeMap<FileId, State>,
 }
 

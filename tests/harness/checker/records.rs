@@ -6,14 +6,14 @@ use futures_util::TryStreamExt;
 use mongodb::Database;
 use mongodb::bson::{Bson, Document, doc};
 
-/// A record as it lies in MongoDB.
+/// A record as MongoDB has it.
 #[derive(Debug, Clone)]
 pub struct Found {
     /// Its state.
     pub state: State,
     /// Its version.
     pub version: i64,
-    /// The generation that counts.
+    /// The current generation.
     pub generation: u32,
     /// The kind of its problem, without `/problems/`.
     pub error: Option<String>,

@@ -16,7 +16,7 @@ use crate::{Answer, Api, Content, write_source};
 /// How long a client waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A client that has one file delivered. It repeats a request until it knows what came of it.
+/// A client that gets one file delivered. It repeats a request until it knows the result.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) api: Api,
@@ -28,7 +28,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Prepares and finalises the file. An error is a broken rule: an answer that may not be, or none before the deadline.
+    /// Prepares and finalises the file. An error is a broken rule: a wrong answer, or none before the deadline.
     pub(super) async fn send(self) -> Result<Sent, Violation> {
         let PlannedFile { name, size, remote, fault, .. } = &self.file;
         let content = write_source(&self.sources.join(name), *size, *size + name.len() as u64);
@@ -53,7 +53,7 @@ impl Client {
         })
     }
 
-    /// `POST /upload/prepare` until it is answered. The key makes it one file, however often it is sent.
+    /// `POST /upload/prepare` until it is answered. Thanks to the key it makes one file, however often it is sent.
     async fn prepare(&self) -> Result<FileId, Violation> {
         let name = &self.file.name;
         let body = json!({ "file_path": name });
@@ -74,7 +74,7 @@ impl Client {
         known.ok_or_else(|| Violation::new(Rule::Accounted, "nothing was prepared"))
     }
 
-    /// `POST /upload/{id}/finalise` until it is answered. What is returned is the reason where it was refused.
+    /// `POST /upload/{id}/finalise` until it is answered. Returns the reason if it was refused.
     async fn finalise(&self, id: FileId, sha256: Digest) -> Result<Option<String>, Violation> {
         let PlannedFile { name, remote, .. } = &self.file;
         let hash = sha256.to_string();
@@ -87,7 +87,7 @@ impl Client {
             let answer = self.until_answered(&what, Some(id), "POST", &path, &headers, &body).await?;
             refused = match answer.status.as_u16() {
                 202 => None,
-                // It has failed meanwhile, or is not what was expected: the checker judges whether it may.
+                // The file has failed meanwhile, or differs from what was expected: the checker judges whether it may.
                 409 | 422 => Some(answer.problem().to_owned()),
                 _ => return Err(unfit(&what, &answer)),
             };
@@ -134,12 +134,12 @@ impl Client {
             let outcome = match &answer {
                 Err(error) => Outcome::Unknown(format!("{error:#}")),
                 Ok(answer) if answer.status.is_success() => Outcome::Ok(answer.status.as_str().to_owned()),
-                // Whether it was done is not known where the gateway could not say.
+                // A server error leaves open whether it was done.
                 Ok(answer) if answer.status.is_server_error() => Outcome::Unknown(answer.body.to_string()),
                 Ok(answer) => Outcome::Failed(answer.body.to_string()),
             };
             let known = !matches!(outcome, Outcome::Unknown(_));
-            // Looks are many, and tell nothing that the record does not.
+            // GETs are many, and tell nothing that the record does not.
             if method != "GET" {
                 self.history.note(from, what, id, outcome);
             }
@@ -153,7 +153,7 @@ impl Client {
         }
     }
 
-    /// Does something to the source as soon as it is being read.
+    /// Changes the source as soon as it is being read.
     async fn meddle(&self, id: FileId, meddling: Meddling) -> Result<(), Violation> {
         while self.state(id).await? == "prepared" && Instant::now() < self.deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;

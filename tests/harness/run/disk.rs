@@ -28,7 +28,7 @@ impl SmallDisk {
         self.fill_but(0)
     }
 
-    /// Fills it until at most so many bytes are free.
+    /// Fills it until at most `free` bytes are free.
     pub fn fill_but(&self, free: u64) -> anyhow::Result<()> {
         let mut file = std::fs::File::create(&self.ballast)?;
         let piece = vec![1_u8; 4096];
@@ -49,7 +49,7 @@ impl SmallDisk {
         rustix::fs::statvfs(&self.at).map_or(0, |found| found.f_bavail * found.f_frsize)
     }
 
-    /// Lets nobody write, or lets everybody again.
+    /// Makes it read only, or writable again.
     pub fn read_only(&self, on: bool) {
         let option = if on { "remount,ro" } else { "remount,rw" };
         let mounted = Command::new("mount").args(["-o", option]).arg(&self.at).status().unwrap();
@@ -64,7 +64,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a process that is just being killed may still have a file open there.
+        // Lazily: a dying process may still have a file open there.
         let _said_by_umount = Command::new("umount").arg("--lazy").arg(&self.at).status();
     }
 }

@@ -24,13 +24,13 @@ pub enum Fault {
     FreezeServer(Server),
     /// nats-server is stopped, its data deleted, and it is started again.
     LoseNats,
-    /// The network between a service and whom it talks to.
+    /// The network of a service fails.
     Net(Link, Trouble),
-    /// Hints that should not be there.
+    /// Unwanted hints are published.
     Hints(Hints),
     /// An HTTP remote misbehaves.
     Remote(Mood),
-    /// A source is meddled with while it is read.
+    /// A source is changed while it is read.
     Source(Meddling),
     /// A finalise request expects another hash.
     WrongExpectation,
@@ -40,14 +40,14 @@ pub enum Fault {
     DiskFull,
 }
 
-/// A place in the code where a process dies, and in which processes it is.
+/// A place in the code where a process dies, and which processes have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashPoint {
     /// Its name.
     pub name: &'static str,
-    /// The service that comes there; `None`: any.
+    /// The service that reaches it; `None`: any.
     pub role: Option<Role>,
-    /// How often it may be passed before the process dies there, at most.
+    /// How many times at most a process passes it before it dies there.
     pub passes: u8,
 }
 
@@ -60,7 +60,7 @@ pub enum Server {
     Mongo,
 }
 
-/// Who talks to whom.
+/// A connection between two parties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
     /// A service and NATS.
@@ -80,9 +80,9 @@ pub enum Trouble {
     Refuse,
     /// Holds all bytes.
     Freeze,
-    /// Is late.
+    /// Delays bytes.
     Delay,
-    /// Is narrow.
+    /// Limits the throughput.
     Throttle,
     /// Passes some bytes of each connection, then cuts it.
     Truncate,
@@ -95,7 +95,7 @@ pub enum Trouble {
 pub enum Hints {
     /// Every hint again and again, in any order, for both steps.
     Repeated,
-    /// Messages that are no hints.
+    /// Messages that are not hints.
     Unreadable,
 }
 
@@ -108,11 +108,11 @@ pub enum Mood {
     Later,
     /// Cuts the connection half-way.
     Cuts,
-    /// Takes a part and goes silent.
+    /// Reads a part and goes silent.
     Hangs,
-    /// Takes all, and answers after the client has given up.
+    /// Accepts the file, and answers after the client has given up.
     Late,
-    /// Takes all, never answers, and answers 412 to the next attempt.
+    /// Accepts the file, never answers, and answers 412 to the next attempt.
     Unseen,
     /// Answers 401 before it reads the body, to one file.
     Unauthorised,
@@ -170,7 +170,7 @@ pub const CRASH_POINTS: [CrashPoint; 25] = {
 };
 
 impl Fault {
-    /// All that can be done on this machine, in an order of their own.
+    /// All faults that this machine allows, in a fixed order.
     pub fn all() -> Vec<Self> {
         let mut all: Vec<Self> = CRASH_POINTS.into_iter().map(Self::Crash).collect();
         for role in Role::ALL {
@@ -191,33 +191,33 @@ impl Fault {
         all
     }
 
-    /// The problems that it may end a file with. Everything else must be survived.
+    /// The problems with which a file may fail because of it. Every other file must survive.
     pub fn excuses(self) -> &'static [&'static str] {
         match self {
-            // The byte is wrong in MongoDB: proved before anything is delivered.
+            // The byte is wrong in MongoDB: the proof finds it before anything is delivered.
             Self::Net(Link::Mongo(Role::Store), Trouble::Flip) => &["content-wrong"],
-            // The remote notices by `Repr-Digest`, and 400 is an answer that does not change.
+            // The remote notices it by `Repr-Digest` and answers 400, which is final.
             Self::Net(Link::Remote, Trouble::Flip) | Self::Remote(Mood::Unauthorised) => &["remote-refused"],
             Self::Source(_) => &["source-changed", "source-missing", "source-unreadable"],
             _ => &[],
         }
     }
 
-    /// Whether it concerns one file only, which the plan chooses.
+    /// Whether it affects only one file, which the plan chooses.
     pub fn is_of_one_file(self) -> bool {
         matches!(self, Self::Source(_) | Self::WrongExpectation | Self::Remote(Mood::Unauthorised))
     }
 }
 
 impl Trouble {
-    /// What can happen on a link. A byte is flipped only where its hash goes with it: see docs/reliability.md.
+    /// What can happen on a link. A byte is flipped only where its hash travels with it: see docs/reliability.md.
     fn on(link: Link) -> impl Iterator<Item = Self> {
         let flips = matches!(link, Link::Remote | Link::Nats(Role::Chunker | Role::Store) | Link::Mongo(Role::Store));
         let all = [Self::Cut, Self::Refuse, Self::Freeze, Self::Delay, Self::Throttle, Self::Truncate, Self::Flip];
         all.into_iter().filter(move |trouble| flips || *trouble != Self::Flip)
     }
 
-    /// What the proxy is told; `None`: to cut.
+    /// The fault of the proxy; `None`: it cuts all connections.
     pub fn of(self, link: Link) -> Option<NetFault> {
         Some(match self {
             Self::Cut => return None,
@@ -240,7 +240,7 @@ impl Mood {
     pub const ALL: [Self; 7] =
         [Self::Fails, Self::Later, Self::Cuts, Self::Hangs, Self::Late, Self::Unseen, Self::Unauthorised];
 
-    /// How the sink is told.
+    /// The behaviour of the sink.
     pub const fn behaviour(self) -> Behaviour {
         match self {
             Self::Fails => Behaviour::Answer(500),

@@ -1,4 +1,4 @@
-//! A run: a system under faults that a seed has chosen, and the judgement of it.
+//! A run: a system under faults that a seed has chosen, and its judgement.
 
 mod client;
 mod disk;
@@ -29,7 +29,7 @@ use client::Client;
 use stage::Stage;
 use strike::Striker;
 
-/// How often is looked after processes and for the end.
+/// How often processes and the end of the run are checked.
 const TICK: Duration = Duration::from_millis(50);
 
 /// How a run is made.
@@ -39,7 +39,7 @@ pub struct Manner {
     pub deadline: Duration,
     /// More variables for the services: sabotage.
     pub environment: Vec<Variable>,
-    /// Whether `waybill doctor` looks at the end.
+    /// Whether `waybill doctor` examines the system at the end.
     pub doctor: bool,
 }
 
@@ -49,7 +49,7 @@ impl Default for Manner {
     }
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Report {
     /// What was planned.
@@ -58,9 +58,9 @@ pub struct Report {
     pub took: Duration,
     /// The rules that were broken.
     pub broken: Vec<Violation>,
-    /// The planned faults that struck: a crash point may not be reached, a machine may not offer something.
+    /// The planned faults that struck. A crash point may not be reached, and a machine may not allow every fault.
     pub struck: Vec<Fault>,
-    /// What this machine does not offer.
+    /// What this machine does not allow.
     pub missing: Vec<String>,
     /// The history.
     pub history: Arc<History>,
@@ -72,7 +72,7 @@ pub struct Report {
 ///
 /// # Errors
 ///
-/// The run could not be made: a server does not start, or cannot be asked.
+/// The run is impossible: a server does not start, or does not answer.
 pub async fn run(pair: &mut Pair, plan: Plan, manner: &Manner) -> anyhow::Result<Report> {
     let begun = Instant::now();
     let mut stage = Stage::start(pair, &plan, &manner.environment).await;
@@ -125,7 +125,7 @@ fn start_clients(
     plan.files.iter().map(start).collect()
 }
 
-/// Carries the plan out, and heals everything at its end.
+/// Carries out the plan, and repairs everything at its end.
 async fn strike(striker: &mut Striker<'_>, plan: &Plan) -> anyhow::Result<()> {
     /// How often connections are cut while they are.
     const CUTS: u32 = 3;
@@ -180,7 +180,7 @@ async fn finish(
     (sent, broken)
 }
 
-/// Waits until no rule is broken, or one is for good, or the deadline.
+/// Waits until no rule is broken, one is broken for good, or the deadline passes.
 async fn settle(striker: &mut Striker<'_>, sent: &[Sent], deadline: Instant) -> anyhow::Result<Vec<Violation>> {
     loop {
         striker.look_after();
@@ -190,14 +190,14 @@ async fn settle(striker: &mut Striker<'_>, sent: &[Sent], deadline: Instant) -> 
         let late = Instant::now() > deadline;
         match broken {
             Ok(broken) if broken.is_empty() || late || broken.iter().any(|found| !found.may_pass) => return Ok(broken),
-            // A stream is made anew within moments of NATS' return.
+            // A stream is made again moments after NATS has returned.
             Err(error) if late => return Err(error),
             _ => tokio::time::sleep(4 * TICK).await,
         }
     }
 }
 
-/// Whether a planned fault came about.
+/// Whether a planned fault struck.
 fn struck(fault: Fault, stage: &Stage, crashed: &[String]) -> bool {
     match fault {
         Fault::Crash(point) => crashed.iter().any(|name| point.role.is_none_or(|role| name.starts_with(role.as_str()))),

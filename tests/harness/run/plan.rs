@@ -10,10 +10,10 @@ use super::fault::{Fault, Link, Mood, Trouble};
 /// The remotes of a run, by what they can do: a sink with conditional create, a sink without, a directory.
 pub const REMOTES: [&str; 3] = ["once", "plain", "folder"];
 
-/// How long after the first request faults begin at the latest, in milliseconds.
+/// The latest beginning of a fault after the first request, in milliseconds.
 const FAULTS_WITHIN: u64 = 2_500;
 
-/// Over which span files are sent, in milliseconds.
+/// The time over which files are sent, in milliseconds.
 const FILES_WITHIN: u64 = 3_000;
 
 /// What happens in a run: all of it follows from the seed.
@@ -36,7 +36,7 @@ pub struct Plan {
 /// A file to send.
 #[derive(Debug, Clone)]
 pub struct PlannedFile {
-    /// Its name, which no other has.
+    /// Its name, which is unique.
     pub name: String,
     /// Its bytes.
     pub size: u64,
@@ -61,12 +61,12 @@ pub struct PlannedFault {
     pub at: Duration,
     /// How long it lasts.
     pub lasts: Duration,
-    /// A number to choose by, where there is a choice: which process, after how many passes.
+    /// A number that decides where there is a choice: which process, after how many passes.
     pub choice: u8,
 }
 
 impl Plan {
-    /// The plan of a seed. `first` is a fault that is surely in it; one or two others may be.
+    /// The plan of a seed. It always has the fault `first`, and may have one or two others.
     pub fn new(seed: u64, first: Option<Fault>) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
         let all = Fault::all();
@@ -78,7 +78,7 @@ impl Plan {
         Self::of(seed, random, faults)
     }
 
-    /// A plan with exactly these faults, and files as the seed has it.
+    /// A plan with exactly these faults, and files chosen by the seed.
     pub fn with(seed: u64, faults: &[Fault]) -> Self {
         Self::of(seed, SmallRng::seed_from_u64(seed), faults.to_vec())
     }
@@ -99,7 +99,7 @@ impl Plan {
         plan
     }
 
-    /// Gives faults of one file to a file each, and fits the files to the faults.
+    /// Assigns each fault of one file to a file, and adapts the files to the faults.
     fn assign(&mut self) {
         let hasty = self.faults.iter().any(|planned| planned.fault == Fault::Hasty);
         let of_one = self.faults.iter().map(|planned| planned.fault).filter(|fault| fault.is_of_one_file());
@@ -111,7 +111,7 @@ impl Plan {
                 _ => file.remote = REMOTES[0],
             }
         }
-        // Something must go where the fault strikes.
+        // A file must go where the fault strikes.
         for wanted in self.faults.iter().filter_map(|planned| remote_of(planned.fault)) {
             for file in self.files.iter_mut().filter(|file| file.fault.is_none()).take(3) {
                 (file.remote, file.size) = (wanted, file.size.max(100_000));
@@ -132,7 +132,7 @@ impl Plan {
         self
     }
 
-    /// How long the planned part lasts; after it everything is healed.
+    /// How long the planned part lasts; after it everything is repaired.
     pub fn length(&self) -> Duration {
         let ends = self.faults.iter().map(|planned| planned.at + planned.lasts);
         ends.max().unwrap_or_default().max(Duration::from_millis(FILES_WITHIN))
@@ -208,7 +208,7 @@ fn planned(fault: Fault, random: &mut SmallRng) -> PlannedFault {
         Fault::Crash(_) | Fault::Clock(..) | Fault::Remote(Mood::Unauthorised) => (Duration::ZERO, Duration::ZERO),
         // Past a lease of 3 s, of which up to a quarter was over.
         Fault::Freeze(_) => (at, millis(3_200, 4_500)),
-        // One byte only: it must meet one.
+        // It flips only one byte, so it must last until one passes.
         Fault::Net(_, Trouble::Flip) => (millis(0, 500), millis(2_500, 4_000)),
         Fault::Net(_, Trouble::Delay | Trouble::Throttle | Trouble::Truncate) => (at, millis(1_500, 3_000)),
         Fault::Net(..) => (at, millis(300, 4_000)),

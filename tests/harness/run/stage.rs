@@ -11,7 +11,7 @@ use super::plan::{Plan, PlannedFault, REMOTES};
 use crate::system::process_name;
 use crate::{Manners, Options, Proxy, Sink, System, Variable};
 
-/// How large the disk of the remote is where it is to be full, in MiB: all files of a run fit, with room to spare.
+/// The size of the remote's disk where a fault fills it, in MiB: all files of a run fit, with room to spare.
 const DISK_MIB: u32 = 160;
 
 /// The lease of all runs, in milliseconds. A frozen worker must be frozen longer.
@@ -20,7 +20,7 @@ pub const LEASE_MS: u32 = 3_000;
 /// How long the content of terminal files is kept in a run, in seconds.
 const RETENTION: u32 = 1;
 
-/// What chunkers send and finalisers read, in bytes a second of each connection, until all is healed.
+/// The pace of chunkers that send and finalisers that read, in bytes a second and connection, until all is repaired.
 const PACE: u64 = 3 << 20;
 
 /// The library that makes a process see another wall clock (Debian's package libfaketime).
@@ -40,7 +40,7 @@ pub(super) struct Stage {
     mongo: BTreeMap<String, Proxy>,
     remotes: Vec<Proxy>,
     pub(super) disk: Option<SmallDisk>,
-    /// What this machine does not offer for a fault of the plan.
+    /// What this machine does not allow of the planned faults.
     pub(super) missing: Vec<String>,
 }
 
@@ -70,20 +70,20 @@ impl Stage {
             stage.make_ready(planned, &names);
         }
         stage.system.start_services(&options).await;
-        // Whoever starts it again starts it where clients look for it.
+        // A restarted gateway must be where clients look for it.
         let address = stage.system.api.gateway().trim_start_matches("http://").to_owned();
         stage.system.environment.push(Variable::new("gateway", "WAYBILL__GATEWAY__LISTEN", address));
         stage
     }
 
-    /// Gives a process proxies of its own.
+    /// Puts proxies of its own before a process.
     fn connect(&mut self, pair: &Pair, name: &str) {
         let (nats, mongo) = (Proxy::start(pair.address(Server::Nats)), Proxy::start(pair.address(Server::Mongo)));
         let url = format!("nats://{}", nats.address());
         let uri = format!("mongodb://{}/?directConnection=true", mongo.address());
         self.system.environment.push(Variable::new(name, "WAYBILL__NATS__URL", url));
         self.system.environment.push(Variable::new(name, "WAYBILL__MONGODB__URI", uri));
-        // Work takes time, so that faults meet it: what is read and what is stored go slowly.
+        // Reading and storing are slowed down, so that faults meet work in progress.
         let slow = if name.starts_with(Role::Chunker.as_str()) { Some(&nats) } else { None };
         let slow = if name.starts_with(Role::Finaliser.as_str()) { Some(&mongo) } else { slow };
         slow.into_iter().for_each(|proxy| proxy.pace(Some(PACE)));
@@ -98,7 +98,7 @@ impl Stage {
                 let skip = u16::from(planned.choice) % (u16::from(passes) + 1);
                 let action = if skip == 0 { "1*return".to_owned() } else { format!("{skip}*off->1*return") };
                 let there = names.iter().filter(|(its, _)| role.is_none_or(|role| role == *its));
-                // All of its kind where any may come there, else one of them: the other must go on.
+                // All processes if any service has the point, else one of its kind: the other must go on.
                 let count = if role.is_none() { names.len() } else { 1 };
                 for (_, process) in there.take(count) {
                     add_failpoint(&mut self.system.environment, process, &format!("{name}={action}"));
@@ -139,7 +139,7 @@ impl Stage {
         self.nats.values().chain(self.mongo.values()).chain(&self.remotes)
     }
 
-    /// The processes of a service that run, or should.
+    /// The processes of a service, those that are down included.
     pub(super) fn processes_of(&self, role: Role) -> Vec<String> {
         let names = self.system.processes.iter().map(|(name, _)| name);
         let mut names: Vec<_> = names.filter(|name| name.starts_with(role.as_str())).cloned().collect();
@@ -155,7 +155,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // Nobody may use the small disk when it goes.
+        // No process may use the small disk when it is unmounted.
         self.system.processes.clear();
         self.disk = None;
     }
@@ -187,7 +187,7 @@ fn options(pair: &Pair, plan: &Plan, remotes: &[Proxy]) -> Options {
         toml: toml.concat(),
         files: format!("chunk_size = {}", plan.chunk_size),
         work: format!("lease_ms = {LEASE_MS}"),
-        // A remote that fails for seconds must not exhaust them: a file may fail for the planned reason only.
+        // A remote that fails for seconds must not exhaust the attempts: a file may fail only for the planned reason.
         attempts: 1_000,
         nats_url: Some(pair.nats_url()),
         mongodb_uri: Some(pair.mongodb_uri()),

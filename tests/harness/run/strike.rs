@@ -17,18 +17,18 @@ use crate::history::History;
 /// How long a process that ended stays away.
 const AWAY: Duration = Duration::from_millis(300);
 
-/// Brings faults about and puts them back.
+/// Causes faults and repairs them.
 pub(super) struct Striker<'a> {
     pub(super) pair: &'a mut Pair,
     pub(super) stage: &'a mut Stage,
     pub(super) history: &'a History,
     /// The last loss of NATS' data.
     pub(super) nats_lost: Option<NatsLost>,
-    /// Processes that have ended, and when they are started again; `None`: never.
+    /// Processes that have ended, and when they are restarted; `None`: never.
     down: BTreeMap<String, Option<Instant>>,
-    /// Processes that may end: they were killed, told to stop, or have a crash point.
+    /// Processes that may end: they were killed or told to stop, or they have a crash point.
     may_end: BTreeSet<String>,
-    /// Processes that ended and had no reason to.
+    /// Processes that ended without a reason.
     pub(super) fallen: Vec<String>,
     /// Crash points that were reached, by the process that died there.
     pub(super) crashed: Vec<String>,
@@ -50,7 +50,7 @@ impl<'a> Striker<'a> {
         match fault {
             Fault::Kill(role) => {
                 let name = self.signal(role, planned.choice, Signal::KILL);
-                // Half of the dead stay dead as long as another of their kind lives.
+                // Half of the killed processes stay dead as long as another of their kind lives.
                 let mut others = self.stage.processes_of(role).into_iter().filter(|other| *other != name);
                 let stays = planned.choice.is_multiple_of(2) && others.any(|other| !self.down.contains_key(&other));
                 let again = (!stays).then(|| Instant::now() + planned.lasts);
@@ -95,7 +95,7 @@ impl<'a> Striker<'a> {
         Ok(())
     }
 
-    /// Puts everything back, whatever was planned.
+    /// Repairs everything, whatever was planned.
     pub(super) async fn heal(&mut self) -> anyhow::Result<()> {
         for proxy in self.stage.all_proxies() {
             proxy.heal();
@@ -112,7 +112,7 @@ impl<'a> Striker<'a> {
         Ok(())
     }
 
-    /// Notices processes that have ended, and starts those whose time has come.
+    /// Notices processes that have ended, and restarts those whose time has come.
     pub(super) fn look_after(&mut self) {
         for (name, process) in &mut self.stage.system.processes {
             let Some(status) = process.ended().filter(|_| !self.down.contains_key(name)) else { continue };
@@ -120,7 +120,7 @@ impl<'a> Striker<'a> {
             let armed = environment.iter().any(|known| known.process == *name && known.name == "FAILPOINTS");
             self.history.event(format!("{name} ended: {status}"));
             if armed && !status.success() {
-                // It died where it was to die, once.
+                // It died at its crash point, and will not again.
                 environment.retain(|known| known.process != *name || known.name != "FAILPOINTS");
                 self.crashed.push(name.clone());
             } else if !self.may_end.contains(name) {
@@ -164,10 +164,10 @@ impl<'a> Striker<'a> {
         }
     }
 
-    /// Publishes what nobody should.
+    /// Publishes unwanted hints.
     async fn hint(&self, hints: Hints) -> anyhow::Result<()> {
         let system = &self.stage.system;
-        // Both servers may be away; then there is nothing to publish, or nowhere to do so.
+        // Either server may be away; then there is nothing to publish, or nowhere to publish it.
         let Ok(Ok(files)) = tokio::time::timeout(Duration::from_secs(1), self.known_files()).await else {
             return Ok(());
         };
