@@ -39,6 +39,13 @@ impl Folder {
         self.folder.path()
     }
 
+    /// Fills the disk until at most `free` bytes are free.
+    pub(crate) fn fill_but(&self, free: u64) -> Result<(), &'static str> {
+        let disk = self.disk.as_ref().ok_or("it has no disk of its own")?;
+        disk.fill_but(free).unwrap();
+        Ok(())
+    }
+
     /// The staged files.
     pub(crate) fn aside(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.path().join(".waybill")).into_iter().flatten();

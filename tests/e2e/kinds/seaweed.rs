@@ -13,6 +13,10 @@ use super::secret_file::SecretFile;
 /// Small, so that a small disk has room for the seven volumes that a bucket begins with.
 const VOLUME_MIB: u32 = 32;
 
+/// Bytes that stay free on a full disk: less than a part, and enough for the database of SeaweedFS, which never recovers from a
+/// write that failed.
+const DATABASE_ROOM: u64 = 2 * 1024 * 1024;
+
 /// A folder of its own in the bucket. The test looks at its content by WebDAV.
 pub(crate) struct Bucket {
     server: Server,
@@ -93,6 +97,7 @@ impl Place for Bucket {
     fn trouble(&self, trouble: Trouble, on: bool) -> Result<(), &'static str> {
         match (trouble, on) {
             (Trouble::Full, _) => match &self.server {
+                Server::Own(_, disk) if on => disk.fill_but(DATABASE_ROOM)?,
                 Server::Own(_, disk) => disk.trouble(trouble, on)?,
                 Server::Shared(_) => return Err("its disk is that of all tests"),
             },
