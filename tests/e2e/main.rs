@@ -11,6 +11,7 @@ mod pressure;
 mod receipts;
 mod remotes;
 mod s3;
+mod security;
 mod sftp;
 mod start;
 mod ways;

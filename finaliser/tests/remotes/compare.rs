@@ -6,9 +6,9 @@ use std::time::Duration;
 use finaliser::remote::{Comparison, RemoteError};
 use hyper::Method;
 
-use crate::object::{IMPATIENT, PATIENT, bytes, http, later, object, refused, within};
-use crate::raw_server::{SilentServer, answer, read_head};
-use crate::storing_server::{Habits, StoringServer};
+use crate::remotes::object::{IMPATIENT, PATIENT, bytes, http, later, object, refused, within};
+use crate::remotes::raw_server::{SilentServer, answer, read_head};
+use crate::remotes::storing_server::{Habits, StoringServer};
 
 /// Looks for `wanted` at a server with these habits that has `has`. Also returns the methods that it was asked.
 async fn look(

@@ -6,8 +6,8 @@ use contract::ObjectPath;
 use finaliser::remote::{Comparison, Precondition, Remote, RemoteError};
 use testing::names as names_in;
 
-use crate::object::{PATIENT, body, bytes, folder, http, object, open_body, send, within};
-use crate::storing_server::StoringServer;
+use crate::remotes::object::{PATIENT, body, bytes, folder, http, object, open_body, send, within};
+use crate::remotes::storing_server::StoringServer;
 
 /// A remote whose content the test sees directly.
 pub(crate) trait Place {

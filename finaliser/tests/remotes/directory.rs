@@ -11,7 +11,7 @@ use finaliser::remote::{Comparison, Precondition, RemoteError};
 use rustix::fs::{CWD, FileType, Mode};
 use testing::names;
 
-use crate::object::{PATIENT, body, bytes, folder, later, object, open_body, refused, send, within};
+use crate::remotes::object::{PATIENT, body, bytes, folder, later, object, open_body, refused, send, within};
 
 /// Waits until a staged file exists, or none does.
 async fn until_aside(root: &Path, there: bool) {

@@ -12,12 +12,12 @@ use settings::{HttpRemote, HttpVersion, RemoteSettings};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
-use crate::conformance::{Server, suite};
-use crate::object::{IMPATIENT, PATIENT, bytes, later, object, open_body, refused, send, within};
-use crate::serving::serve;
-use crate::storing_server::StoringServer;
-use crate::tls;
-use crate::webdav::{Share, open_webdav};
+use crate::remotes::conformance::{Server, suite};
+use crate::remotes::object::{IMPATIENT, PATIENT, bytes, later, object, open_body, refused, send, within};
+use crate::remotes::serving::serve;
+use crate::remotes::storing_server::StoringServer;
+use crate::remotes::tls;
+use crate::remotes::webdav::{Share, open_webdav};
 
 /// More than any window.
 const LARGE: usize = 32 * 1024 * 1024;

@@ -11,9 +11,13 @@ use tokio::sync::oneshot;
 
 use settings::{HttpRemote, RemoteSettings, Secret};
 
-use crate::object::{IMPATIENT, PATIENT, bytes, http, later, object, open_body, open_http, refused, send, within};
-use crate::raw_server::{SilentServer, answer, raw_server, read_body, read_head, read_to_end, write_until_closed};
-use crate::storing_server::StoringServer;
+use crate::remotes::object::{
+    IMPATIENT, PATIENT, bytes, http, later, object, open_body, open_http, refused, send, within,
+};
+use crate::remotes::raw_server::{
+    SilentServer, answer, raw_server, read_body, read_head, read_to_end, write_until_closed,
+};
+use crate::remotes::storing_server::StoringServer;
 
 /// More than the buffers of any pair of sockets hold.
 const LARGE: usize = 32 * 1024 * 1024;

@@ -12,9 +12,9 @@ use settings::{HttpRemote, RemoteSettings, Secret};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::object::{bytes, object, refused, send, within};
-use crate::serving::serve;
-use crate::tls;
+use crate::remotes::object::{bytes, object, refused, send, within};
+use crate::remotes::serving::serve;
+use crate::remotes::tls;
 
 /// More than the buffers of any pair of sockets hold.
 const LARGE: usize = 32 * 1024 * 1024;

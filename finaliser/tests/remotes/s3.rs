@@ -7,8 +7,8 @@ use servers::Seaweed;
 use settings::{RemoteSettings, S3Remote, Secret};
 use testing::ask_bucket;
 
-use crate::conformance::{Place, suite};
-use crate::object::{body, bytes, object, open_body, refused, within};
+use crate::remotes::conformance::{Place, suite};
+use crate::remotes::object::{body, bytes, object, open_body, refused, within};
 
 pub(crate) const MIB: usize = 1024 * 1024;
 

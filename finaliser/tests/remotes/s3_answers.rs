@@ -9,10 +9,10 @@ use finaliser::remote::{Comparison, Evidence, MultipartUpload, RemoteError};
 use ledger::Upload;
 use servers::Seaweed;
 
-use crate::conformance::Place;
-use crate::object::{bytes, later, refused, within};
-use crate::s3::{Bucket, MIB, claim, next_claim, send, send_some};
-use crate::scripted_proxy::{Action, ScriptedProxy};
+use crate::remotes::conformance::Place;
+use crate::remotes::object::{bytes, later, refused, within};
+use crate::remotes::s3::{Bucket, MIB, claim, next_claim, send, send_some};
+use crate::remotes::scripted_proxy::{Action, ScriptedProxy};
 
 fn xml(status: &str, code: &str) -> Action {
     let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>said so</Message></Error>");

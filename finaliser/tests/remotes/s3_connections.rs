@@ -11,8 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::object::{IMPATIENT, PATIENT, bytes, later, refused, within};
-use crate::s3::{MIB, claim, send};
+use crate::remotes::object::{IMPATIENT, PATIENT, bytes, later, refused, within};
+use crate::remotes::s3::{MIB, claim, send};
 
 /// Six parts.
 const SIZE: usize = 40 * MIB + 7;

@@ -13,8 +13,8 @@ use settings::{RemoteSettings, SftpRemote};
 use tempfile::TempDir;
 use testing::{names, sshd};
 
-use crate::conformance::{Place, suite};
-use crate::object::{body, bytes, later, object, open_body, refused, send, within};
+use crate::remotes::conformance::{Place, suite};
+use crate::remotes::object::{body, bytes, later, object, open_body, refused, send, within};
 
 /// A folder of its own at the server.
 pub(crate) struct Inbox {

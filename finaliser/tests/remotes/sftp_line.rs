@@ -10,9 +10,9 @@ use testing::{NetFault, Proxy, sshd};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use crate::conformance::Place;
-use crate::object::{body, bytes, later, object, open_body, send, within};
-use crate::sftp::{Inbox, open, settings, until_aside};
+use crate::remotes::conformance::Place;
+use crate::remotes::object::{body, bytes, later, object, open_body, send, within};
+use crate::remotes::sftp::{Inbox, open, settings, until_aside};
 
 /// Short, but long enough to log in on a busy machine.
 const IDLE: Duration = Duration::from_secs(8);

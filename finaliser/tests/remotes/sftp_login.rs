@@ -12,10 +12,10 @@ use servers::Sshd;
 use settings::{Secret, SftpRemote};
 use testing::sshd;
 
-use crate::conformance::suite;
-use crate::object::{bytes, later, object, refused, send, within};
-use crate::sftp::{Inbox, open, settings};
-use crate::sftp_server::{PasswordServer, Twist};
+use crate::remotes::conformance::suite;
+use crate::remotes::object::{bytes, later, object, refused, send, within};
+use crate::remotes::sftp::{Inbox, open, settings};
+use crate::remotes::sftp_server::{PasswordServer, Twist};
 
 /// Makes a key. With `authorized`, that server accepts it.
 pub(crate) fn key(folder: &Path, kind: &str, passphrase: &str, authorized: Option<&Sshd>) -> PathBuf {

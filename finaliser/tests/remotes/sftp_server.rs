@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::sftp::{Inbox, open};
-use crate::sftp_login::key;
+use crate::remotes::sftp::{Inbox, open};
+use crate::remotes::sftp_login::key;
 
 /// How packets are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

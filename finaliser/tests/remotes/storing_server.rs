@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode, Version, header};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::serving::serve;
+use crate::remotes::serving::serve;
 
 /// How the server differs from a plain one.
 #[derive(Clone)]

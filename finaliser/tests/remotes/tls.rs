@@ -11,8 +11,8 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::object::{PATIENT, bytes, later, object, open_http, refused, send, within};
-use crate::storing_server::StoringServer;
+use crate::remotes::object::{PATIENT, bytes, later, object, open_http, refused, send, within};
+use crate::remotes::storing_server::StoringServer;
 
 /// A self-signed certificate, and its key.
 pub(crate) fn pem(names: &[&str]) -> (String, String) {

@@ -11,8 +11,8 @@ use servers::{NginxOptions, Seaweed};
 use settings::{RemoteSettings, Secret, WebdavRemote};
 use testing::{Served, ask_bucket, names};
 
-use crate::conformance::{Place, suite};
-use crate::object::{object, open_body, refused, send, within};
+use crate::remotes::conformance::{Place, suite};
+use crate::remotes::object::{object, open_body, refused, send, within};
 
 pub(crate) fn open_webdav(url: &str, change: impl FnOnce(&mut WebdavRemote)) -> Box<dyn Remote> {
     let mut settings = WebdavRemote::new(url);

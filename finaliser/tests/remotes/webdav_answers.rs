@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use finaliser::remote::{Comparison, Remote, RemoteError};
 
-use crate::conformance::Place;
-use crate::object::{IMPATIENT, bytes, later, object, refused, send, within};
-use crate::scripted_proxy::{Action, ScriptedProxy};
-use crate::webdav::{Share, open_webdav};
+use crate::remotes::conformance::Place;
+use crate::remotes::object::{IMPATIENT, bytes, later, object, refused, send, within};
+use crate::remotes::scripted_proxy::{Action, ScriptedProxy};
+use crate::remotes::webdav::{Share, open_webdav};
 
 fn says(status: &str) -> Action {
     Action::Answer(format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\nsaid so"))

@@ -1,0 +1,2 @@
+//! Remotes that answer as real servers and proxies were seen to, where a standard says otherwise or nothing: small
+//! servers of our own give the same answers. What a sound server does is in `remotes`.

@@ -1,0 +1,1 @@
+//! What strangers, hostile clients and forged messages cannot do.
