@@ -6,29 +6,37 @@
 
 mod figures;
 mod peers;
+mod rclone;
+mod small;
 
+use std::path::Path;
 use std::time::Instant;
 
 use clap::Parser;
 use contract::EventKind;
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 use harness::{Content, Options, Sink, System};
 use serde_json::json;
-use servers::{Mongo, MongoOptions, Nats, NatsOptions};
+use servers::{Mongo, MongoOptions, Nats, NatsOptions, Seaweed, Sshd, SshdOptions};
 
 use figures::{Pair, Usage, Watch, mib_per_second};
+use rclone::Rclone;
+use small::{Peer, Row};
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// Size of the file in MiB
+    /// Size of the large file in MiB; 0: none
     #[arg(long, default_value_t = 512)]
     size_mib: u64,
     /// Interleaved pairs of Waybill and its peer
     #[arg(long, default_value_t = 5)]
     pairs: usize,
-    /// Small files of 10 KiB, prepare to delivered
+    /// Small files of 10 KiB, request to delivered; 0: none
     #[arg(long, default_value_t = 2000)]
     files: usize,
+    /// Only the rows of small files whose remote begins so
+    #[arg(long, default_value = "")]
+    only: String,
     /// What cargo gives to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -42,15 +50,26 @@ async fn main() {
     let nats = Nats::start(NatsOptions::new(folder.path().join("nats"), 2 << 20)).await.expect("nats-server starts");
     let mongo = Mongo::start(MongoOptions::new(folder.path().join("mongod"), 1024)).await.expect("mongod starts");
     let sink = Sink::start().await;
-    let options =
-        Options { nats_url: Some(nats.url()), mongodb_uri: Some(mongo.uri()), ..Options::with_sink(&sink.url()) };
+    let seaweed = servers::shared_seaweed().await.expect("SeaweedFS starts");
+    let sshd = match Sshd::is_here() {
+        Ok(()) => Some(Sshd::start(SshdOptions::new(folder.path().join("sshd"))).await.expect("sshd starts")),
+        Err(_) => None,
+    };
+    let options = Options {
+        toml: remotes(folder.path(), &sink, seaweed, sshd.as_ref()),
+        nats_url: Some(nats.url()),
+        mongodb_uri: Some(mongo.uri()),
+        ..Options::default()
+    };
     let system = System::start(options).await;
     let mut watched: Vec<_> = system.processes.iter().map(|(name, process)| (name.clone(), process.pid())).collect();
     watched.extend([("nats-server".to_owned(), nats.pid()), ("mongod".to_owned(), mongo.pid())]);
     let watch = Watch::start(watched);
 
-    large(&args, &system, &watch).await;
-    small(&args, &system, &sink).await;
+    if args.size_mib > 0 {
+        large(&args, &system, &watch).await;
+    }
+    small_files(&args, &system, &watch, &rows(folder.path(), seaweed, sshd.as_ref())).await;
     println!("\nPeak anonymous memory (RssAnon), MiB, over the whole run:\n");
     println!("| process | peak |\n|---|---|");
     for (name, kib) in watch.peaks() {
@@ -132,7 +151,7 @@ async fn waybill_delivery(system: &System, watch: &Watch, file: &str, content: C
     let mut events = system.nats().await.subscribe(system.names.events()).await.expect("events can be watched");
     let before = watch.cpu();
     let begun = Instant::now();
-    let body = json!({ "remote": "sink" });
+    let body = json!({ "remote": "http" });
     system.api.finalise(file, &content.sha256.to_string(), &body).await.expect(202);
     await_event(&mut events, EventKind::Delivered).await;
     let seconds = begun.elapsed().as_secs_f64();
@@ -150,24 +169,49 @@ async fn await_event(events: &mut async_nats::Subscriber, kind: EventKind) {
     }
 }
 
-/// Many small files at once.
-async fn small(args: &Args, system: &System, sink: &Sink) {
+/// The remotes of the system, as TOML.
+fn remotes(folder: &Path, sink: &Sink, seaweed: &Seaweed, sshd: Option<&Sshd>) -> String {
+    let bucket = format!("{}{}/bench/", seaweed.s3_url(), Seaweed::BUCKET);
+    let (key, secret) = (Seaweed::ACCESS_KEY, Seaweed::SECRET_KEY);
+    let mut toml = format!(
+        "[remotes.http]\nkind = \"http\"\nurl = {:?}\n\
+         [remotes.s3]\nkind = \"s3\"\nurl = {bucket:?}\naccess_key = {key:?}\nsecret_key = {secret:?}\n",
+        sink.url()
+    );
+    if let Some(sshd) = sshd {
+        let path = folder.join("sftp");
+        std::fs::create_dir(&path).expect("a folder can be made");
+        let address = ([127, 0, 0, 1], sshd.port()).into();
+        toml += "[remotes.sftp]\n";
+        toml += &testing::sftp_section(sshd, address, sshd.private_key(), &path);
+    }
+    toml
+}
+
+/// The rows of small files: those whose peer can be had here.
+fn rows(folder: &Path, seaweed: &Seaweed, sshd: Option<&Sshd>) -> Vec<Row> {
+    let mut rows = vec![
+        Row { remote: "http", clients: 8, peer: Peer::GridFs },
+        Row { remote: "http", clients: 32, peer: Peer::GridFs },
+        Row { remote: "folder", clients: 8, peer: Peer::GridFs },
+    ];
+    if small::is_installed("rclone") {
+        rows.push(Row { remote: "s3", clients: 8, peer: Peer::Rclone(Rclone::s3(seaweed)) });
+        let sftp = |sshd| Peer::Rclone(Rclone::sftp(sshd, &folder.join("sftp")));
+        rows.extend(sshd.map(|sshd| Row { remote: "sftp", clients: 8, peer: sftp(sshd) }));
+    } else {
+        eprintln!("rclone is not installed: no rows for s3 and sftp");
+    }
+    rows
+}
+
+/// Many small files, in pairs with the peers.
+async fn small_files(args: &Args, system: &System, watch: &Watch, rows: &[Row]) {
     if args.files == 0 {
         return;
     }
-    let contents: Vec<_> = (0..args.files).map(|n| system.write(&format!("small-{n}"), 10 * 1024)).collect();
-    let before = sink.len();
-    let begun = Instant::now();
-    stream::iter(contents.into_iter().enumerate())
-        .map(|(n, content)| async move {
-            let file = system.api.prepare(&format!("small-{n}")).await.expect(201).file_id();
-            let body = json!({ "remote": "sink" });
-            system.api.finalise(&file, &content.sha256.to_string(), &body).await.expect(202);
-        })
-        .buffer_unordered(16)
-        .collect::<Vec<()>>()
-        .await;
-    harness::until("all small files are delivered", async || (sink.len() == before + args.files).then_some(())).await;
-    let rate = args.files as f64 / begun.elapsed().as_secs_f64();
-    println!("\n{} files of 10 KiB, prepare to delivered: {rate:.0} files/s", args.files);
+    small::head(args.files, args.pairs);
+    for row in rows.iter().filter(|row| row.remote.starts_with(&args.only)) {
+        small::measure(system, watch, row, args.files, args.pairs).await;
+    }
 }
