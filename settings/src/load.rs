@@ -17,7 +17,7 @@ const TEXT: [&str; 8] = [
 ];
 
 /// The same for remotes of any name: the last part of the variable's name.
-const REMOTE_TEXT: [&str; 12] = [
+const REMOTE_TEXT: [&str; 13] = [
     "NAME",
     "USERNAME",
     "PASSWORD",
@@ -30,6 +30,7 @@ const REMOTE_TEXT: [&str; 12] = [
     "HOST",
     "HOST_KEY",
     "PATH",
+    "STAGING_FOLDER",
 ];
 
 impl Settings {

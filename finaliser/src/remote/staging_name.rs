@@ -2,12 +2,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use contract::{Epoch, FileId, ObjectPath};
+use contract::{Epoch, FileId, ObjectName, ObjectPath};
 
 use super::{Object, RemoteError};
-
-/// The folder for staging files, in the folder of the remote.
-pub(super) const STAGING: &str = ".waybill";
 
 /// The name of a staging file: `FILE_ID.EPOCH.TRY`. No two claims and no two tries of a claim use the same name: a
 /// server may still be working on a try that was given up, and must not find the next try under that name.
@@ -32,13 +29,9 @@ impl StagingName {
     pub(super) fn is_older_than(self, next: Self) -> bool {
         self.file_id == next.file_id && (self.epoch, self.number) < (next.epoch, next.number)
     }
-
-    /// Its path in the remote's folder. No character of it needs encoding.
-    pub(super) fn path(self) -> String {
-        format!("{STAGING}/{self}")
-    }
 }
 
+/// No character of it needs encoding in an address.
 impl fmt::Display for StagingName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.file_id, self.epoch, self.number)
@@ -67,13 +60,24 @@ impl FromStr for StagingName {
 }
 
 /// Refuses paths in the folder for staging files.
-pub(super) fn check_not_staging(path: &ObjectPath) -> Result<(), RemoteError> {
-    if path.segments().next().is_some_and(|outermost| outermost.as_str() == STAGING) {
+pub(super) fn check_not_staging(path: &ObjectPath, folder: &ObjectName) -> Result<(), RemoteError> {
+    if path.segments().next() == Some(folder) {
         return Err(RemoteError::Refused(format!(
-            "expected another name than {STAGING:?}, which is the folder for staging files"
+            "expected another name than {:?}, which is the folder for staging files",
+            folder.as_str()
         )));
     }
     Ok(())
+}
+
+/// Adds to a refusal of the folder for staging files what an operator can do about its name.
+pub(super) fn explain_refusal(error: RemoteError, folder: &ObjectName) -> RemoteError {
+    match error {
+        RemoteError::Refused(why) if folder.as_str().starts_with('.') => RemoteError::Refused(format!(
+            "{why}; if names that begin with a dot are forbidden there, set `staging_folder` to another name"
+        )),
+        error => error,
+    }
 }
 
 #[cfg(test)]
@@ -84,7 +88,7 @@ mod tests {
     fn only_names_that_we_write_are_accepted() {
         let (file_id, epoch) = (FileId::generate(), Epoch(7));
         let name = StagingName { file_id, epoch, number: 3 };
-        assert_eq!(name.path(), format!(".waybill/{file_id}.7.3"));
+        assert_eq!(name.to_string(), format!("{file_id}.7.3"));
         assert_eq!(name.to_string().parse(), Ok(name));
         for text in ["7", "07.3", "+7.3", "7.3x", "7.3.1", "7.03", "7.", ".3", "", "7.-1"] {
             assert_eq!(format!("{file_id}.{text}").parse::<StagingName>(), Err(NotAStagingName), "{text}");

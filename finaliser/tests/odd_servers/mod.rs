@@ -1,2 +1,10 @@
 //! Remotes that answer as real servers and proxies were seen to, where a standard says otherwise or nothing: small
 //! servers of our own give the same answers. What a sound server does is in `remotes`.
+
+mod http;
+mod http_heads;
+mod s3;
+mod webdav_collections;
+mod webdav_moves;
+pub(crate) mod webdav_server;
+mod webdav_staging;

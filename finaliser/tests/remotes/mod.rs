@@ -17,6 +17,7 @@ pub(crate) mod sftp;
 mod sftp_line;
 pub(crate) mod sftp_login;
 pub(crate) mod sftp_server;
+mod staging_folder;
 pub(crate) mod storing_server;
 pub(crate) mod tls;
 pub(crate) mod webdav;

@@ -99,20 +99,22 @@ async fn a_request_on_the_wire() {
 #[tokio::test]
 async fn each_status_is_delivered_refused_later_or_a_clash() {
     for code in [
-        200, 201, 202, 204, 300, 301, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 418, 425, 429, 500,
-        501, 503, 507,
+        200, 201, 202, 204, 207, 300, 301, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 418, 423, 425,
+        429, 500, 501, 503, 507,
     ] {
         let server = StoringServer::start(|habits| habits.put = Some((code, &[], b""))).await;
         let content = bytes(100_000);
         let result = send(&*http(&server.url, PATIENT), &object("x", &content), &content).await;
         let detail = match (code, result) {
-            (200..=299, Ok(evidence)) => {
+            (200 | 201 | 204, Ok(evidence)) => {
                 assert_eq!((evidence.status, evidence.proof.as_str()), (Some(code), "put"));
                 continue;
             }
             (412, Err(RemoteError::Conflict(detail))) => detail,
-            (408 | 425 | 429 | 500.., Err(RemoteError::Later { detail, after: None })) => detail,
-            (300..=499, Err(RemoteError::Refused(detail))) if ![408, 412, 425, 429].contains(&code) => detail,
+            // The server has nothing after all.
+            (202 | 207, Err(RemoteError::Later { detail, after: Some(_) })) => detail,
+            (408 | 423 | 425 | 429 | 500.., Err(RemoteError::Later { detail, after: None })) => detail,
+            (300..=499, Err(RemoteError::Refused(detail))) if ![408, 412, 423, 425, 429].contains(&code) => detail,
             (_, result) => panic!("{code}: {result:?}"),
         };
         assert!(detail.starts_with(&format!("PUT {}x: answered {code}", server.url)), "{detail}");

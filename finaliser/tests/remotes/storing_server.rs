@@ -26,10 +26,14 @@ pub(crate) struct Habits {
     pub(crate) coding: Option<&'static str>,
     /// Answers HEAD with this status and nothing else.
     pub(crate) head: Option<u16>,
+    /// Answers HEAD with this length, whatever the content has.
+    pub(crate) head_length: Option<usize>,
     /// Answers GET with this status and nothing else.
     pub(crate) get: Option<u16>,
     /// Reads a PUT and answers with this status and these fields.
     pub(crate) put: Option<Said>,
+    /// Answers 202 to a PUT that it has kept.
+    pub(crate) accepts: bool,
     /// Speaks TLS.
     pub(crate) tls: Option<TlsAcceptor>,
 }
@@ -61,8 +65,10 @@ impl StoringServer {
             length: true,
             coding: None,
             head: None,
+            head_length: None,
             get: None,
             put: None,
+            accepts: false,
             tls: None,
         };
         change(&mut habits);
@@ -148,7 +154,7 @@ async fn put(request: Request<Incoming>, name: String, habits: &Habits, kept: &M
         return status(412);
     }
     kept.objects.insert(name, content.to_vec());
-    let mut answer = status(201);
+    let mut answer = status(if habits.accepts { 202 } else { 201 });
     answer.headers_mut().insert(header::ETAG, "\"one\"".parse().unwrap());
     answer
 }
@@ -172,7 +178,7 @@ fn show(name: &str, habits: &Habits, only: Option<u16>, head: bool, kept: &Mutex
     let length = content.len();
     *answer.body_mut() = match (head, habits.length) {
         (true, true) => {
-            fields.insert(header::CONTENT_LENGTH, length.into());
+            fields.insert(header::CONTENT_LENGTH, habits.head_length.unwrap_or(length).into());
             return answer;
         }
         (true, false) => return answer_without_length(answer),

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 
 use contract::{FileId, ObjectPath};
 use finaliser::remote::{Comparison, Precondition, Remote, RemoteError, StagingName};
+use futures_util::future::join_all;
 use servers::{NginxOptions, Seaweed};
 use settings::{RemoteSettings, Secret, WebdavRemote};
 use testing::{Served, ask_bucket, names};
 
 use crate::remotes::conformance::{Place, suite};
-use crate::remotes::object::{object, open_body, refused, send, within};
+use crate::remotes::object::{body, object, open_body, refused, send, within};
 
 pub(crate) fn open_webdav(url: &str, change: impl FnOnce(&mut WebdavRemote)) -> Box<dyn Remote> {
     let mut settings = WebdavRemote::new(url);
@@ -267,6 +268,52 @@ async fn collections_are_made_only_for_what_becomes_visible() {
         assert!(refused(send(&*served.remote, &object, b"abc").await).contains("expected another name"));
         assert!(refused(within(served.remote.compare(&object)).await).contains("expected another name"));
     }
+}
+
+/// The server behind the proxy has another host name, so nginx takes our addresses for those of another server.
+#[tokio::test]
+async fn behind_a_proxy_that_changes_the_host_files_are_moved_by_path() {
+    let Some(served) = Share::new(|_| {}).await else { return };
+    let inner = served.nginx.url();
+    let pass = format!("proxy_pass {};\nproxy_set_header Host inner.example;", inner.trim_end_matches('/'));
+    let Some(proxy) = Share::new(|options| options.directives = pass).await else { return };
+    for path in ["x", "a b;c", "2026/11/28/größe & ü"] {
+        let mut object = object("x", b"abc");
+        object.path = ObjectPath::try_from(path.to_owned()).unwrap();
+        send(&*proxy.remote, &object, b"abc").await.unwrap();
+        assert_eq!(served.stored(path).as_deref(), Some(&b"abc"[..]), "{path}");
+    }
+    assert_eq!(served.asides(), BTreeSet::new());
+}
+
+/// As at midnight, when the name of the day changes.
+#[tokio::test]
+async fn many_files_at_once_make_the_same_collections() {
+    async fn all_arrive(remote: &dyn Remote) {
+        let objects: Vec<_> = (0..12)
+            .map(|n| {
+                let mut object = object("x", b"abc");
+                object.path = ObjectPath::try_from(format!("2026-11-28/acme/{n}")).unwrap();
+                object
+            })
+            .collect();
+        let deliver = async |object| {
+            // A lock is for now; anything else that is not a delivery fails.
+            while let Err(error) = remote.send(object, body(b"abc")).await {
+                assert!(matches!(error, RemoteError::Later { .. }), "{error}");
+                tokio::task::yield_now().await;
+            }
+        };
+        within(join_all(objects.iter().map(deliver))).await;
+        for object in &objects {
+            assert!(matches!(within(remote.compare(object)).await, Ok(Comparison::Equal(_))));
+        }
+    }
+    for propfind in [true, false] {
+        let Some(served) = Share::new(|options| options.propfind = propfind).await else { return };
+        all_arrive(&*served.remote).await;
+    }
+    all_arrive(&*Collection::new().await.remote).await;
 }
 
 #[tokio::test]

@@ -51,6 +51,7 @@ async fn requests_come_in_this_order() {
         "MKCOL /in/a/ HTTP/1.1".to_owned(),
         "MKCOL /in/a/b/ HTTP/1.1".to_owned(),
         format!("MOVE {written} HTTP/1.1"),
+        "PROPFIND /in/a/b/x HTTP/1.1".to_owned(),
     ];
     assert_eq!(proxy.seen(), lines);
     assert_eq!(remote.address(&object.path), format!("http://{}/in/a/b/x", proxy.address));
@@ -132,14 +133,14 @@ async fn after_a_move_without_an_answer_the_server_is_asked() {
 
 #[tokio::test]
 async fn a_collection_that_cannot_be_made_ends_the_delivery() {
-    for (status, is_later) in [("401 Who", false), ("403 No", false), ("507 Full", true), ("409 Conflict", false)] {
+    for (status, is_later) in [("401 Who", false), ("403 No", false), ("507 Full", true), ("423 Locked", true)] {
         let Some((remote, proxy, _served)) = behind("MKCOL ", move || says(status)).await else { return };
         let sent = send(&*remote, &object("x", b"abc"), b"abc").await;
         match is_later {
             true => drop(later(sent)),
             false => drop(refused(sent)),
         }
-        assert_eq!(asked(&proxy), ["MKCOL"], "{status}");
+        assert_eq!(asked(&proxy), ["MKCOL", "PROPFIND", "PROPFIND"], "{status}");
     }
 }
 

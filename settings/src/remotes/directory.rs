@@ -1,16 +1,19 @@
 use std::path::PathBuf;
 
-use contract::NameTemplate;
+use contract::{NameTemplate, ObjectName};
 use serde::Deserialize;
 
-use super::OnClash;
+use super::{OnClash, staging_folder};
 
 /// `kind = "directory"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DirectoryRemote {
-    /// The folder. It must exist; `.waybill/` in it holds what is being written.
+    /// The folder. It must exist.
     pub path: PathBuf,
+    /// The name of the folder in it that holds what is being written.
+    #[serde(default = "staging_folder")]
+    pub staging_folder: ObjectName,
     /// What happens if the name is taken.
     #[serde(default)]
     pub on_clash: OnClash,
@@ -22,7 +25,12 @@ pub struct DirectoryRemote {
 impl DirectoryRemote {
     /// A folder, with all else at its default.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), on_clash: OnClash::default(), name: NameTemplate::default() }
+        Self {
+            path: path.into(),
+            staging_folder: staging_folder(),
+            on_clash: OnClash::default(),
+            name: NameTemplate::default(),
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {

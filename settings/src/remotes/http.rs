@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use contract::NameTemplate;
+use contract::{NameTemplate, ObjectName};
 use serde::Deserialize;
 
 use super::{OnClash, bounded, idle_timeout, idle_timeout_ms, server_folder};
@@ -62,6 +62,8 @@ pub struct HttpRemote {
     /// no limit.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
+    /// Only for `kind = "webdav"`: the name of the folder that holds what is being written.
+    pub staging_folder: Option<ObjectName>,
     /// What happens if the name is taken.
     #[serde(default)]
     pub on_clash: OnClash,
@@ -110,6 +112,7 @@ impl HttpRemote {
             redirects: 0,
             redirect_origins: Vec::new(),
             idle_timeout_ms: idle_timeout_ms(),
+            staging_folder: None,
             on_clash: OnClash::default(),
             name: NameTemplate::default(),
         }
@@ -133,6 +136,13 @@ impl HttpRemote {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
+        if self.staging_folder.is_some() {
+            return Err("staging_folder: expected none for http, which writes no staging files".into());
+        }
+        self.check_server()
+    }
+
+    pub(super) fn check_server(&self) -> Result<(), String> {
         server_folder(&self.url)?;
         idle_timeout(self.idle_timeout_ms)?;
         bounded("redirects", self.redirects.into(), 0..=5)?;

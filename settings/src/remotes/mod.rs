@@ -4,7 +4,7 @@ mod s3;
 mod sftp;
 mod webdav;
 
-use contract::NameTemplate;
+use contract::{NameTemplate, ObjectName};
 use serde::Deserialize;
 
 pub use directory::DirectoryRemote;
@@ -45,6 +45,11 @@ pub enum OnClash {
 /// The default of `idle_timeout_ms`.
 const fn idle_timeout_ms() -> u64 {
     30_000
+}
+
+/// The default of `staging_folder`.
+fn staging_folder() -> ObjectName {
+    ObjectName::new(".waybill").expect("one plain segment")
 }
 
 impl RemoteSettings {

@@ -1,10 +1,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use contract::NameTemplate;
+use contract::{NameTemplate, ObjectName};
 use serde::Deserialize;
 
-use super::{OnClash, idle_timeout, idle_timeout_ms};
+use super::{OnClash, idle_timeout, idle_timeout_ms, staging_folder};
 use crate::secret::secret_of;
 use crate::{Secret, SettingsError};
 
@@ -30,9 +30,11 @@ pub struct SftpRemote {
     pub private_key_file: Option<PathBuf>,
     /// A file with the passphrase of the private key, read again for every login.
     pub passphrase_file: Option<PathBuf>,
-    /// The folder, absolute or relative to the login folder. It must exist; `.waybill/` in it holds what is being
-    /// written.
+    /// The folder, absolute or relative to the login folder. It must exist.
     pub path: String,
+    /// The name of the folder in it that holds what is being written.
+    #[serde(default = "staging_folder")]
+    pub staging_folder: ObjectName,
     /// How long to wait for one sign of life from the server, in milliseconds (100 to 600,000). The whole transfer has
     /// no limit.
     #[serde(default = "idle_timeout_ms")]
@@ -71,6 +73,7 @@ impl SftpRemote {
             private_key_file: None,
             passphrase_file: None,
             path: ".".to_owned(),
+            staging_folder: staging_folder(),
             idle_timeout_ms: idle_timeout_ms(),
             on_clash: OnClash::default(),
             name: NameTemplate::default(),

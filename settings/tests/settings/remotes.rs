@@ -31,6 +31,32 @@ fn webdav_has_the_settings_of_http() {
 }
 
 #[test]
+fn the_folder_for_staging_files_has_a_name() {
+    let kinds = [
+        "kind = \"directory\"\npath = \"/a\"",
+        "kind = \"webdav\"\nurl = \"http://a/\"",
+        "kind = \"sftp\"\nhost = \"a\"\nhost_key = \"SHA256:a\"\nusername = \"a\"\npassword = \"a\"\npath = \"a\"",
+    ];
+    let name = |settings: &Settings| match &settings.remotes["a"] {
+        RemoteSettings::Directory(directory) => directory.staging_folder.to_string(),
+        RemoteSettings::Sftp(sftp) => sftp.staging_folder.to_string(),
+        RemoteSettings::Webdav(webdav) => webdav.staging_folder().to_string(),
+        other => panic!("{other:?}"),
+    };
+    for kind in kinds {
+        let text = format!("[remotes.a]\n{kind}\n");
+        assert_eq!(name(&load_file(&text).unwrap()), ".waybill");
+        assert_eq!(name(&load_file(&format!("{text}staging_folder = \"in progress\"")).unwrap()), "in progress");
+        assert_eq!(name(&load(&text, &[("WAYBILL__REMOTES__A__STAGING_FOLDER", "007")]).unwrap()), "007");
+        for wrong in ["", ".", "..", "a/b", "/", &"a".repeat(256)] {
+            refused(load_file(&format!("{text}staging_folder = {wrong:?}")));
+        }
+    }
+    let http = "[remotes.a]\nkind = \"http\"\nurl = \"http://a/\"\nstaging_folder = \"staging\"";
+    assert!(refused(load_file(http)).contains("staging_folder: expected none for http"));
+}
+
+#[test]
 fn redirects_are_limited_to_the_named_servers() {
     let http = |scheme: &str, more: &str| {
         load_file(&format!("[remotes.a]\nkind = \"http\"\nurl = \"{scheme}://a.example/\"\n{more}"))

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use contract::{Digest, Hasher, ObjectName};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use settings::DirectoryRemote as Settings;
 use tokio_util::sync::CancellationToken;
 
 use super::RemoteError;
-use crate::remote::staging_name::STAGING;
+use crate::remote::staging_name::explain_refusal;
 
 /// Bytes of a file that one read takes for the hash.
 const READ_BYTES: usize = 1024 * 1024;
@@ -20,6 +21,8 @@ const READ_BYTES: usize = 1024 * 1024;
 pub(super) struct Folder {
     path: PathBuf,
     pub(super) fd: OwnedFd,
+    /// The name of the folder for staging files, in the folder of the remote.
+    pub(super) staging: ObjectName,
 }
 
 /// What a name in the folder refers to.
@@ -34,10 +37,11 @@ pub(super) enum Found {
 
 impl Folder {
     /// Opens the folder. A missing folder may come back: its share may not be mounted.
-    pub(super) fn open(path: &Path) -> Result<Self, RemoteError> {
+    pub(super) fn open(settings: &Settings) -> Result<Self, RemoteError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let path = &settings.path;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| fault(path, "open the folder", error))?;
-        Ok(Self { path: path.to_owned(), fd })
+        Ok(Self { path: path.clone(), fd, staging: settings.staging_folder.clone() })
     }
 
     /// The folder at the end of `names`; `None` if one of them is missing. Symbolic links are never followed.
@@ -76,14 +80,14 @@ impl Folder {
 
     fn reopened(&self) -> Result<Self, RemoteError> {
         let fd = self.fd.try_clone().map_err(|error| fault(&self.path, "open the folder", error))?;
-        Ok(Self { path: self.path.clone(), fd })
+        Ok(Self { path: self.path.clone(), fd, staging: self.staging.clone() })
     }
 
     fn inner(&self, name: &ObjectName) -> Result<Option<Self>, RemoteError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let path = self.path.join(name.as_str());
         match rustix::fs::openat(&self.fd, name.as_str(), flags, Mode::empty()) {
-            Ok(fd) => Ok(Some(Self { path, fd })),
+            Ok(fd) => Ok(Some(Self { path, fd, staging: self.staging.clone() })),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 Err(RemoteError::Refused(format!("{path:?}: expected a folder, found something else")))
@@ -94,25 +98,28 @@ impl Folder {
 
     /// The folder for staging files, which is made if `create`.
     pub(super) fn staging_folder(&self, create: bool) -> Result<OwnedFd, RemoteError> {
+        let name = self.staging.as_str();
         if create {
-            match rustix::fs::mkdirat(&self.fd, STAGING, Mode::RWXU) {
+            match rustix::fs::mkdirat(&self.fd, name, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(self.fault(STAGING, "make the folder", error)),
+                Err(error) => {
+                    return Err(explain_refusal(self.fault(name, "make the folder", error), &self.staging));
+                }
             }
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.fd, STAGING, flags, Mode::empty()) {
+        match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
             Err(Errno::NOTDIR | Errno::LOOP) => Err(RemoteError::Refused(format!(
                 "{:?}: expected a folder, found something else",
-                self.path.join(STAGING)
+                self.path.join(name)
             ))),
-            opened => opened.map_err(|error| self.fault(STAGING, "open the folder", error)),
+            opened => opened.map_err(|error| self.fault(name, "open the folder", error)),
         }
     }
 
     /// Whether there is a folder for staging files.
     pub(super) fn has_staging_folder(&self) -> bool {
-        rustix::fs::statat(&self.fd, STAGING, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        rustix::fs::statat(&self.fd, self.staging.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Whether anything has that name.

@@ -3,8 +3,6 @@
 mod folder;
 mod staging_file;
 
-use std::path::PathBuf;
-
 use contract::{ObjectPath, RemoteProof};
 use futures_util::future::BoxFuture;
 use settings::DirectoryRemote as Settings;
@@ -15,10 +13,10 @@ use super::{Comparison, Evidence, Object, Precondition, Remote, RemoteError, Sou
 use folder::Folder;
 use staging_file::StagingFile;
 
-/// A folder. A file is written to `.waybill/` in it, under a temporary name, and renamed when it is complete.
+/// A folder. A file is written to its folder for staging files, under a temporary name, and renamed when it is complete.
 #[derive(Debug)]
 pub(super) struct DirectoryRemote {
-    path: PathBuf,
+    settings: Settings,
 }
 
 impl DirectoryRemote {
@@ -26,19 +24,19 @@ impl DirectoryRemote {
     pub(super) fn open(settings: &Settings) -> Result<Self, RemoteError> {
         let wrong = |why: String| RemoteError::Refused(format!("folder {:?}: {why}", settings.path));
         match std::fs::metadata(&settings.path) {
-            Ok(found) if found.is_dir() => Ok(Self { path: settings.path.clone() }),
+            Ok(found) if found.is_dir() => Ok(Self { settings: settings.clone() }),
             Ok(_) => Err(wrong("expected a folder, found something else".into())),
             Err(error) => Err(wrong(error.to_string())),
         }
     }
 
     async fn write(&self, object: &Object, source: Source) -> Result<Evidence, RemoteError> {
-        check_not_staging(&object.path)?;
-        let (root, path, name) = (self.path.clone(), object.path.clone(), StagingName::of(object));
+        check_not_staging(&object.path, &self.settings.staging_folder)?;
+        let (settings, path, name) = (self.settings.clone(), object.path.clone(), StagingName::of(object));
         let replace = object.precondition != Precondition::NameIsFree;
         let body = source.open().await;
         let staging_file = blocking(move || {
-            let root = Folder::open(&root)?;
+            let root = Folder::open(&settings)?;
             // This check only saves work. The rename decides.
             if !replace
                 && let Some(folder) = root.within(path.folders())?
@@ -58,14 +56,14 @@ impl DirectoryRemote {
     }
 
     async fn compare_file(&self, object: &Object) -> Result<Comparison, RemoteError> {
-        check_not_staging(&object.path)?;
-        let (root, path, name) = (self.path.clone(), object.path.clone(), StagingName::of(object));
+        check_not_staging(&object.path, &self.settings.staging_folder)?;
+        let (settings, path, name) = (self.settings.clone(), object.path.clone(), StagingName::of(object));
         let (size, sha256) = (object.size, object.sha256);
         // Dropping this future ends the hashing of a large file.
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
         blocking(move || {
-            let root = Folder::open(&root)?;
+            let root = Folder::open(&settings)?;
             let Some(folder) = root.within(path.folders())? else { return Ok(Comparison::Absent) };
             let found = match folder.read(path.name(), size, &stop)? {
                 folder::Found::Nothing => return Ok(Comparison::Absent),
@@ -85,7 +83,7 @@ impl DirectoryRemote {
 
 impl Remote for DirectoryRemote {
     fn address(&self, path: &ObjectPath) -> String {
-        self.path.join(path.to_string()).display().to_string()
+        self.settings.path.join(path.to_string()).display().to_string()
     }
 
     fn compare<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Comparison, RemoteError>> {
@@ -97,13 +95,13 @@ impl Remote for DirectoryRemote {
     }
 
     fn staging_files(&self) -> BoxFuture<'_, Result<Vec<StagingName>, RemoteError>> {
-        let path = self.path.clone();
-        Box::pin(blocking(move || Folder::open(&path)?.staging_files()))
+        let settings = self.settings.clone();
+        Box::pin(blocking(move || Folder::open(&settings)?.staging_files()))
     }
 
     fn remove_staging_file(&self, name: StagingName) -> BoxFuture<'_, Result<(), RemoteError>> {
-        let path = self.path.clone();
-        Box::pin(blocking(move || Folder::open(&path)?.remove_staging_file(name)))
+        let settings = self.settings.clone();
+        Box::pin(blocking(move || Folder::open(&settings)?.remove_staging_file(name)))
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::RemoteError;
 use super::folder::Folder;
 use crate::remote::body::Body;
-use crate::remote::staging_name::{STAGING, StagingName};
+use crate::remote::staging_name::StagingName;
 
 /// How many bytes are written between two syncs. This bounds the work of the last sync of a large file.
 const SYNC_BYTES: u64 = 256 * 1024 * 1024;
@@ -20,7 +20,7 @@ impl Folder {
         if !self.has_staging_folder() {
             return Ok(Vec::new());
         }
-        let list = |error| self.fault(STAGING, "list", error);
+        let list = |error| self.fault(self.staging.as_str(), "list", error);
         let names = Dir::read_from(self.staging_folder(false)?).map_err(list)?.flatten();
         Ok(names.filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok()).collect())
     }
@@ -131,6 +131,7 @@ impl Drop for StagingFile {
 mod tests {
     use std::fs;
 
+    use settings::DirectoryRemote;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -140,7 +141,8 @@ mod tests {
         to.try_send(content.into()).unwrap();
         drop(to);
         let name = format!("{}.1.0", contract::FileId::generate()).parse().unwrap();
-        StagingFile::write(Folder::open(root).unwrap(), name, Body::new(content.len() as u64, pieces)).unwrap()
+        let folder = Folder::open(&DirectoryRemote::new(root)).unwrap();
+        StagingFile::write(folder, name, Body::new(content.len() as u64, pieces)).unwrap()
     }
 
     /// Tests the fallback for file systems that cannot rename without replacing. Those of our test machines can.
@@ -148,7 +150,7 @@ mod tests {
     fn a_second_link_does_not_replace() {
         let root = tempfile::tempdir().unwrap();
         let name = ObjectName::new("x").unwrap();
-        let folder = Folder::open(root.path()).unwrap();
+        let folder = Folder::open(&DirectoryRemote::new(root.path())).unwrap();
         written(root.path(), b"first").link(&folder, &name).unwrap();
         let second = written(root.path(), b"second").link(&folder, &name);
         assert!(matches!(second, Err(RemoteError::Conflict(_))), "{second:?}");

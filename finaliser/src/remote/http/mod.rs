@@ -43,7 +43,11 @@ impl HttpRemote {
             let Uploaded { head, text } = self.server.put(&what, Some(&to), request, object, body).await?;
             let Some(next) = self.server.follow(&what, &to, &head, hops)? else {
                 return match head.status {
-                    status if status.is_success() => Ok(evidence(&head, RemoteProof::Put, object.size)),
+                    status if answer::is_done(status) => Ok(evidence(&head, RemoteProof::Put, object.size)),
+                    status if status.is_success() => {
+                        let said = answer::describe(&what, &head, &text);
+                        self.server.confirm(&said, &head, &encoded(&object.path), object).await
+                    }
                     StatusCode::PRECONDITION_FAILED => {
                         Err(RemoteError::Conflict(answer::describe(&what, &head, &text)))
                     }
@@ -64,7 +68,7 @@ impl Remote for HttpRemote {
     }
 
     fn compare<'a>(&'a self, object: &'a Object) -> BoxFuture<'a, Result<Comparison, RemoteError>> {
-        Box::pin(self.server.compare(object))
+        Box::pin(async { self.server.compare(&encoded(&object.path), object).await })
     }
 
     fn send<'a>(&'a self, object: &'a Object, source: Source) -> BoxFuture<'a, Result<Evidence, RemoteError>> {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use contract::{Digest, ObjectPath, RemoteProof};
@@ -13,6 +15,9 @@ use crate::remote::wire::{
     self, Answered, Connector, USER_AGENT, Uploaded, answer, different, encoded, evidence, later,
 };
 use crate::remote::{Comparison, Evidence, Object, RemoteError};
+
+/// The pause after a promise to store a file that is not kept yet. Trying again at once would send the file again.
+const PROMISE_PAUSE: Duration = Duration::from_secs(10);
 
 /// RFC 9530; the `http` crate has no name for it.
 const REPR_DIGEST: &str = "repr-digest";
@@ -196,9 +201,32 @@ impl Server {
         }
     }
 
-    /// Compares the object with what the server has at its path.
-    pub(in crate::remote) async fn compare(&self, object: &Object) -> Result<Comparison, RemoteError> {
-        let (what, (_, answer)) = self.ask("HEAD", &encoded(&object.path)).await?;
+    /// What the server has at an encoded path after a success that does not say that everything was done, such as 202
+    /// Accepted. `said` is that answer in words.
+    pub(in crate::remote) async fn confirm(
+        &self,
+        said: &str,
+        head: &response::Parts,
+        path: &str,
+        object: &Object,
+    ) -> Result<Evidence, RemoteError> {
+        let found = match self.compare(path, object).await {
+            Ok(Comparison::Equal(found)) => return Ok(Evidence { sent: object.size, ..found }),
+            Ok(Comparison::Absent) => "nothing".to_owned(),
+            Ok(Comparison::Different(found)) => found.what,
+            Ok(Comparison::Unknown(why)) => why,
+            Err(error) => error.to_string(),
+        };
+        let after = answer::retry_after(&head.headers).unwrap_or(PROMISE_PAUSE);
+        Err(RemoteError::Later {
+            detail: format!("{said}; expected the file there by now, found {found}"),
+            after: Some(after),
+        })
+    }
+
+    /// Compares the object with what the server has at an encoded path.
+    pub(in crate::remote) async fn compare(&self, path: &str, object: &Object) -> Result<Comparison, RemoteError> {
+        let (what, (_, answer)) = self.ask("HEAD", path).await?;
         let (head, _) = answer.into_parts();
         match head.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(Comparison::Absent),
@@ -206,8 +234,15 @@ impl Server {
                 Ok(Comparison::Unknown(answer::describe(&what, &head, "")))
             }
             status if status.is_success() => match compare_head(object, &head) {
+                // Some servers answer HEAD with another length than the content has, so the answer to GET decides.
+                Some(Comparison::Different(by_head)) if wire::other_length(&head, object).is_some() => {
+                    Ok(match self.read_back(path, object).await? {
+                        Comparison::Unknown(_) => Comparison::Different(by_head),
+                        read => read,
+                    })
+                }
                 Some(look) => Ok(look),
-                None => self.read_back(object).await,
+                None => self.read_back(path, object).await,
             },
             _ => Err(answer::refusal(&what, &head, "")),
         }
@@ -219,8 +254,8 @@ impl Server {
         Ok(answer.into_parts().0)
     }
 
-    async fn read_back(&self, object: &Object) -> Result<Comparison, RemoteError> {
-        let (what, (mut connection, answer)) = self.ask("GET", &encoded(&object.path)).await?;
+    async fn read_back(&self, path: &str, object: &Object) -> Result<Comparison, RemoteError> {
+        let (what, (mut connection, answer)) = self.ask("GET", path).await?;
         let (head, content) = answer.into_parts();
         match head.status {
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Comparison::Absent),
@@ -252,9 +287,8 @@ fn compare_head(object: &Object, head: &response::Parts) -> Option<Comparison> {
     if let Some(coding) = head.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
         return Some(Comparison::Unknown(format!("the remote shows it only in the coding {coding:?}")));
     }
-    match answer::length(head) {
-        Some(length) if length != object.size => return Some(different(head, format!("{length} bytes"))),
-        _ => {}
+    if let Some(length) = wire::other_length(head, object) {
+        return Some(different(head, format!("{length} bytes")));
     }
     let fields: Vec<_> = head.headers.get_all(REPR_DIGEST).iter().filter_map(|field| field.to_str().ok()).collect();
     // Several fields with the same name form one list.

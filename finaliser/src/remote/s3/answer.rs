@@ -1,5 +1,6 @@
 //! What the answers of S3 mean.
 
+use hyper::StatusCode;
 use hyper::http::response;
 use roxmltree::Node;
 
@@ -40,11 +41,15 @@ pub(super) fn failure(what: &str, head: &response::Parts, text: &str) -> RemoteE
             | "ConditionalRequestConflict"
             | "InternalError"
             | "SlowDown"
-            | "ServiceUnavailable",
+            | "ServiceUnavailable"
+            // A new bucket has no name of its own yet in every region.
+            | "TemporaryRedirect",
         ) => RemoteError::Later { detail, after: answer::retry_after(&head.headers) },
         Some("NotImplemented") => {
             RemoteError::Refused(format!("{detail}; without `conditional` or `checksums` it may take the file"))
         }
+        // As above, in the answer to a HEAD.
+        _ if head.status == StatusCode::TEMPORARY_REDIRECT => RemoteError::Later { detail, after: None },
         _ => match answer::refusal(what, head, text) {
             RemoteError::Later { after, .. } => RemoteError::Later { detail, after },
             _ => RemoteError::Refused(detail),
@@ -56,7 +61,21 @@ pub(super) fn failure(what: &str, head: &response::Parts, text: &str) -> RemoteE
 pub(super) fn describe(what: &str, head: &response::Parts, text: &str) -> String {
     let said = [element(text, "Code"), element(text, "Message")];
     let said = said.into_iter().flatten().collect::<Vec<_>>().join(": ");
-    answer::describe(what, head, if said.is_empty() { text } else { &said })
+    let said = answer::describe(what, head, if said.is_empty() { text } else { &said });
+    match head.status {
+        StatusCode::MOVED_PERMANENTLY | StatusCode::BAD_REQUEST => match region(head) {
+            Some(region) => format!("{said}; the bucket is in the region {region:?}: set `region` to that"),
+            None => said,
+        },
+        _ => said,
+    }
+}
+
+/// The region of the bucket, as the answer names it.
+fn region(head: &response::Parts) -> Option<&str> {
+    let region = head.headers.get("x-amz-bucket-region")?.to_str().ok()?;
+    let is_region = region.len() <= 64 && region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    is_region.then_some(region)
 }
 
 #[cfg(test)]

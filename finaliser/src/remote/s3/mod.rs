@@ -35,6 +35,10 @@ const META_SHA256: &str = "x-amz-meta-waybill-sha256";
 /// The SHA-256 of a body, in base64. The server compares it and keeps it.
 const CHECKSUM: &str = "x-amz-checksum-sha256";
 
+/// The longest id of an upload, in bytes: several times what servers send. It is in the file's record and in the address
+/// of every part.
+const UPLOAD_ID_BYTES: usize = 1024;
+
 /// The most bytes of an answer to a command.
 const ANSWER_BYTES: usize = 1024 * 1024;
 
@@ -149,9 +153,12 @@ impl S3Remote {
             status if status.is_success() => {}
             _ => return Err(failure(&what, &head, "")),
         }
-        match wire::answer::length(&head) {
-            Some(length) if length != object.size => return Ok(different(&head, format!("{length} bytes"))),
-            _ => {}
+        if let Some(length) = wire::other_length(&head, object) {
+            // As at `http`, the answer to GET decides.
+            return Ok(match self.read_back(object).await? {
+                Comparison::Unknown(_) => different(&head, format!("{length} bytes")),
+                read => read,
+            });
         }
         let noted = head.headers.get(META_SHA256).and_then(|value| value.to_str().ok()?.parse::<Digest>().ok());
         match noted {

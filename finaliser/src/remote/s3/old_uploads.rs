@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use roxmltree::Document;
 
 use super::answer::{all, element_of, failure};
-use super::{Call, S3Remote, now, timestamp};
+use super::{Call, S3Remote, UPLOAD_ID_BYTES, now, timestamp};
 use crate::remote::wire::{answer, encode_path, later, xml};
 use crate::remote::{MultipartUpload, RemoteError};
 
@@ -119,8 +119,9 @@ fn listed(list: &Document<'_>, now: Timestamp) -> impl Iterator<Item = (String, 
     let is_old = move |begun: Timestamp| begun.after(OLD) < now;
     all(list.root(), "Upload").filter_map(move |upload| {
         let begun = Timestamp::try_from(element_of(upload, "Initiated")?).ok()?;
-        let found = (element_of(upload, "Key")?, element_of(upload, "UploadId")?);
-        is_old(begun).then_some(found)
+        let (key, id) = (element_of(upload, "Key")?, element_of(upload, "UploadId")?);
+        // No upload of ours has a longer id.
+        (is_old(begun) && id.len() <= UPLOAD_ID_BYTES).then_some((key, id))
     })
 }
 

@@ -12,7 +12,7 @@ use ledger::{Upload, UploadedPart};
 
 use super::answer::{describe, element, failure, is_error};
 use super::parts::{Part, Parts, part_size};
-use super::{CHECKSUM, S3Remote, checksum, evidence, later, sha256_field};
+use super::{CHECKSUM, S3Remote, UPLOAD_ID_BYTES, checksum, evidence, later, sha256_field};
 use crate::remote::body::Body;
 use crate::remote::wire::{Pool, Uploaded, answer};
 use crate::remote::{Evidence, Object, Remote, RemoteError, Source, UploadLog};
@@ -77,6 +77,11 @@ impl S3Remote {
         }
         let id = element(&text, "UploadId").filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| later(&what, "the answer has no UploadId"))?;
+        if id.len() > UPLOAD_ID_BYTES {
+            let found = id.len();
+            let why = format!("expected an UploadId of at most {UPLOAD_ID_BYTES} bytes, found {found} bytes");
+            return Err(RemoteError::Refused(format!("{what}: {why}")));
+        }
         let part_size = part_size(object.size, self.settings.part_size);
         let upload = Upload { id, address, part_size, parts: Vec::new() };
         log.begin(upload.clone()).await?;

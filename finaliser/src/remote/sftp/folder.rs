@@ -5,25 +5,28 @@ use super::host_key::HostKeys;
 use super::packet::{Attributes, READ, Request};
 use super::session::{Fault, Session};
 use super::{Digest, RemoteError};
-use crate::remote::staging_name::{STAGING, StagingName};
+use crate::remote::staging_name::{StagingName, explain_refusal};
 
 /// Permissions of a folder, and of the folder for staging files, before the server applies its own mask.
 const FOLDER_MODE: u32 = 0o777;
 const STAGING_MODE: u32 = 0o700;
 
-/// The most names that are read from `.waybill/`: a server could list names without end.
+/// The most names that are read from the folder for staging files: a server could list names without end.
 const NAMES: usize = 10_000;
 
 /// The configured folder, and a session with its server.
 pub(super) struct Folder {
     pub(super) session: Session,
     root: String,
+    /// The name of the folder for staging files.
+    staging: ObjectName,
 }
 
 impl Folder {
     pub(super) async fn open(settings: &Settings, known: &HostKeys) -> Result<Self, RemoteError> {
         let session = Session::begin(settings, known).await?;
-        Ok(Self { session, root: settings.path.trim_end_matches('/').to_owned() })
+        let root = settings.path.trim_end_matches('/').to_owned();
+        Ok(Self { session, root, staging: settings.staging_folder.clone() })
     }
 
     /// The path of an object at the server.
@@ -33,7 +36,11 @@ impl Folder {
 
     /// The path of a staging file at the server.
     pub(super) fn staging_path(&self, name: StagingName) -> String {
-        format!("{}/{}", self.root, name.path())
+        format!("{}/{name}", self.staging_folder())
+    }
+
+    fn staging_folder(&self) -> String {
+        format!("{}/{}", self.root, self.staging)
     }
 
     /// The attributes of whatever has a path. A symbolic link is not followed.
@@ -69,12 +76,13 @@ impl Folder {
     /// Makes the folder for staging files, unless it exists.
     pub(super) async fn make_staging_folder(&mut self) -> Result<(), RemoteError> {
         self.check_root().await?;
-        self.make_one(&format!("{}/{STAGING}", self.root), STAGING_MODE).await
+        let made = self.make_one(&self.staging_folder(), STAGING_MODE).await;
+        made.map_err(|error| explain_refusal(error, &self.staging))
     }
 
     /// The staging files, whoever wrote them.
     pub(super) async fn staging_files(&mut self) -> Result<Vec<StagingName>, RemoteError> {
-        let path = format!("{}/{STAGING}", self.root);
+        let path = self.staging_folder();
         if !self.is_folder(&path).await? {
             return Ok(Vec::new());
         }

@@ -26,8 +26,8 @@ use host_key::HostKeys;
 /// its own staging files anyway.
 const LIST_PAUSE: Duration = Duration::from_secs(600);
 
-/// A folder at a server. A file is written to `.waybill/` in it, under a temporary name, and renamed when it is
-/// complete. Every comparison and every delivery logs in again.
+/// A folder at a server. A file is written to its folder for staging files, under a temporary name, and renamed when it
+/// is complete. Every comparison and every delivery logs in again.
 pub(super) struct SftpRemote {
     settings: Settings,
     known: HostKeys,
@@ -58,14 +58,14 @@ impl SftpRemote {
     }
 
     async fn write(&self, object: &Object, source: Source) -> Result<Evidence, RemoteError> {
-        check_not_staging(&object.path)?;
+        check_not_staging(&object.path, &self.settings.staging_folder)?;
         let mut folder = self.folder().await?;
         let proof = staging::deliver(&mut folder, object, source.open().await).await?;
         Ok(Evidence::new(proof, object.size))
     }
 
     async fn compare_file(&self, object: &Object) -> Result<Comparison, RemoteError> {
-        check_not_staging(&object.path)?;
+        check_not_staging(&object.path, &self.settings.staging_folder)?;
         let mut folder = self.folder().await?;
         if !folder.has(object.path.folders()).await? {
             return Ok(Comparison::Absent);

@@ -5,11 +5,12 @@ use hyper::body::Bytes;
 use hyper::http::response;
 use hyper::{StatusCode, Uri, header};
 
+use super::LOOK_PAUSE;
 use super::multistatus::{self, Member, PROPFIND};
 use crate::remote::RemoteError;
 use crate::remote::http::Server;
-use crate::remote::staging_name::{STAGING, StagingName};
-use crate::remote::wire::{answer, encoded_folders, later};
+use crate::remote::staging_name::StagingName;
+use crate::remote::wire::{answer, encode, encoded_folders, later};
 
 /// The most bytes of an answer to PROPFIND: about 10,000 names.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -24,12 +25,10 @@ pub(super) enum Kind {
     Unknown,
 }
 
-/// How a server answered MKCOL.
+/// What MKCOL led to.
 enum Made {
-    /// It made the collection.
-    Done,
-    /// Something has the path already.
-    Taken,
+    /// The collection exists now, whoever made it, as far as the server tells.
+    There,
     /// The parent collection is missing.
     Orphan,
 }
@@ -70,8 +69,8 @@ async fn kind_by_head(server: &Server, path: &str) -> Result<Kind, RemoteError> 
 }
 
 /// The staging files, whoever wrote them. The list is empty if the server cannot list them.
-pub(super) async fn staging_files(server: &Server) -> Result<Vec<StagingName>, RemoteError> {
-    let path = format!("{STAGING}/");
+pub(super) async fn staging_files(server: &Server, folder: &ObjectName) -> Result<Vec<StagingName>, RemoteError> {
+    let path = format!("{}/", encode(folder.as_str()));
     let what = format!("PROPFIND {}", server.address_of(&path));
     match propfind(server, &what, &path, "1").await? {
         (_, Some(members)) => Ok(members.iter().filter_map(|member| member.name.parse().ok()).collect()),
@@ -84,10 +83,10 @@ pub(super) async fn staging_files(server: &Server) -> Result<Vec<StagingName>, R
 }
 
 /// Makes the collection for staging files, unless it exists.
-pub(super) async fn make_staging(server: &Server) -> Result<(), RemoteError> {
-    match make(server, STAGING).await? {
-        Made::Done | Made::Taken => Ok(()),
-        Made::Orphan => Err(no_folder(server)),
+pub(super) async fn make_staging(server: &Server, folder: &ObjectName) -> Result<(), RemoteError> {
+    match make(server, &encode(folder.as_str())).await? {
+        Made::There => Ok(()),
+        Made::Orphan => Err(blocked(server, &[]).await?),
     }
 }
 
@@ -103,8 +102,7 @@ pub(super) async fn make_within(server: &Server, path: &ObjectPath) -> Result<()
     }
     for depth in there + 1..=folders.len() {
         match make(server, &encoded_folders(&folders[..depth])).await? {
-            Made::Done | Made::Taken => {}
-            Made::Orphan if depth == 1 => return Err(no_folder(server)),
+            Made::There => {}
             Made::Orphan => return Err(blocked(server, &folders[..depth - 1]).await?),
         }
     }
@@ -118,17 +116,18 @@ async fn is_there(server: &Server, folders: &[ObjectName]) -> Result<bool, Remot
         Kind::Nothing => Ok(false),
         Kind::File => Err(no_collection(server, folders)),
         Kind::Unknown => Ok(match make(server, &path).await? {
-            Made::Done | Made::Taken => true,
+            Made::There => true,
             Made::Orphan => false,
         }),
     }
 }
 
-/// Why nothing can be put into a collection that exists or was just made.
+/// Why nothing can be put into a collection that exists or was just made, or into the folder itself.
 pub(super) async fn blocked(server: &Server, folders: &[ObjectName]) -> Result<RemoteError, RemoteError> {
     let path = encoded_folders(folders);
     Ok(match kind(server, &path).await? {
         Kind::File => no_collection(server, folders),
+        Kind::Nothing if folders.is_empty() => no_folder(server),
         Kind::Nothing | Kind::Collection | Kind::Unknown => {
             later(&server.address_of(&path), "the collection exists, but nothing can be put into it")
         }
@@ -140,17 +139,31 @@ fn no_collection(server: &Server, folders: &[ObjectName]) -> RemoteError {
     RemoteError::Refused(format!("{address}: expected a collection, found something else"))
 }
 
-async fn make(server: &Server, path: &str) -> Result<Made, RemoteError> {
-    let path = format!("{path}/");
+/// Makes a collection, unless it exists. `collection` is its encoded path without a `/` at its end.
+async fn make(server: &Server, collection: &str) -> Result<Made, RemoteError> {
+    let path = format!("{collection}/");
     let what = format!("MKCOL {}", server.address_of(&path));
     let request = server.request("MKCOL", &path)?;
     let (mut connection, answer) = server.exchange(&what, request, Bytes::new()).await?;
     let (head, content) = answer.into_parts();
     match head.status {
-        status if status.is_success() => Ok(Made::Done),
-        StatusCode::METHOD_NOT_ALLOWED => Ok(Made::Taken),
-        StatusCode::CONFLICT => Ok(Made::Orphan),
-        _ => Err(answer::refusal(&what, &head, &connection.text(&head, content).await)),
+        // 405 means that something has the path already.
+        status if answer::is_done(status) || status == StatusCode::METHOD_NOT_ALLOWED => return Ok(Made::There),
+        _ => {}
+    }
+    let refusal = answer::refusal(&what, &head, &connection.text(&head, content).await);
+    // Another delivery may have made it, or be making it. For that, servers have answered 403, 409 and 423.
+    let mut found = kind(server, collection).await;
+    if let Ok(Kind::Nothing) = found {
+        tokio::time::sleep(LOOK_PAUSE).await;
+        found = kind(server, collection).await;
+    }
+    match (found, refusal) {
+        (Ok(Kind::Collection), _) => Ok(Made::There),
+        (Ok(Kind::Nothing | Kind::Unknown), _) if head.status == StatusCode::CONFLICT => Ok(Made::Orphan),
+        // Nobody knows yet whether the refusal matters.
+        (Err(unknown @ RemoteError::Later { .. }), RemoteError::Refused(_)) => Err(unknown),
+        (_, refusal) => Err(refusal),
     }
 }
 

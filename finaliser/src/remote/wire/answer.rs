@@ -2,6 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use contract::RemoteChecksum;
 use httpdate::parse_http_date;
+use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
 use hyper::http::response;
 
@@ -21,11 +22,35 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The error for an answer that is neither a success nor a conflict.
 pub(in crate::remote) fn refusal(what: &str, head: &response::Parts, text: &str) -> RemoteError {
-    let detail = describe(what, head, text);
+    let mut detail = describe(what, head, text);
+    if head.status == StatusCode::UNAUTHORIZED
+        && let Some(wanted) = foreign_scheme(&head.headers)
+    {
+        detail = format!("{detail}; the server wants {wanted}, and Waybill can do only Basic and Bearer");
+    }
     match head.status.as_u16() {
-        408 | 425 | 429 | 500..=599 => RemoteError::Later { detail, after: retry_after(&head.headers) },
+        // 202 where it is not enough, and a lock (423), are for now as well.
+        202 | 408 | 423 | 425 | 429 | 500..=599 => RemoteError::Later { detail, after: retry_after(&head.headers) },
         _ => RemoteError::Refused(detail),
     }
+}
+
+/// Whether an answer says that everything was done. 202 only promises it, and 207 says something else of each part.
+pub(in crate::remote) fn is_done(status: StatusCode) -> bool {
+    matches!(status, StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT)
+}
+
+/// The authentication that a server wants, if it offers none that Waybill can do.
+fn foreign_scheme(headers: &HeaderMap) -> Option<&'static str> {
+    let fields = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|field| field.to_str().ok());
+    // A field may have several challenges. Each begins with the name of its scheme.
+    let offered: Vec<_> =
+        fields.flat_map(|field| field.split(',')).filter_map(|part| part.split_whitespace().next()).collect();
+    let offers = |scheme: &&str| offered.iter().any(|found| found.eq_ignore_ascii_case(scheme));
+    if ["Basic", "Bearer"].iter().any(offers) {
+        return None;
+    }
+    ["Digest", "Negotiate", "NTLM"].into_iter().find(offers)
 }
 
 /// Describes an answer, for people.
@@ -133,7 +158,9 @@ mod tests {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         assert_eq!(after(&[]), None);
         assert_eq!(after(&[(header::RETRY_AFTER, "120")]), Some(Duration::from_secs(120)));
-        assert_eq!(after(&[(header::RETRY_AFTER, date)]), Some(Duration::from_secs(37)));
+        for date in [date, "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(after(&[(header::RETRY_AFTER, date)]), Some(Duration::from_secs(37)), "{date}");
+        }
         assert_eq!(after(&[(header::RETRY_AFTER, "Sun, 06 Nov 1994 08:48:59 GMT")]), Some(Duration::ZERO));
         let skewed = [(header::RETRY_AFTER, date), (header::DATE, "Sun, 06 Nov 1994 08:49:30 GMT")];
         assert_eq!(after(&skewed), Some(Duration::from_secs(7)));
@@ -145,6 +172,20 @@ mod tests {
             assert_eq!(after(&[(header::RETRY_AFTER, text)]), None, "{text:?}");
         }
         assert_eq!(after(&[(header::RETRY_AFTER, "18446744073709551615")]), Some(RETRY_AFTER_MAX));
+    }
+
+    #[test]
+    fn an_authentication_that_is_not_ours_is_named() {
+        let wanted = |fields: &[&str]| {
+            let fields = fields.iter().map(|value| (header::WWW_AUTHENTICATE, value.parse().unwrap()));
+            foreign_scheme(&fields.collect())
+        };
+        assert_eq!(wanted(&[]), None);
+        assert_eq!(wanted(&["digest realm=\"a\", qop=\"auth\", nonce=\"Basic\""]), Some("Digest"));
+        assert_eq!(wanted(&["Negotiate", "NTLM"]), Some("Negotiate"));
+        for ours in [&["Digest realm=\"a\", Basic realm=\"b\""][..], &["Digest realm=\"a\"", "basic"], &["Bearer"]] {
+            assert_eq!(wanted(ours), None, "{ours:?}");
+        }
     }
 
     #[test]

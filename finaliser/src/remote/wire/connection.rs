@@ -28,6 +28,9 @@ use super::streams::{self, Streams};
 use super::{answer, later};
 use crate::remote::RemoteError;
 
+/// The most fields in the head of an answer. Servers behind several proxies exceed hyper's own limit of 100.
+const FIELDS: usize = 1_000;
+
 /// Opens connections to one server.
 #[derive(Clone)]
 pub(in crate::remote) struct Connector {
@@ -89,7 +92,7 @@ impl Connector {
         let greeted = async {
             Ok(match is_two {
                 false => {
-                    let (sender, driver) = http1::handshake(io).await?;
+                    let (sender, driver) = http1_builder().handshake(io).await?;
                     // An error also reaches the task that waits for the answer or its content, so this result is not
                     // needed.
                     (Sender::One(sender), Box::pin(async { drop(driver.await) }) as BoxFuture<'static, ()>)
@@ -217,6 +220,16 @@ impl Connection {
             }
         }
     }
+}
+
+/// Reads what old servers and devices send as well: values over several lines, and spaces before the colon.
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_headers(FIELDS)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true);
+    builder
 }
 
 /// The request in the form of HTTP/2, with the host in its address.

@@ -59,6 +59,9 @@ pub(super) async fn compare_content(
     mut content: Incoming,
     object: &Object,
 ) -> Result<Comparison, RemoteError> {
+    if let Some(length) = other_length(head, object) {
+        return Ok(different(head, format!("{length} bytes")));
+    }
     let mut hasher = Hasher::new();
     let mut seen = 0;
     while let Some(bytes) = connection.next(&mut content).await.map_err(|why| later(what, &why))? {
@@ -77,6 +80,11 @@ pub(super) async fn compare_content(
         found if found == object.sha256 => Comparison::Equal(evidence(head, RemoteProof::ReadBack, 0)),
         found => different(head, format!("{what}: {seen} bytes with the SHA-256 {found}")),
     })
+}
+
+/// The length that an answer names, if it is not that of the object.
+pub(super) fn other_length(head: &response::Parts, object: &Object) -> Option<u64> {
+    answer::length(head).filter(|length| *length != object.size)
 }
 
 /// What an answer confirms about an object, after `sent` bytes were sent.

@@ -14,6 +14,9 @@ use hyper::rt::Executor;
 /// memory. The server sets the same limit for what we send.
 const WINDOW: u32 = 2 * 1024 * 1024;
 
+/// The most bytes of the head of an answer, as HTTP/2 counts them; hyper's own limit of 16 KiB is about 100 fields.
+const HEAD: u32 = 128 * 1024;
+
 /// The tasks that hyper runs beside a connection. They make progress only while the connection is driven, and are
 /// dropped with it, so here too, a caller that stops waiting has stopped sending.
 #[derive(Clone, Default)]
@@ -57,6 +60,6 @@ impl Streams {
 /// The settings of a connection.
 pub(super) fn builder(streams: &Streams) -> http2::Builder<Streams> {
     let mut builder = http2::Builder::new(streams.clone());
-    builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+    builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW).max_header_list_size(HEAD);
     builder
 }
