@@ -34,7 +34,8 @@ pub(crate) async fn handle(chunker: Arc<Chunker>, job: Job) -> Outcome {
         return attempt.fail(failure).await;
     }
     let holding = Holding::start(service, &attempt.held, &job);
-    match holding.run(service, store_or_cancel(&chunker, &mut attempt.held, &holding)).await {
+    let fence = holding.fence().clone();
+    match holding.run(service, store_or_cancel(&chunker, &mut attempt.held, &fence)).await {
         Ended::Finished(Ok(sha256)) => {
             let recorded = record_stored(&chunker, &mut attempt.held, sha256).await;
             attempt.end(recorded).await
@@ -52,12 +53,7 @@ fn opening(chunker: &Chunker) -> GenerationOptions {
 
 /// [`store`], unless a caller asks to cancel. If a remote may have the file from an earlier generation, the work goes
 /// on: only a finaliser can ask the remote.
-async fn store_or_cancel(
-    chunker: &Arc<Chunker>,
-    held: &mut ClaimedFile,
-    holding: &Holding,
-) -> Result<Digest, PassError> {
-    let fence = holding.fence();
+async fn store_or_cancel(chunker: &Arc<Chunker>, held: &mut ClaimedFile, fence: &Fence) -> Result<Digest, PassError> {
     let cancellable = !held.file.may_be_at_remote();
     tokio::select! {
         biased;
@@ -111,12 +107,13 @@ fn failure(held: &ClaimedFile, error: PassError) -> Failure {
         PassError::Lost(_) => Failure::Lost,
         PassError::Cancelled => Failure::Cancelled,
         PassError::Stale(why) => {
-            // If another worker holds the file now, that worker answers for it. If we still hold it, the store saw the
-            // record as it was before our claim.
+            // If another worker holds the file now, that worker answers for it. If we still hold it, the answer was not
+            // true, and the next may be no better: so not at once.
             tracing::warn!(file = %held.file.id, "{why}");
-            Failure::HandBack
+            Failure::Outage(why)
         }
         PassError::Outage(why) => Failure::Outage(why),
+        PassError::Ledger(error) => error.into(),
         PassError::Changed(what) => {
             let detail = format!("{GENERATIONS} readings did not agree; in the last one, {what}");
             Failure::Final(Problem::new(ProblemKind::SourceChanged, detail))

@@ -10,14 +10,14 @@ use runtime::work::{Fence, LeaseLost};
 use sources::{Fingerprint, SourceError, SourcePath};
 use tokio::sync::mpsc;
 
-use crate::Chunker;
-use crate::reader::{self, ReadError};
+use crate::reader::{self, ReadError, Reading};
+use crate::{Chunker, check};
 
 /// Chunks read ahead of the window.
 const READ_AHEAD: usize = 2;
 
 /// Proofs of stored chunks in one look-up.
-const PROOFS: u32 = 1024;
+pub(crate) const PROOFS: u32 = 1024;
 
 /// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
@@ -34,32 +34,18 @@ pub(crate) enum PassError {
     /// The record names another holder, generation or state: our claim is over.
     #[error("the store refused: {0}")]
     Stale(String),
-    /// NATS, the store or MongoDB was out of reach. Such an attempt does not count.
+    /// NATS or the store was out of reach. Such an attempt does not count.
     #[error("{0}")]
     Outage(String),
+    /// MongoDB failed, or has a document that it should not have.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// The lease was lost.
     #[error(transparent)]
     Lost(#[from] LeaseLost),
     /// A caller asks to cancel the file.
     #[error("the file is to be cancelled")]
     Cancelled,
-}
-
-impl From<LedgerError> for PassError {
-    fn from(error: LedgerError) -> Self {
-        Self::Outage(error.to_string())
-    }
-}
-
-impl From<SendError> for PassError {
-    fn from(error: SendError) -> Self {
-        match error {
-            SendError::Conflict(what) => Self::Changed(what),
-            SendError::Stale(why) => Self::Stale(why),
-            SendError::Outage(why) => Self::Outage(why),
-            SendError::Fenced => Self::Lost(LeaseLost),
-        }
-    }
 }
 
 impl From<ReadError> for PassError {
@@ -79,8 +65,8 @@ pub(crate) async fn open(chunker: &Arc<Chunker>, file: &FileRecord) -> Result<(s
     Ok(opened.map_err(|e| PassError::Outage(e.to_string()))??)
 }
 
-/// Reads the source once and has every chunk stored. Returns the SHA-256 of the file; every chunk is then known to be
-/// stored with the hash of this reading.
+/// Reads the source once and has every chunk stored. Returns the SHA-256 of the file; MongoDB then has every chunk with the
+/// hash of this reading.
 ///
 /// `resuming`: chunks of this generation may be stored already.
 pub(crate) async fn run(
@@ -107,22 +93,25 @@ pub(crate) async fn run(
     let sent = if resuming {
         let (to_send, missing) = mpsc::channel(1);
         let mut stored = StoredProofs { chunker, file, layout, split, known: VecDeque::new(), end: 0 };
-        let sending = send(chunker, file, split, missing, fence);
+        let sending = send(chunker, file, layout, split, missing, fence);
         let (compared, sent) = tokio::join!(stored.pass_on_missing(read, to_send, fence), sending);
         sent.and(compared)
     } else {
-        send(chunker, file, split, read, fence).await
+        send(chunker, file, layout, split, read, fence).await
     };
     // The reader ends by itself when the sender takes no more chunks; in that case the sender returns the reason.
     let whole = reading.await.map_err(|e| PassError::Outage(format!("the reader broke down: {e}")))?;
     sent?;
-    Ok(whole?)
+    let Reading { sha256, chunks } = whole?;
+    check::all_are_stored(&chunker.service.ledger, file, layout, split, chunks).await?;
+    Ok(sha256)
 }
 
 /// Sends chunks of this claim while its lease holds. Each counts as progress once it is stored.
 async fn send(
     chunker: &Chunker,
     file: &FileRecord,
+    layout: Layout,
     split: Split,
     chunks: mpsc::Receiver<Chunk>,
     fence: &Fence,
@@ -137,7 +126,15 @@ async fn send(
         fail::fail_point!("chunker-after-chunk", |_| std::process::abort());
         count_stored(chunker, chunk, fence);
     };
-    Ok(chunker.client.send_all(pass, split.chunk_size(), chunks, may_send, stored).await?)
+    match chunker.client.send_all(pass, split.chunk_size(), chunks, may_send, stored).await {
+        Ok(()) => Ok(()),
+        Err(SendError::Conflict { number, sha256, .. }) => {
+            Err(check::conflict(&chunker.service.ledger, file, layout, number, sha256).await)
+        }
+        Err(SendError::Stale(why)) => Err(PassError::Stale(why)),
+        Err(SendError::Outage(why)) => Err(PassError::Outage(why)),
+        Err(SendError::Fenced) => Err(PassError::Lost(LeaseLost)),
+    }
 }
 
 /// Counts a chunk as stored and returns its buffer.

@@ -9,6 +9,7 @@ use contract::{Digest, Hasher, Split};
 use sources::Fingerprint;
 use tokio::sync::mpsc;
 
+use crate::check;
 use crate::memory::Memory;
 
 /// Why a reading failed.
@@ -25,6 +26,15 @@ pub(crate) enum ReadError {
     BrokenOff,
 }
 
+/// One reading of a whole file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// SHA-256 of what was read.
+    pub(crate) sha256: Digest,
+    /// The digest of its chunks' hashes, in order.
+    pub(crate) chunks: Digest,
+}
+
 /// Reads the whole file. Blocking; ends early when `chunks` is closed.
 ///
 /// Positioned reads, never a memory map: a file that shrinks under a map kills the process.
@@ -34,8 +44,8 @@ pub(crate) fn read(
     split: Split,
     chunks: &mpsc::Sender<Chunk>,
     memory: &Memory,
-) -> Result<Digest, ReadError> {
-    let mut whole = Hasher::new();
+) -> Result<Reading, ReadError> {
+    let (mut whole, mut hashes) = (Hasher::new(), Hasher::new());
     for number in split.numbers() {
         let at = split.offset(number);
         // Every number of the split has a length.
@@ -43,11 +53,13 @@ pub(crate) fn read(
         let (mut buffer, share) = memory.take(len).ok_or(ReadError::BrokenOff)?;
         read_exactly(file, &mut buffer, at)?;
         whole.update(&buffer);
-        let chunk = Chunk { number, sha256: Digest::of(&buffer), data: buffer.freeze(), memory: share };
+        let sha256 = Digest::of(&buffer);
+        check::add(&mut hashes, sha256);
+        let chunk = Chunk { number, sha256, data: buffer.freeze(), memory: share };
         chunks.blocking_send(chunk).map_err(|_| ReadError::BrokenOff)?;
     }
     unchanged(file, opened)?;
-    Ok(whole.finish())
+    Ok(Reading { sha256: whole.finish(), chunks: hashes.finish() })
 }
 
 fn read_exactly(file: &File, buffer: &mut [u8], at: u64) -> Result<(), ReadError> {
@@ -90,7 +102,7 @@ mod tests {
         bytes: &[u8],
         chunk_size: u32,
         meanwhile: impl FnOnce(&mut File) + Send,
-    ) -> Result<(Vec<Chunk>, Digest), ReadError> {
+    ) -> Result<(Vec<Chunk>, Reading), ReadError> {
         let mut source = tempfile::tempfile().unwrap();
         source.write_all(bytes).unwrap();
         let opened = Fingerprint::of(&source).unwrap();
@@ -112,7 +124,9 @@ mod tests {
     fn pieces_join_to_the_whole() {
         let bytes: Vec<u8> = (0..1000_u32).flat_map(u32::to_le_bytes).collect();
         let (pieces, whole) = read_all(&bytes, 700, |_| ()).unwrap();
-        assert_eq!(whole, Digest::of(&bytes));
+        assert_eq!(whole.sha256, Digest::of(&bytes));
+        let hashes: Vec<u8> = pieces.iter().flat_map(|piece| *piece.sha256.as_bytes()).collect();
+        assert_eq!(whole.chunks, Digest::of(&hashes));
         assert!(pieces.iter().all(|piece| piece.sha256 == Digest::of(&piece.data)));
         assert_eq!(pieces.iter().flat_map(|piece| piece.data.to_vec()).collect::<Vec<_>>(), bytes);
     }
@@ -121,7 +135,7 @@ mod tests {
     fn an_empty_file_has_no_piece() {
         let (pieces, whole) = read_all(&[], 700, |_| ()).unwrap();
         assert!(pieces.is_empty());
-        assert_eq!(whole, Digest::of_nothing());
+        assert_eq!(whole, Reading { sha256: Digest::of_nothing(), chunks: Digest::of_nothing() });
     }
 
     #[test]

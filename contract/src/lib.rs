@@ -8,6 +8,7 @@ mod message;
 mod name_template;
 mod object_name;
 mod object_path;
+mod one_line;
 mod problem_kind;
 mod receipt;
 mod split;
@@ -26,6 +27,7 @@ pub use message::{
 pub use name_template::{NameTemplate, NameTemplateError, NameValues, NamingError};
 pub use object_name::{ObjectName, ObjectNameError};
 pub use object_path::{ObjectPath, ObjectPathError};
+pub use one_line::{is_hidden, one_line, plain_json};
 pub use problem_kind::ProblemKind;
 pub use receipt::{
     CanonicalError, Check, FailedAttempt, KeyError, PublicKey, Receipt, ReceiptRemote, ReceiptSignature, ReceiptSource,

@@ -2,7 +2,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChunkNumber, Digest, Epoch, EventKind, FileId, Generation, Role, State, Timestamp};
+use crate::{
+    CHUNK_SIZE_MIN, ChunkNumber, Digest, Epoch, EventKind, FileId, Generation, ObjectName, Role, State, Timestamp,
+    one_line,
+};
 
 /// The version of all messages. A reader refuses any other.
 pub const MESSAGE_VERSION: u8 = 1;
@@ -90,33 +93,35 @@ pub struct Event {
     pub state: State,
     /// The file's own name.
     pub name: String,
-    /// Details: size and hash for `stored`, the error for `failed` and `mismatch`, the receipt for `delivered`.
+    /// Details: size and hash for `stored`, the error for `failed` and `mismatch`, the receipt for `delivered`. If they would
+    /// make the event larger than [`Event::MAX_BYTES`], `omitted_bytes` says how large they are.
     #[serde(skip_serializing_if = "serde_json::Value::is_null", default)]
     pub detail: serde_json::Value,
 }
 
 impl Event {
-    /// The event of the change that made `version` of the record of `file_id`.
+    /// The most bytes of an event as JSON. NATS takes a chunk of the least chunk size and its headers wherever a service is
+    /// ready, so it takes an event as well.
+    pub const MAX_BYTES: usize = CHUNK_SIZE_MIN as usize;
+
+    /// The event of the change that made `version` of the record of `file_id`. The details are left out if the event would
+    /// be too large: an event that NATS does not take would hold up all later ones of its file.
     pub fn new(
         file_id: FileId,
         version: i64,
         event: EventKind,
         state: State,
         at: Timestamp,
-        name: String,
+        name: ObjectName,
         detail: serde_json::Value,
     ) -> Self {
-        Self {
-            v: MESSAGE_VERSION,
-            id: format!("{file_id}:{version}"),
-            event,
-            file_id,
-            version,
-            at,
-            state,
-            name,
-            detail,
+        let id = format!("{file_id}:{version}");
+        let mut made = Self { v: MESSAGE_VERSION, id, event, file_id, version, at, state, name: name.into(), detail };
+        if made.to_json().len() > Self::MAX_BYTES {
+            let omitted = serde_json::to_vec(&made.detail).map_or(0, |detail| detail.len());
+            made.detail = serde_json::json!({ "omitted_bytes": omitted });
         }
+        made
     }
 
     /// The event as JSON.
@@ -140,19 +145,29 @@ pub struct DeadLetter {
     pub subject: String,
     /// Why it could not be read.
     pub reason: String,
-    /// Its payload; bytes that are not UTF-8 are replaced.
+    /// Its payload, or the beginning of it and `…`; bytes that are not UTF-8 are replaced.
     pub payload: String,
 }
 
 impl DeadLetter {
+    /// The most bytes of the payload and characters of the reason that are kept. A message of Waybill's own is smaller; quoted
+    /// as JSON, these fit wherever an [event](Event::MAX_BYTES) fits.
+    const KEPT_BYTES: usize = 8 * 1024;
+    const REASON_CHARS: usize = 1000;
+
     /// The dead letter of a message that `role` could not read.
     pub fn new(role: Role, subject: &str, reason: &str, payload: &[u8]) -> Self {
+        let (kept, rest) = payload.split_at_checked(Self::KEPT_BYTES).unwrap_or((payload, &[]));
+        let mut payload = String::from_utf8_lossy(kept).into_owned();
+        if !rest.is_empty() {
+            payload.push('…');
+        }
         Self {
             v: MESSAGE_VERSION,
             worker: role.as_str().to_owned(),
             subject: subject.to_owned(),
-            reason: reason.to_owned(),
-            payload: String::from_utf8_lossy(payload).into_owned(),
+            reason: one_line(reason, Self::REASON_CHARS),
+            payload,
         }
     }
 
@@ -297,5 +312,39 @@ impl ChunkReply {
     /// Reads a reply.
     pub fn from_json(bytes: &[u8]) -> Result<Self, MessageError> {
         read(bytes, |reply: &Self| reply.v)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn event(name: &str, detail: serde_json::Value) -> Event {
+        let (id, at) = (FileId::from_bytes([255; 16]), Timestamp::from_millis(0));
+        let name = ObjectName::new(name).unwrap();
+        Event::new(id, i64::MIN, EventKind::Delivering, State::Delivering, at, name, detail)
+    }
+
+    #[test]
+    fn details_that_are_too_large_are_left_out_and_the_event_says_so() {
+        let name = "\u{1}".repeat(ObjectName::MAX_BYTES);
+        let empty = event(&name, serde_json::json!({ "text": "" })).to_json().len();
+        for (length, fits) in [(0, true), (1, true), (2, false), (4_000_000, false)] {
+            let text = "x".repeat((Event::MAX_BYTES - empty - 1) * usize::from(length > 0) + length);
+            let event = event(&name, serde_json::json!({ "text": text }));
+            assert!(event.to_json().len() <= Event::MAX_BYTES);
+            assert_eq!(event.detail.get("text").is_some(), fits, "{length}");
+            assert_eq!(event.detail["omitted_bytes"].as_u64(), (!fits).then_some(text.len() as u64 + 11), "{length}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_unreadable_message_makes_a_dead_letter_that_fits(payload: Vec<u8>, reason: String, times in 1_usize..9_000) {
+            let letter = DeadLetter::new(Role::Chunker, "waybill.prepare.x", &reason.repeat(times), &payload.repeat(times));
+            prop_assert!(letter.to_json().len() <= Event::MAX_BYTES);
+        }
     }
 }

@@ -113,6 +113,8 @@ problem_kinds! {
     SourceUnreadable, "source-unreadable", None, "The source cannot be read";
     /// The record lacks what its state promises.
     RecordIncomplete, "record-incomplete", None, "The record is incomplete";
+    /// MongoDB does not take what must be recorded about the file.
+    RecordRefused, "record-refused", None, "MongoDB does not take the record";
     /// The name template of the remote gives no usable name for the file.
     Unnameable, "unnameable", None, "The remote has no name for the file";
     /// The remote has another object of that name.

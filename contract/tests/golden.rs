@@ -37,7 +37,7 @@ fn event() {
         EventKind::Stored,
         State::Stored,
         Timestamp::from_millis(1_700_000_000_123),
-        "größe.bin".into(),
+        ObjectName::new("größe.bin").unwrap(),
         json!({"size": 3, "sha256": Digest::of(b"abc")}),
     );
     same(&event.to_json(), golden);

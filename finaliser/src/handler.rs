@@ -36,9 +36,10 @@ pub(crate) async fn handle(finaliser: Arc<Finaliser>, job: Job) -> Outcome {
     };
     let holding = Holding::start(service, &attempt.held, &job);
     let limit = &plan.destination.limit;
+    let fence = holding.fence().clone();
     let work = async {
         let _permit = limit.acquire().await;
-        Delivery::new(&plan, &service.ledger, holding.fence()).run().await
+        Delivery::new(&plan, &service.ledger, &fence).run().await
     };
     let ended = holding.run(service, work).await;
     note(limit, &ended);
@@ -102,8 +103,7 @@ fn failure(error: DeliveryError) -> Failure {
             Failure::Later { problem, attempts: None, at_least: after }
         }
         DeliveryError::Proof(ProofError::Wrong(detail)) => final_one(ProblemKind::ContentWrong, detail),
-        DeliveryError::Proof(error @ (ProofError::Ledger(_) | ProofError::Hashing(_))) => {
-            Failure::Outage(error.to_string())
-        }
+        DeliveryError::Proof(ProofError::Ledger(error)) => error.into(),
+        DeliveryError::Proof(error @ ProofError::Hashing(_)) => Failure::Outage(error.to_string()),
     }
 }

@@ -66,7 +66,10 @@ impl From<&Mismatch> for Refusal {
 impl From<LedgerError> for Refusal {
     fn from(error: LedgerError) -> Self {
         let refusal = match &error {
-            LedgerError::Unreadable { .. } | LedgerError::Password(_) => {
+            LedgerError::Unreadable { .. }
+            | LedgerError::Damaged { .. }
+            | LedgerError::Refused { .. }
+            | LedgerError::Password(_) => {
                 Self::new(ProblemKind::Internal, "the request could not be served; the log of the service says why")
             }
             LedgerError::Contended { .. } => {

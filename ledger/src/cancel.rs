@@ -30,7 +30,7 @@ impl Ledger {
         let mut tries = Tries::of(operation);
         loop {
             tries.begin()?;
-            let Some(record) = self.file(file).await? else { return Ok(CancelOutcome::Unknown) };
+            let Some(record) = self.confirmed_file(file).await? else { return Ok(CancelOutcome::Unknown) };
             if record.state.is_terminal() {
                 return Ok(CancelOutcome::Ended(Box::new(record)));
             }

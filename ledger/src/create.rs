@@ -5,7 +5,7 @@ use contract::{EventKind, FileId, Generation, ObjectName, State};
 use mongodb::bson::{Document, doc};
 use mongodb::options::ReturnDocument;
 
-use crate::bson_form::{literal, now_plus, to_bson};
+use crate::bson_form::{file_id_in, literal, now_plus, to_bson};
 use crate::error::is_duplicate_key;
 use crate::filter::by_id;
 use crate::{FileRecord, Idempotency, Ledger, LedgerError, Source};
@@ -52,11 +52,11 @@ impl Ledger {
         let pipeline = vec![doc! { "$replaceWith": {
             "$cond": [{ "$eq": [{ "$type": "$version" }, "missing"] }, document, "$$ROOT"],
         } }];
-        let (files, filter) = (self.files.clone(), by_id(new.id));
+        let (files, filter, limit) = (self.files.clone(), by_id(new.id), self.server_limit());
         let made = self
             .run(operation, async move {
                 let update = files.find_one_and_update(filter, pipeline);
-                update.upsert(true).return_document(ReturnDocument::After).await
+                update.upsert(true).return_document(ReturnDocument::After).max_time(limit).await
             })
             .await;
         match made {
@@ -76,12 +76,13 @@ impl Ledger {
         }
     }
 
-    /// The file that was recorded under the caller's key; `None` if the key is new.
+    /// The file that was recorded under the caller's key; `None` if the key is new. No failover undoes the answer.
     pub async fn find_created(&self, user: &str, idempotency: &Idempotency) -> Result<Option<Created>, LedgerError> {
         let files = self.files.clone();
         let filter = doc! { "user": user, "idempotency.key": &idempotency.key };
         let found = self.run("looking up an Idempotency-Key", async move { files.find_one(filter).await }).await?;
-        let Some(record) = found.map(FileRecord::from_document).transpose()? else { return Ok(None) };
+        let Some(id) = found.and_then(|found| found.get("_id").and_then(file_id_in)) else { return Ok(None) };
+        let Some(record) = self.confirmed_file(id).await? else { return Ok(None) };
         let same = record.idempotency.as_ref().is_some_and(|known| known.fingerprint == idempotency.fingerprint);
         Ok(Some(if same { Created::Existing(Box::new(record)) } else { Created::KeyReused }))
     }

@@ -41,7 +41,7 @@ impl Ledger {
         let mut tries = Tries::of(operation);
         loop {
             tries.begin()?;
-            let Some(record) = self.file(file).await? else { return Ok(Ok(ExpectationOutcome::Unknown)) };
+            let Some(record) = self.confirmed_file(file).await? else { return Ok(Ok(ExpectationOutcome::Unknown)) };
             let expectation = match complete(&record) {
                 Ok(expectation) => expectation,
                 Err(refusal) => return Ok(Err(refusal)),

@@ -96,11 +96,11 @@ impl Ledger {
         if let Some(progress) = progress {
             set.insert("progress", progress.to_document());
         }
-        let files = self.relaxed_files();
+        let (files, limit) = (self.relaxed_files(), self.server_limit());
         let renewed = self
             .run("renewing a lease", async move {
                 let renewal = files.find_one_and_update(filter, vec![doc! { "$set": set }]);
-                renewal.projection(doc! { "cancel_requested": 1 }).await
+                renewal.projection(doc! { "cancel_requested": 1 }).max_time(limit).await
             })
             .await?;
         Ok(match renewed {

@@ -12,6 +12,7 @@ mod audit;
 mod bson_form;
 mod cancel;
 mod claim;
+mod connection;
 mod content;
 mod contention;
 mod create;
@@ -27,6 +28,7 @@ mod index;
 mod lease;
 mod list;
 mod outbox;
+mod problem;
 mod record;
 mod requeue;
 mod retention;
@@ -37,13 +39,15 @@ mod upload;
 mod users;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::FileId;
 use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
-use mongodb::options::{Acknowledgment, ClientOptions, CollectionOptions, WriteConcern};
+use mongodb::options::{Acknowledgment, ClientOptions, CollectionOptions, ReadConcern, WriteConcern};
 use mongodb::{Client, Collection, Database};
 use settings::{BlockCompressor, Settings, SettingsError};
+use tokio::sync::Semaphore;
 
 pub use audit::{Ages, Batch, FoundContent, FoundFile, FoundKey, Moment, Position};
 pub use cancel::CancelOutcome;
@@ -59,7 +63,8 @@ pub use generation::{GenerationOptions, NextGeneration};
 pub use lease::{Lease, Renewal};
 pub use list::{Listing, Page};
 pub use outbox::Outbox;
-pub use record::{Attempts, Delivery, FileRecord, Idempotency, Layout, Problem, Progress, Source};
+pub use problem::Problem;
+pub use record::{Attempts, Delivery, FileRecord, Idempotency, Layout, Progress, Source};
 pub use requeue::Requeued;
 pub use retention::RetentionPeriods;
 pub use stored::StoredOutcome;
@@ -134,6 +139,8 @@ pub struct Ledger {
     contents: Collection<RawDocumentBuf>,
     chunks: Collection<RawDocumentBuf>,
     users: Collection<Document>,
+    /// As many as there are connections.
+    operations: Arc<Semaphore>,
     operation_timeout: Duration,
     block_compressor: BlockCompressor,
     hint_push: Duration,
@@ -145,11 +152,7 @@ impl Ledger {
     pub async fn connect(options: &LedgerOptions) -> Result<Self, LedgerError> {
         let operation = "reading the MongoDB connection string";
         let mut client = ClientOptions::parse(&options.uri).await.map_err(|e| LedgerError::mongo(operation, e))?;
-        client.app_name = Some(options.app_name.clone());
-        client.max_pool_size = Some(options.pool_size);
-        client.server_selection_timeout = Some(options.server_selection_timeout);
-        client.connect_timeout = Some(options.server_selection_timeout);
-        client.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
+        connection::complete(&mut client, options);
         let client = Client::with_options(client).map_err(|e| LedgerError::mongo(operation, e))?;
         let db = client.database(&options.database);
         let ledger = Self {
@@ -158,6 +161,7 @@ impl Ledger {
             chunks: db.collection("chunks"),
             users: db.collection("users"),
             db,
+            operations: Arc::new(Semaphore::new(options.pool_size as usize)),
             operation_timeout: options.operation_timeout,
             block_compressor: options.block_compressor,
             hint_push: options.hint_push,
@@ -196,23 +200,65 @@ impl Ledger {
     /// Runs one operation to its end on a task of its own, and waits for it at most the operation timeout.
     ///
     /// The driver's futures must not be dropped half-way (a connection would be left in the middle of a message), and the
-    /// driver has no time limit for a server that went silent. So the caller stops waiting, and the operation goes on.
+    /// driver has no time limit for a server that went silent. So the caller stops waiting, and the operation goes on. No
+    /// more of them go on than there are connections: the others are not begun.
     async fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
         future: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        match tokio::time::timeout(self.operation_timeout, tokio::spawn(future)).await {
-            Ok(Ok(result)) => result.map_err(|e| LedgerError::mongo(operation, e)),
+        let operations = self.operations.clone();
+        let ended = async move {
+            // Nobody closes the semaphore, so there is always a permit.
+            let permit = operations.acquire_owned().await;
+            tokio::spawn(async move {
+                let ended = future.await;
+                drop(permit);
+                ended
+            })
+            .await
+        };
+        match tokio::time::timeout(self.operation_timeout, ended).await {
+            Ok(Ok(result)) => result.map_err(|e| LedgerError::of_operation(operation, e)),
             Ok(Err(join)) => Err(LedgerError::Aborted { operation, source: join }),
             Err(_) => Err(LedgerError::Timeout { operation, after: self.operation_timeout }),
         }
     }
 
-    /// The record of a file; `None` if there is none.
+    /// How long MongoDB may work on one operation.
+    fn server_limit(&self) -> Duration {
+        connection::server_limit(self.operation_timeout)
+    }
+
+    /// The record of a file; `None` if there is none. A failover may undo what it shows: whoever decides something by it
+    /// must write under a condition.
     pub async fn file(&self, id: FileId) -> Result<Option<FileRecord>, LedgerError> {
-        let files = self.files.clone();
-        let found = self.run("reading a file's record", async move { files.find_one(filter::by_id(id)).await }).await?;
+        self.read_file(id, ReadConcern::local()).await
+    }
+
+    /// The record of a file as a majority has it, so that no failover undoes it. It may be a moment old.
+    pub(crate) async fn durable_file(&self, id: FileId) -> Result<Option<FileRecord>, LedgerError> {
+        self.read_file(id, ReadConcern::majority()).await
+    }
+
+    /// The record of a file, of a version that a majority has, so that no failover undoes it: for answers to callers that no
+    /// write confirms.
+    pub(crate) async fn confirmed_file(&self, id: FileId) -> Result<Option<FileRecord>, LedgerError> {
+        let Some(newest) = self.file(id).await? else { return Ok(None) };
+        match self.durable_file(id).await? {
+            Some(durable) if durable.version >= newest.version => Ok(Some(durable)),
+            // A change is on its way to a majority. This waits for it, up to a tenth of a second if MongoDB is well.
+            _ => self.read_file(id, ReadConcern::linearizable()).await,
+        }
+    }
+
+    async fn read_file(&self, id: FileId, concern: ReadConcern) -> Result<Option<FileRecord>, LedgerError> {
+        let (files, limit) = (self.files.clone(), self.server_limit());
+        let found = self
+            .run("reading a file's record", async move {
+                files.find_one(filter::by_id(id)).read_concern(concern).max_time(limit).await
+            })
+            .await?;
         found.map(FileRecord::from_document).transpose()
     }
 }

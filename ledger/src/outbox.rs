@@ -35,7 +35,7 @@ impl FileRecord {
     pub fn outbox(&self) -> Outbox {
         let event = |entry: &OutboxEntry| {
             let OutboxEntry { version, event, state, at, detail } = entry.clone();
-            Event::new(self.id, version, event, state, at, self.name.to_string(), detail)
+            Event::new(self.id, version, event, state, at, self.name.clone(), detail)
         };
         Outbox { file: self.id, events: self.outbox.iter().map(event).collect() }
     }

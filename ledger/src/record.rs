@@ -1,15 +1,13 @@
 use std::collections::BTreeMap;
 
-use contract::{
-    Digest, Epoch, Expectation, FileId, Generation, ObjectName, ProblemKind, Proven, Split, State, Timestamp,
-};
+use contract::{Digest, Epoch, Expectation, FileId, Generation, ObjectName, Proven, Split, State, Timestamp};
 use mongodb::bson::{self, Document, doc};
 use serde::{Deserialize, Serialize};
 
 use crate::bson_form::{id_field, moment, moment_option};
 use crate::lease::LeaseField;
 use crate::outbox::OutboxEntry;
-use crate::{Failure, LedgerError, Upload};
+use crate::{Failure, LedgerError, Problem, Upload};
 
 /// The record of a file: the truth about it at one version.
 #[derive(Debug, Clone, Deserialize)]
@@ -161,53 +159,6 @@ pub struct Attempts {
     /// Attempts to deliver.
     #[serde(default)]
     pub delivering: u32,
-}
-
-/// What went wrong, for people and programs (RFC 9457).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Problem {
-    /// The stable type: `/problems/...`. It is text, because a later release may have written the record.
-    #[serde(rename = "type")]
-    pub uri: String,
-    /// The same for every problem of the type.
-    pub title: String,
-    /// What was expected, what was found, what to do.
-    pub detail: String,
-    /// The expected value, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub expected: Option<serde_json::Value>,
-    /// The found value, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub found: Option<serde_json::Value>,
-}
-
-impl Problem {
-    /// A problem of this kind; `detail` says what was expected, what was found and what to do.
-    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self {
-            uri: kind.uri().to_owned(),
-            title: kind.title().to_owned(),
-            detail: detail.into(),
-            expected: None,
-            found: None,
-        }
-    }
-
-    /// Its kind; `None` for a kind that only a later release knows.
-    pub fn kind(&self) -> Option<ProblemKind> {
-        ProblemKind::from_uri(&self.uri)
-    }
-}
-
-impl From<&contract::Mismatch> for Problem {
-    fn from(mismatch: &contract::Mismatch) -> Self {
-        let (expected, found) = mismatch.expected_and_found();
-        Self {
-            expected: Some(expected),
-            found: Some(found),
-            ..Self::new(mismatch.problem_kind(), mismatch.to_string())
-        }
-    }
 }
 
 /// How far a phase has come. It is written with each renewal of the lease, so it lags by up to a quarter of the lease.

@@ -27,7 +27,7 @@ impl Ledger {
         let mut tries = Tries::of(operation);
         loop {
             tries.begin()?;
-            let Some(record) = self.file(file).await? else { return Ok(Requeued::Unknown) };
+            let Some(record) = self.confirmed_file(file).await? else { return Ok(Requeued::Unknown) };
             if record.state != State::Failed {
                 return Ok(Requeued::NotFailed(Box::new(record)));
             }

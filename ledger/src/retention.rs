@@ -37,7 +37,9 @@ impl Ledger {
     /// The record is marked first, then the content is removed: a requeue in between finds the mark and has the source read
     /// again. If the process dies half-way, `due_at` stays set, and the next sweep goes on.
     pub async fn remove_content(&self, file: FileId) -> Result<bool, LedgerError> {
-        let Some(record) = self.file(file).await?.filter(|record| record.state.is_terminal()) else { return Ok(false) };
+        let Some(record) = self.durable_file(file).await?.filter(|record| record.state.is_terminal()) else {
+            return Ok(false);
+        };
         let mut version = record.version;
         if record.content_removed != Some(record.generation) {
             let mark = Transition::default().set("content_removed", i64::from(record.generation.0));

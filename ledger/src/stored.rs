@@ -32,7 +32,7 @@ impl Ledger {
             if let Some(file) = transition.commit(self, operation, filter).await? {
                 return Ok(outcome(Box::new(file)));
             }
-            match self.file(claimed.lease.file).await? {
+            match self.confirmed_file(claimed.lease.file).await? {
                 // If the version is unchanged, the write failed because the lease had expired.
                 Some(file) if file.is_claimed_by(&claimed.lease) && file.version != claimed.file.version => {
                     claimed.file = file;

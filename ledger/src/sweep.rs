@@ -33,10 +33,10 @@ pub struct Overdue {
 }
 
 impl Ledger {
-    /// Files whose `due_at` has passed, oldest first, at most `limit`.
+    /// Files whose `due_at` has passed, oldest first, at most `limit`. A record that cannot be read is left out.
     pub async fn overdue(&self, limit: u16) -> Result<Vec<Overdue>, LedgerError> {
         let found = self.past("due_at", Duration::ZERO, limit, doc! { "state": 1, "due_at": 1 }).await?;
-        found.iter().map(overdue_of).collect()
+        Ok(readable(found, |document| overdue_of(&document)))
     }
 
     /// Pushes on a file's `due_at`, unless somebody else has done so or has claimed the file since it was read. `true`:
@@ -85,10 +85,11 @@ impl Ledger {
         Ok(made.modified_count)
     }
 
-    /// Outboxes that have waited for longer than the usual push of `due_at`, oldest first, at most `limit`.
+    /// Outboxes that have waited for longer than the usual push of `due_at`, oldest first, at most `limit`. A record that
+    /// cannot be read is left out.
     pub async fn stale_outboxes(&self, limit: u16) -> Result<Vec<Outbox>, LedgerError> {
         let found = self.past("outbox_at", self.hint_push, limit, Document::new()).await?;
-        found.into_iter().map(|document| Ok(FileRecord::from_document(document)?.outbox())).collect()
+        Ok(readable(found, |document| Ok(FileRecord::from_document(document)?.outbox())))
     }
 
     /// Records whose `field` is more than `age` in the past, by MongoDB's clock, at most `limit`.
@@ -109,6 +110,15 @@ impl Ledger {
         })
         .await
     }
+}
+
+/// What `read` makes of each document. One that cannot be read must not keep the others waiting.
+fn readable<T>(documents: Vec<Document>, read: impl Fn(Document) -> Result<T, LedgerError>) -> Vec<T> {
+    let or_log = |document: Document| {
+        let id = document.get("_id").map(ToString::to_string).unwrap_or_default();
+        read(document).inspect_err(|error| tracing::error!("the record {id} was left out of a sweep: {error}")).ok()
+    };
+    documents.into_iter().filter_map(or_log).collect()
 }
 
 fn overdue_of(document: &Document) -> Result<Overdue, LedgerError> {

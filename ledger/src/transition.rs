@@ -76,11 +76,12 @@ impl Transition {
         operation: &'static str,
         filter: Document,
     ) -> Result<Option<FileRecord>, LedgerError> {
-        let files = ledger.files.clone();
+        let (files, limit) = (ledger.files.clone(), ledger.server_limit());
         let pipeline = self.into_pipeline();
         let after = ledger
             .run(operation, async move {
-                files.find_one_and_update(filter, pipeline).return_document(ReturnDocument::After).await
+                let update = files.find_one_and_update(filter, pipeline).max_time(limit);
+                update.return_document(ReturnDocument::After).await
             })
             .await?;
         after.map(FileRecord::from_document).transpose()

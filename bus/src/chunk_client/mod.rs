@@ -58,9 +58,16 @@ pub struct Chunk {
 /// Why not all chunks were sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// Other bytes are stored under the number of a chunk.
-    #[error("{0}")]
-    Conflict(String),
+    /// A store says that other bytes are stored under the number of a chunk. Only MongoDB can prove that.
+    #[error("{why}")]
+    Conflict {
+        /// The number.
+        number: ChunkNumber,
+        /// SHA-256 of the chunk that was sent.
+        sha256: Digest,
+        /// What the store said.
+        why: String,
+    },
     /// The record names another generation or epoch, or is in no state that takes chunks.
     #[error("the store refused: {0}")]
     Stale(String),
@@ -94,7 +101,8 @@ impl ChunkClient {
         Self { nats, window, timeout }
     }
 
-    /// Sends all chunks that come through the channel. Every one of them is stored when this returns `Ok`.
+    /// Sends all chunks that come through the channel. A store has said of every one of them that it is stored when this
+    /// returns `Ok`.
     ///
     /// It calls `may_send` before every request, and gives each chunk to `stored` once it is stored. `chunk_size` is
     /// the most bytes of a chunk of the pass.
@@ -181,7 +189,10 @@ impl Run<'_> {
                     self.reconnect(sending.corrupt).await?;
                 }
             }
-            Answer::Conflict(why) => return Err(SendError::Conflict(why)),
+            Answer::Conflict(why) => {
+                let Chunk { number, sha256, .. } = sending.chunk;
+                return Err(SendError::Conflict { number, sha256, why });
+            }
             Answer::Stale(why) => return Err(SendError::Stale(why)),
         }
         let pause = Duration::from_millis(10 << sending.tries.min(6)).mul_f64(rand::random());

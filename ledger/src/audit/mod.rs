@@ -7,11 +7,8 @@ mod mend;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::error::ErrorKind;
 use mongodb::options::Hint;
 use mongodb::{Collection, error};
-
-use crate::LedgerError;
 
 pub use content::{FoundContent, FoundKey};
 pub use files::{Ages, FoundFile, Moment};
@@ -27,18 +24,6 @@ pub struct Batch<T> {
     pub found: Vec<T>,
     /// Where the next step begins; `None` at the end.
     pub next: Option<Position>,
-}
-
-impl LedgerError {
-    /// Whether stored data is wrong, not the connection to it.
-    pub fn is_corrupt_data(&self) -> bool {
-        match self {
-            Self::Unreadable { .. } => true,
-            // Our own readers of chunks report a document with wrong fields like this.
-            Self::Mongo { source, .. } => matches!(source.kind.as_ref(), ErrorKind::Custom(_)),
-            _ => false,
-        }
-    }
 }
 
 /// The documents after `after` in order of `_id`, at most `limit`.

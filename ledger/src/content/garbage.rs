@@ -29,7 +29,7 @@ impl Ledger {
         after: Option<FileId>,
     ) -> Result<Option<CheckedContent>, LedgerError> {
         let Some((file, lowest)) = self.next_content(layout, after).await? else { return Ok(None) };
-        let dead = self.file(file).await?.and_then(|record| {
+        let dead = self.durable_file(file).await?.and_then(|record| {
             if record.content_removed == Some(record.generation) {
                 return Some(record.generation);
             }

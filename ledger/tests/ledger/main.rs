@@ -10,6 +10,7 @@ mod delivery;
 mod dump;
 mod expect;
 mod failures;
+mod faults;
 mod generation;
 mod hold;
 mod laws;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use contract::{FileId, Step};
 use ledger::{DueAction, Outbox, Overdue};
+use mongodb::bson::doc;
 use testing::until;
 
 use crate::stage::{HINT_PUSH, LEASE, Stage, problem};
@@ -179,4 +180,19 @@ async fn outboxes_that_nobody_empties_are_found_oldest_first() {
 
     stage.ledger.pop_outbox(files[1], stage.record(files[1]).await.version).await.unwrap();
     assert_eq!(ids(&stage.ledger.stale_outboxes(256).await.unwrap()), [files[2], files[0]]);
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_keeps_no_other_waiting() {
+    let stage = Stage::set().await;
+    let odd = stage.prepared(3).await;
+    let file = stage.prepared(3).await;
+    stage.change(odd, vec![doc! { "$set": { "state": 7 } }]).await;
+    for (file, ms) in [(odd, 100_000), (file, 90_000)] {
+        stage.set_ago(file, "due_at", ms).await;
+        stage.set_ago(file, "outbox_at", ms).await;
+    }
+    assert_eq!(summary(&stage.ledger.overdue(256).await.unwrap()), [(file, DueAction::Hint(Step::Prepare))]);
+    let outboxes: Vec<_> = stage.ledger.stale_outboxes(256).await.unwrap().iter().map(|outbox| outbox.file).collect();
+    assert_eq!(outboxes, [file]);
 }

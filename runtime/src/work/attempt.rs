@@ -42,6 +42,21 @@ pub enum Failure {
     Final(Problem),
 }
 
+impl From<LedgerError> for Failure {
+    /// An error about a document is the file's own, and its attempt counts: only an outage does not.
+    fn from(error: LedgerError) -> Self {
+        let why = error.to_string();
+        if error.is_refusal() {
+            return Self::Final(Problem::new(ProblemKind::RecordRefused, why));
+        }
+        if error.is_corrupt_data() {
+            let problem = Problem::new(ProblemKind::ContentWrong, why);
+            return Self::Later { problem, attempts: None, at_least: None };
+        }
+        Self::Outage(why)
+    }
+}
+
 impl<'a> Attempt<'a> {
     /// The attempt that a claim began, with its event announced. If the claim gave no file: the outcome for its hint.
     pub fn begin(service: &'a Service, claim: Result<Claim, LedgerError>) -> Result<Self, Outcome> {
@@ -72,12 +87,7 @@ impl<'a> Attempt<'a> {
         let written = match failure {
             Failure::Lost => return Outcome::Lost,
             Failure::HandBack => return hand_back(self.service, lease).await,
-            Failure::Outage(why) => {
-                return match hand_back(self.service, lease).await {
-                    Outcome::HandedBack => Outcome::Outage(why),
-                    other => other,
-                };
-            }
+            Failure::Outage(why) => return self.hand_back_after(why).await,
             Failure::Cancelled => {
                 tracing::info!(file = %lease.file, "cancelled");
                 ledger.record_cancelled(lease).await
@@ -91,15 +101,28 @@ impl<'a> Attempt<'a> {
         self.end(written.map(|record| self.announced(record))).await
     }
 
-    /// Ends the attempt with the outcome that was written. If MongoDB did not answer, the write may or may not have
-    /// happened: then the file is handed back if it is still ours.
+    /// Ends the attempt with the outcome that was written. If MongoDB does not take what was to be written, the file fails.
+    /// If it did not answer, the write may or may not have happened: then the file is handed back if it is still ours.
     pub async fn end(&self, written: Result<Outcome, LedgerError>) -> Outcome {
-        match written {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                tracing::warn!(file = %self.held.lease.file, "{error}; handing the file back");
-                hand_back(self.service, &self.held.lease).await
+        let mut error = match written {
+            Ok(outcome) => return outcome,
+            Err(error) => error,
+        };
+        if error.is_refusal() {
+            let problem = Problem::new(ProblemKind::RecordRefused, error.to_string());
+            match self.give_up(&problem).await {
+                Ok(record) => return self.announced(record),
+                Err(again) => error = again,
             }
+        }
+        self.hand_back_after(error.to_string()).await
+    }
+
+    /// Hands the file back because something was out of reach. The hint comes again after a pause, not at once.
+    async fn hand_back_after(&self, why: String) -> Outcome {
+        match hand_back(self.service, &self.held.lease).await {
+            Outcome::HandedBack => Outcome::Outage(why),
+            other => other,
         }
     }
 
@@ -142,6 +165,8 @@ pub async fn hand_back(service: &Service, lease: &Lease) -> Outcome {
         let error = match service.ledger.hand_back(lease).await {
             Ok(Some(_)) => return Outcome::HandedBack,
             Ok(None) => return Outcome::Lost,
+            // MongoDB answers, and will answer the same: the lease ends by itself.
+            Err(error) if error.is_refusal() || error.is_corrupt_data() => return Outcome::Outage(error.to_string()),
             Err(error) => error,
         };
         tracing::debug!(file = %lease.file, "a file was not handed back yet: {error}");

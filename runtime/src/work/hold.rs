@@ -120,7 +120,10 @@ impl Holding {
 
     /// Runs `work` until it ends, the lease is lost, or the process must hand its work back. In the last two cases it drops
     /// `work`, which must tolerate that at any await.
-    pub async fn run<T>(&self, service: &Service, work: impl Future<Output = T>) -> Ended<T> {
+    ///
+    /// Then nobody renews the lease any more: a renewal would meet the write that ends the attempt and frees the lease, and
+    /// find the lease lost.
+    pub async fn run<T>(self, service: &Service, work: impl Future<Output = T>) -> Ended<T> {
         tokio::select! {
             biased;
             () = self.fence.0.lost.cancelled() => self.fence.end_of_loss(),

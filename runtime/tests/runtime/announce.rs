@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use async_nats::jetstream::message::PublishMessage;
+use bus::make_streams;
 use contract::{Cause, Digest, Event, EventKind, Expectation, FileId, Hint, ObjectName, Step};
 use ledger::FileRecord;
 use testing::until;
@@ -137,4 +139,25 @@ async fn what_nobody_announced_the_sweep_announces() {
     assert_eq!(hints, [hint]);
     let due = stage.ms_until(file, "due_at").await.unwrap();
     assert!(due > 5_000 && due <= Duration::from_secs(15).as_millis().try_into().unwrap(), "due in {due} ms");
+}
+
+#[tokio::test]
+async fn an_event_is_published_even_if_a_stranger_has_used_its_id() {
+    let stage = Stage::set().await;
+    make_streams(&stage.service.nats, &stage.service.ledger).await.unwrap();
+    let file = stage.prepared().await;
+    let waiting = stage.record(file).await.outbox().events;
+    let jetstream = stage.service.nats.jetstream();
+    let subject = stage.service.names.event(file, EventKind::Failed);
+    let guess = PublishMessage::build().payload("not an event".into()).message_id(&waiting[0].id);
+    jetstream.send_publish(subject.clone(), guess).await.unwrap().await.unwrap();
+
+    for _ in 0..2 {
+        stage.service.announcer.announce(&stage.record(file).await, None);
+        stage.until_announced(file).await;
+    }
+    let all = stage.messages(&stage.service.names.events_stream()).await;
+    let event = (stage.service.names.event(file, EventKind::Prepared), waiting[0].to_json());
+    assert_eq!(all, [(subject, b"not an event".to_vec()), event]);
+    stage.stop().await;
 }

@@ -2,6 +2,7 @@
 //! mongod.
 
 mod announce;
+mod attempt;
 mod consume;
 mod hold;
 mod lifecycle;

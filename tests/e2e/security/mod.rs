@@ -1,1 +1,3 @@
 //! What strangers, hostile clients and forged messages cannot do.
+
+mod messages;
