@@ -19,6 +19,7 @@ const AT_ONCE: usize = 64;
 pub struct Announcer {
     queue: mpsc::Sender<Announcement>,
     at_once: Arc<Semaphore>,
+    nats: Nats,
 }
 
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl Announcer {
     pub fn start(nats: Nats, ledger: Ledger, cause: Cause) -> Self {
         let (queue, mut announcements) = mpsc::channel::<Announcement>(QUEUE);
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
-        let permits = at_once.clone();
+        let (permits, connection) = (at_once.clone(), nats.clone());
         // This is not a task of the lifecycle: it makes the workers' last announcements, so it must outlive them.
         tokio::spawn(async move {
             while let Some(announcement) = announcements.recv().await {
@@ -44,7 +45,7 @@ impl Announcer {
                 });
             }
         });
-        Self { queue, at_once }
+        Self { queue, at_once, nats: connection }
     }
 
     /// Announces a transition of a file: its events, and the hint for the next step if there is one.
@@ -58,13 +59,19 @@ impl Announcer {
         }
     }
 
-    /// Waits until no announcement is queued or in flight.
+    /// Waits until no announcement is queued or in flight, or NATS is away: then the sweep of another service makes them.
     pub async fn drain(&self) {
-        while self.queue.capacity() < QUEUE {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        let drained = async {
+            while self.queue.capacity() < QUEUE {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            let all = u32::try_from(AT_ONCE).unwrap_or(u32::MAX);
+            drop(self.at_once.acquire_many(all).await);
+        };
+        tokio::select! {
+            () = drained => {}
+            () = self.nats.lost() => tracing::debug!("NATS is away; a sweep makes the last announcements"),
         }
-        let all = u32::try_from(AT_ONCE).unwrap_or(u32::MAX);
-        drop(self.at_once.acquire_many(all).await);
     }
 }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream;
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event as ConnectionEvent};
+use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event as ConnectionEvent};
 use contract::{Names, PAYLOAD_HEADROOM};
 use settings::{NatsSettings, SettingsError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::NatsError;
+use crate::{NatsError, credentials};
 
 /// How long JetStream may take to acknowledge a publish, and the server to answer a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,6 +20,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often a service that cannot work logs why.
 const NOT_READY_PERIOD: Duration = Duration::from_secs(5);
+
+/// How often the end of a connection is looked for.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The most commands that wait for the socket of a control connection; they are small.
 const CONTROL_CAPACITY: usize = 1024;
@@ -38,6 +41,8 @@ pub struct Nats {
     jetstream: jetstream::Context,
     names: Names,
     connects: watch::Receiver<u64>,
+    /// What failed last at each server.
+    failures: watch::Receiver<String>,
 }
 
 /// What a connection is for.
@@ -53,6 +58,10 @@ impl Nats {
     /// Opens a connection that reconnects by itself for ever. This returns before the server is reached.
     ///
     /// Once `stopping` is cancelled, connection events are logged at debug only.
+    ///
+    /// # Errors
+    ///
+    /// What the settings name cannot be used: a URL, or a file with a password, credentials or certificates.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub async fn open(
         settings: &NatsSettings,
@@ -61,9 +70,17 @@ impl Nats {
         usage: Use,
         stopping: &CancellationToken,
     ) -> Result<Self, NatsError> {
+        // Said now: later they would only be logged, at every try to connect.
+        credentials::read(settings.clone(), Vec::new()).await?;
         let (connected, connects) = watch::channel(0_u64);
-        let stopping = stopping.clone();
-        let mut options = ConnectOptions::new()
+        let (failing, failures) = watch::channel(String::new());
+        let (stopping, identity) = (stopping.clone(), settings.clone());
+        let ending = stopping.clone();
+        let authenticate = move |nonce| {
+            let reading = credentials::read(identity.clone(), nonce);
+            async move { reading.await.map_err(AuthError::new) }
+        };
+        let mut options = ConnectOptions::with_auth_callback(authenticate)
             .name(format!("{worker} ({})", if usage == Use::Data { "chunks" } else { "control" }))
             .retry_on_initial_connect()
             .max_reconnects(None)
@@ -71,6 +88,11 @@ impl Nats {
             .request_timeout(Some(REQUEST_TIMEOUT))
             .connection_timeout(REQUEST_TIMEOUT)
             .reconnect_delay_callback(reconnect_delay)
+            .reconnect_to_server_callback(move |servers, _| {
+                note_failures(&servers, &failing, ending.is_cancelled());
+                // The library chooses the server.
+                std::future::ready(None)
+            })
             .event_callback(move |event| {
                 log(&event, stopping.is_cancelled());
                 if matches!(event, ConnectionEvent::Connected) {
@@ -82,14 +104,8 @@ impl Nats {
             Use::Control => options.client_capacity(CONTROL_CAPACITY),
             Use::Data => options.client_capacity(DATA_CAPACITY).subscription_capacity(DATA_SUBSCRIPTION_CAPACITY),
         };
-        if let (Some(user), Some(password)) = (&settings.username, settings.password()?) {
-            options = options.user_and_password(user.clone(), password.expose().to_owned());
-        }
-        if let Some(file) = &settings.credentials_file {
-            let credentials = tokio::fs::read_to_string(file).await.map_err(NatsError::Credentials)?;
-            options = options.credentials(&credentials).map_err(NatsError::Credentials)?;
-        }
         if let Some(file) = &settings.ca_file {
+            credentials::check_certificates(file)?;
             options = options.add_root_certificates(file.clone());
         }
         let servers: Vec<&str> = settings.url().split(',').map(str::trim).collect();
@@ -103,7 +119,7 @@ impl Nats {
             .timeout(REQUEST_TIMEOUT)
             .ack_timeout(REQUEST_TIMEOUT)
             .build(client.clone());
-        Ok(Self { client, jetstream, names: names.clone(), connects })
+        Ok(Self { client, jetstream, names: names.clone(), connects, failures })
     }
 
     /// Opens a connection for small messages and waits at most `within` for the server. Commands use it: they would
@@ -118,7 +134,7 @@ impl Nats {
         let mut connects = nats.connects();
         match tokio::time::timeout(within, connects.wait_for(|count| *count > 0)).await {
             Ok(Ok(_)) => {}
-            _ => return Err(NatsError::Unreachable(within)),
+            _ => return Err(NatsError::Unreachable { within, why: nats.failures.borrow().clone() }),
         }
         Ok(nats)
     }
@@ -141,6 +157,13 @@ impl Nats {
     /// How often the connection has been made. Each new connection ends the pull that was in flight.
     pub fn connects(&self) -> watch::Receiver<u64> {
         self.connects.clone()
+    }
+
+    /// Waits until there is no connection.
+    pub async fn lost(&self) {
+        while self.client.connection_state() == State::Connected {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Why NATS cannot carry chunks of `chunk_size` bytes now; `None` if it can.
@@ -180,6 +203,21 @@ fn reconnect_delay(attempt: usize) -> Duration {
     let doublings = u32::try_from(attempt.min(5)).unwrap_or(5);
     let span = Duration::from_millis(100 * 2_u64.pow(doublings)).min(Duration::from_secs(2));
     span.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+}
+
+/// Logs what failed at the last tries to connect, when that has changed: the library's events name only its kind.
+fn note_failures(servers: &[async_nats::Server], failing: &watch::Sender<String>, stopping: bool) {
+    let failure = |server: &async_nats::Server| {
+        Some(format!("{}:{}: {}", server.addr.host(), server.addr.port(), server.last_error.as_ref()?))
+    };
+    let found = servers.iter().filter_map(failure).collect::<Vec<_>>().join("; ");
+    if !found.is_empty() && *failing.borrow() != found {
+        match stopping {
+            true => tracing::debug!("NATS cannot be used: {found}"),
+            false => tracing::warn!("NATS cannot be used: {found}"),
+        }
+    }
+    failing.send_replace(found);
 }
 
 fn log(event: &ConnectionEvent, stopping: bool) {

@@ -14,8 +14,8 @@ pub enum NatsError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// The credentials file cannot be used.
-    #[error("the NATS credentials file cannot be used: {0}")]
-    Credentials(std::io::Error),
+    #[error("the file that nats.credentials_file names cannot be used: {0}")]
+    Credentials(String),
     /// No stream takes the subject.
     #[error("NATS has no stream for {subject}")]
     NoStream {
@@ -31,8 +31,13 @@ pub enum NatsError {
         source: PublishError,
     },
     /// The server did not answer in time.
-    #[error("NATS did not answer within {0:?}")]
-    Unreachable(Duration),
+    #[error("NATS did not answer within {within:?}{}{why}", if why.is_empty() { "" } else { ": " })]
+    Unreachable {
+        /// How long was waited.
+        within: Duration,
+        /// What failed last at each server, if anything is known.
+        why: String,
+    },
     /// A stream, consumer or message could not be read.
     #[error("reading {what} failed: {why}")]
     Read {

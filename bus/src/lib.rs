@@ -1,6 +1,6 @@
 //! What NATS carries: hints, events, dead letters and chunks.
 //!
-//! `connection` opens connections; `publish` and `announce` send; `consume` is the one loop that takes hints; `chunk_client`
+//! `connection` opens connections with the `credentials` of the settings; `publish` and `announce` send; `consume` is the one loop that takes hints; `chunk_client`
 //! sends chunks; `streams` makes and mends the streams of `stream_config`; `drift` and `dead_letters` are for operators.
 
 mod announce;
@@ -8,6 +8,7 @@ pub mod chunk_client;
 mod connection;
 mod consume;
 mod counters;
+mod credentials;
 pub mod dead_letters;
 pub mod drift;
 mod error;

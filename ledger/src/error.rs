@@ -15,8 +15,11 @@ const ABOUT_THE_DOCUMENT: [i32; 15] =
 /// Why an operation of the ledger failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
+    /// The settings are wrong.
+    #[error(transparent)]
+    Settings(#[from] settings::SettingsError),
     /// MongoDB answered with an error or could not be reached.
-    #[error("{operation} failed: {source}")]
+    #[error("{operation} failed: {}", crate::client::told(.source))]
     Mongo {
         /// What was tried.
         operation: &'static str,

@@ -11,7 +11,7 @@ pub(crate) const PROOF_INDEX: &str = "proof";
 const NAMESPACE_EXISTS: i32 = 48;
 
 impl Ledger {
-    /// Makes the collections and indexes that are missing. Every service does so at its start; several may do so at once.
+    /// Makes the collections and indexes that are missing. Every service does so; several may do so at once.
     pub(crate) async fn ensure_collections(&self) -> Result<(), LedgerError> {
         for collection in ["chunks", "contents"] {
             self.ensure_collection(collection).await?;
@@ -40,7 +40,7 @@ impl Ledger {
         let db = self.db.clone();
         let engine = format!("block_compressor={}", self.block_compressor.as_str());
         let made = self
-            .run("making a collection", async move {
+            .run_now("making a collection", async move {
                 let engine = doc! { "wiredTiger": { "configString": engine } };
                 db.create_collection(name).storage_engine(engine).await
             })
@@ -53,7 +53,7 @@ impl Ledger {
 
     async fn ensure_indexes(&self, collection: &'static str, indexes: Vec<IndexModel>) -> Result<(), LedgerError> {
         let collection = self.db.collection::<Document>(collection);
-        self.run("making indexes", async move { collection.create_indexes(indexes).await }).await?;
+        self.run_now("making indexes", async move { collection.create_indexes(indexes).await }).await?;
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod audit;
 mod bson_form;
 mod cancel;
 mod claim;
+mod client;
 mod connection;
 mod content;
 mod contention;
@@ -44,10 +45,10 @@ use std::time::Duration;
 
 use contract::FileId;
 use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
-use mongodb::options::{Acknowledgment, ClientOptions, CollectionOptions, ReadConcern, WriteConcern};
-use mongodb::{Client, Collection, Database};
+use mongodb::options::{Acknowledgment, CollectionOptions, ReadConcern, WriteConcern};
+use mongodb::{Collection, Database};
 use settings::{BlockCompressor, Settings, SettingsError};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 pub use audit::{Ages, Batch, FoundContent, FoundFile, FoundKey, Moment, Position};
 pub use cancel::CancelOutcome;
@@ -71,6 +72,9 @@ pub use stored::StoredOutcome;
 pub use sweep::{DueAction, Overdue};
 pub use upload::{AbandonedUpload, Upload, UploadedPart};
 pub use users::{Authentication, NewUser, User};
+
+/// How long the end of a process waits for operations under way.
+const CLOSE: Duration = Duration::from_secs(2);
 
 /// How to reach MongoDB.
 #[derive(Clone)]
@@ -139,36 +143,59 @@ pub struct Ledger {
     contents: Collection<RawDocumentBuf>,
     chunks: Collection<RawDocumentBuf>,
     users: Collection<Document>,
-    /// As many as there are connections.
+    /// As many as there are connections. Also operations that nobody waits for any more have one.
     operations: Arc<Semaphore>,
+    pool_size: u32,
     operation_timeout: Duration,
     block_compressor: BlockCompressor,
     hint_push: Duration,
     retention: RetentionPeriods,
+    /// Set once the collections and indexes are there.
+    made: Arc<OnceCell<()>>,
 }
 
 impl Ledger {
     /// Connects, and makes the collections and indexes that are missing.
     pub async fn connect(options: &LedgerOptions) -> Result<Self, LedgerError> {
-        let operation = "reading the MongoDB connection string";
-        let mut client = ClientOptions::parse(&options.uri).await.map_err(|e| LedgerError::mongo(operation, e))?;
-        connection::complete(&mut client, options);
-        let client = Client::with_options(client).map_err(|e| LedgerError::mongo(operation, e))?;
-        let db = client.database(&options.database);
-        let ledger = Self {
+        let ledger = Self::open(options).await?;
+        ledger.make_collections("making collections and indexes").await?;
+        Ok(ledger)
+    }
+
+    /// A ledger that connects by itself, now or later. Its first operation makes the collections and indexes that are
+    /// missing, and every further one waits for that. Only the resolution of `mongodb+srv://` waits for the network here.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Settings`]: the connection string, or a file that it names, cannot be used. It is not worth another
+    /// try.
+    pub async fn open(options: &LedgerOptions) -> Result<Self, LedgerError> {
+        let db = client::open(options).await?.database(&options.database);
+        Ok(Self {
             files: db.collection("files"),
             contents: db.collection("contents"),
             chunks: db.collection("chunks"),
             users: db.collection("users"),
             db,
             operations: Arc::new(Semaphore::new(options.pool_size as usize)),
+            pool_size: options.pool_size,
             operation_timeout: options.operation_timeout,
             block_compressor: options.block_compressor,
             hint_push: options.hint_push,
             retention: options.retention,
-        };
-        ledger.ensure_collections().await?;
-        Ok(ledger)
+            made: Arc::default(),
+        })
+    }
+
+    /// Begins no more operations, waits for those that have begun, and shuts the driver down; gives up after a moment, as
+    /// MongoDB may be away. To be called before the runtime ends: the driver panics if its tasks end under an operation.
+    pub async fn close(&self) {
+        let ended = tokio::time::timeout(CLOSE, self.operations.acquire_many(self.pool_size)).await;
+        self.operations.close();
+        let shut_down = async { self.db.client().clone().shutdown().immediate(true).await };
+        if ended.is_err() || tokio::time::timeout(CLOSE, shut_down).await.is_err() {
+            tracing::debug!("operations on MongoDB were still running at the end");
+        }
     }
 
     /// Checks that MongoDB answers and takes writes.
@@ -197,30 +224,50 @@ impl Ledger {
         self.db.collection_with_options("files", CollectionOptions::builder().write_concern(relaxed).build())
     }
 
+    /// Runs one operation once the collections and indexes are there.
+    async fn run<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        future: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.make_collections(operation).await?;
+        self.run_now(operation, future).await
+    }
+
+    /// Makes the collections and indexes that are missing, unless this ledger has seen them.
+    async fn make_collections(&self, operation: &'static str) -> Result<(), LedgerError> {
+        let making = self.made.get_or_try_init(|| self.ensure_collections());
+        // Whoever waits for another caller's try must not wait longer than for an operation.
+        match tokio::time::timeout(self.operation_timeout, making).await {
+            Ok(made) => made.map(|_| ()),
+            Err(_) => Err(LedgerError::Timeout { operation, after: self.operation_timeout }),
+        }
+    }
+
     /// Runs one operation to its end on a task of its own, and waits for it at most the operation timeout.
     ///
     /// The driver's futures must not be dropped half-way (a connection would be left in the middle of a message), and the
     /// driver has no time limit for a server that went silent. So the caller stops waiting, and the operation goes on. No
     /// more of them go on than there are connections: the others are not begun.
-    async fn run<T: Send + 'static>(
+    async fn run_now<T: Send + 'static>(
         &self,
         operation: &'static str,
         future: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
     ) -> Result<T, LedgerError> {
         let operations = self.operations.clone();
         let ended = async move {
-            // Nobody closes the semaphore, so there is always a permit.
-            let permit = operations.acquire_owned().await;
-            tokio::spawn(async move {
+            // `close` closes the semaphore.
+            let permit = operations.acquire_owned().await.map_err(|_| LedgerError::Ending(operation))?;
+            let running = tokio::spawn(async move {
                 let ended = future.await;
                 drop(permit);
                 ended
-            })
-            .await
+            });
+            running.await.map_err(|join| LedgerError::Aborted { operation, source: join })
         };
         match tokio::time::timeout(self.operation_timeout, ended).await {
             Ok(Ok(result)) => result.map_err(|e| LedgerError::of_operation(operation, e)),
-            Ok(Err(join)) => Err(LedgerError::Aborted { operation, source: join }),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(LedgerError::Timeout { operation, after: self.operation_timeout }),
         }
     }

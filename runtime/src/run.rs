@@ -44,13 +44,13 @@ pub enum StartError {
     Own(String),
 }
 
-/// Connects to MongoDB (trying until it answers) and to NATS (which may come later), and starts the tasks that every
-/// service has: announcements, the sweep and, except in the gateway, health checks.
+/// Opens the connections to MongoDB and NATS, which may both come later, and starts the tasks that every service has:
+/// announcements, the sweep and, except in the gateway, health checks.
 pub async fn start(role: Role, settings: Arc<Settings>, life: Lifecycle) -> Result<Service, StartError> {
     let names = Names::new(&settings.nats.prefix)
         .map_err(|e| SettingsError::Value { key: "nats.prefix".into(), why: e.to_string() })?;
     let worker = format!("{role}-{:08x}", rand::random::<u32>());
-    let ledger = connect_ledger(&settings, &worker, &life).await?;
+    let ledger = open_ledger(&settings, &worker, &life).await?;
     let nats = Nats::open(&settings.nats, &names, &worker, Use::Control, life.stopping_token()).await?;
 
     let cause = if role == Role::Gateway { Cause::Request } else { Cause::Progress };
@@ -58,7 +58,10 @@ pub async fn start(role: Role, settings: Arc<Settings>, life: Lifecycle) -> Resu
     let (last, stopping) = (announcer.clone(), life.clone());
     life.spawn("announcements", async move {
         stopping.stopping().await;
-        last.drain().await;
+        tokio::select! {
+            () = last.drain() => {}
+            () = stopping.handing_back() => {}
+        }
     });
 
     let counters = Counters::default();
@@ -74,18 +77,27 @@ pub async fn start(role: Role, settings: Arc<Settings>, life: Lifecycle) -> Resu
     Ok(service)
 }
 
-async fn connect_ledger(settings: &Settings, worker: &str, life: &Lifecycle) -> Result<Ledger, StartError> {
+/// Opens the ledger. Tries again while the name in `mongodb+srv://` is not resolved; settings that are wrong stay so.
+async fn open_ledger(settings: &Settings, worker: &str, life: &Lifecycle) -> Result<Ledger, StartError> {
     let options = LedgerOptions::from_settings(settings, worker)?;
     loop {
-        let error = match Ledger::connect(&options).await {
+        let error = match Ledger::open(&options).await {
             Ok(ledger) => return Ok(ledger),
+            Err(error @ LedgerError::Settings(_)) => return Err(error.into()),
             Err(error) => error,
         };
-        tracing::warn!("MongoDB is not ready; trying again: {error}");
-        tokio::select! {
-            () = tokio::time::sleep(CONNECT_RETRY.mul_f64(0.2 + 0.8 * rand::random::<f64>())) => {}
-            () = life.stopping() => return Err(StartError::Stopped),
+        if !waited_for_mongodb(&error, life).await {
+            return Err(StartError::Stopped);
         }
+    }
+}
+
+/// Says why MongoDB is not ready, and waits for the next try. `false`: the process stops.
+pub(crate) async fn waited_for_mongodb(error: &LedgerError, life: &Lifecycle) -> bool {
+    tracing::warn!("MongoDB is not ready; trying again: {error}");
+    tokio::select! {
+        () = tokio::time::sleep(CONNECT_RETRY.mul_f64(0.2 + 0.8 * rand::random::<f64>())) => true,
+        () = life.stopping() => false,
     }
 }
 
@@ -112,13 +124,20 @@ where
     if let Err(error) = life.stop_on_signals() {
         return refuse(role, &error);
     }
-    let started = async { run(start(role, settings, life.clone()).await?).await };
-    match started.await {
-        Ok(()) => {}
+    let service = match start(role, settings, life.clone()).await {
+        Ok(service) => service,
         Err(StartError::Stopped) => return ExitCode::SUCCESS,
         Err(error) => return refuse(role, &error),
+    };
+    let ledger = service.ledger.clone();
+    if let Err(error) = run(service).await {
+        life.stop();
+        ledger.close().await;
+        return refuse(role, &error);
     }
-    match life.ended().await {
+    let ended = life.ended().await;
+    ledger.close().await;
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{role} ended: {error}");

@@ -9,6 +9,7 @@ use futures_util::{StreamExt, stream};
 use ledger::{DueAction, Overdue};
 
 use crate::Service;
+use crate::run::waited_for_mongodb;
 
 /// The most files that one sweep takes up, so that a backlog does not become a flood.
 const AT_MOST: u16 = 256;
@@ -16,8 +17,19 @@ const AT_MOST: u16 = 256;
 /// The most hints, and then the most outboxes, that one sweep publishes at once.
 const AT_ONCE: usize = 16;
 
-/// Sweeps until the process stops.
+/// Sweeps from the moment that MongoDB answers until the process stops.
 pub(crate) async fn run(service: Service) {
+    loop {
+        let answered = tokio::select! {
+            answered = service.ledger.ping() => answered,
+            () = service.life.stopping() => return,
+        };
+        match answered {
+            Ok(()) => break,
+            Err(error) if waited_for_mongodb(&error, &service.life).await => {}
+            Err(_) => return,
+        }
+    }
     let interval = service.settings.work.sweep();
     let mut streams_are_there = false;
     loop {

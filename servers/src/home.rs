@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,12 @@ use crate::locate::Server;
 const END_LIMIT: Duration = Duration::from_secs(10);
 /// How long a process may take to end by SIGKILL: it can hang in the disk's driver.
 pub(crate) const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// The mode of a data directory: it holds the data of the server and its secrets.
+const OWNER_ONLY: u32 = 0o700;
+
+/// The file with the record of the last start.
+const RECORD: &str = "server.json";
 
 /// The content of `server.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,10 +45,14 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Makes the directory if need be and locks it. The lock goes with the process, however that ends.
+    /// Makes the directory if need be, for its owner alone, and locks it. The lock goes with the process, however that ends.
     pub(crate) fn open(server: Server, dir: &Path) -> Result<Self, Error> {
         let failed = || Error::io(format!("could not open the data directory {}", dir.display()));
-        fs::create_dir_all(dir).map_err(failed())?;
+        fs::DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(dir).map_err(failed())?;
+        // An earlier release made it for everybody to read.
+        if fs::metadata(dir).map_err(failed())?.permissions().mode() & 0o777 != OWNER_ONLY {
+            fs::set_permissions(dir, fs::Permissions::from_mode(OWNER_ONLY)).map_err(failed())?;
+        }
         let dir = dir.canonicalize().map_err(failed())?;
         let lock = OpenOptions::new()
             .create(true)
@@ -57,7 +68,18 @@ impl Home {
     }
 
     fn record_path(&self) -> PathBuf {
-        self.dir.join("server.json")
+        self.dir.join(RECORD)
+    }
+
+    /// Writes a file in the directory, whole or not at all, for its owner alone.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<(), Error> {
+        let path = self.dir.join(name);
+        let failed = || Error::io(format!("could not write {}", path.display()));
+        let mut file = tempfile::NamedTempFile::new_in(&self.dir).map_err(failed())?;
+        file.write_all(content).map_err(failed())?;
+        file.as_file().sync_all().map_err(failed())?;
+        file.persist(&path).map_err(|error| failed()(error.error))?;
+        Ok(())
     }
 
     /// The record of the last start, if there was one. An unreadable record counts as none: it is needed to adopt a
@@ -78,14 +100,11 @@ impl Home {
         }
     }
 
-    /// Writes the record, whole or not at all.
+    /// Writes the record.
     pub(crate) fn keep(&self, record: &Record) -> Result<(), Error> {
-        let failed = || Error::io(format!("could not write {}", self.record_path().display()));
-        let bytes = serde_json::to_vec_pretty(record).map_err(|e| failed()(e.into()))?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.dir).map_err(failed())?;
-        file.write_all(&bytes).map_err(failed())?;
-        file.persist(self.record_path()).map_err(|error| failed()(error.error))?;
-        Ok(())
+        let failed = Error::io(format!("could not write {}", self.record_path().display()));
+        let bytes = serde_json::to_vec_pretty(record).map_err(|e| failed(e.into()))?;
+        self.write(RECORD, &bytes)
     }
 
     /// Ends the server an earlier launcher left: SIGTERM, then SIGKILL. Never signals any other process.

@@ -6,7 +6,8 @@
 //!
 //! Each server keeps everything it owns in its data directory: its data, its settings, the lock of the launcher that
 //! runs it, and `server.json` with the process that serves it. Starting again on the same directory goes on with the
-//! same data, and at the same port unless another process has taken it.
+//! same data, and at the same port unless another process has taken it. Only its owner can read the directory. If a
+//! server is to ask its clients for a password, that is in the directory too; nothing on a command line tells it.
 
 mod error;
 mod guardian;
@@ -21,6 +22,7 @@ mod peers;
 mod process;
 mod ready;
 mod replica_set;
+mod secret;
 mod shared;
 mod start;
 mod wheel;

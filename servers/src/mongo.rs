@@ -9,7 +9,8 @@ use crate::error::Error;
 use crate::handle;
 use crate::home::{free_port, is_free};
 use crate::locate::Server;
-use crate::replica_set::{self, Founder};
+use crate::replica_set::{self, Founder, Login};
+use crate::secret::{KEY_FILE, USER};
 use crate::start::{Running, Start};
 
 /// The smallest cache mongod takes: 0.25 GiB.
@@ -42,15 +43,19 @@ pub struct MongoOptions {
     /// Insist on this port. Without it, the server takes the port of the last start on this data directory if that is
     /// free, or else any.
     pub port: Option<u16>,
+    /// Whether clients must log in, with a password that is made at the first start. Without it, the server serves every
+    /// process on this machine: enough for tests.
+    pub login: bool,
     /// Kill the server when this process dies, even by SIGKILL. For tests.
     pub die_with_parent: bool,
 }
 
 impl MongoOptions {
-    /// The log in the data directory, any port, and a server that outlives a killed launcher.
+    /// The log in the data directory, any port, no login, and a server that outlives a killed launcher.
     pub fn new(data_dir: impl Into<PathBuf>, cache_mib: u32) -> Self {
         let data_dir = data_dir.into();
-        Self { log: data_dir.join("mongod.log"), data_dir, cache_mib, port: None, die_with_parent: false }
+        let log = data_dir.join("mongod.log");
+        Self { log, data_dir, cache_mib, port: None, login: false, die_with_parent: false }
     }
 }
 
@@ -59,6 +64,7 @@ impl MongoOptions {
 pub struct Mongo {
     running: Running,
     options: MongoOptions,
+    login: Option<Login>,
 }
 
 handle!(Mongo, MongoOptions, STOP_LIMIT);
@@ -68,32 +74,38 @@ impl Mongo {
     pub(crate) fn start_blocking(options: MongoOptions) -> Result<Self, Error> {
         let start = Start::open(Server::Mongo, &options.data_dir, Some(&options.log), options.die_with_parent)?;
         let record = start.home.record()?;
+        let login = options.login.then(|| Login::kept(&start.home)).transpose()?;
         let settings = settings(&start, &options);
-        let mut founder = Founder::new()?;
+        let mut founder = Founder::new(login.clone())?;
         let ready = |port, pid| founder.look(port, pid);
         let running = match start.adopt(record.as_ref(), &settings, options.port, ADOPT_LIMIT, ready)? {
             Some(running) => running,
-            None => launch_somewhere(&start, &options, &settings, record.and_then(|record| record.port))?,
+            None => {
+                let kept = record.and_then(|record| record.port);
+                launch_somewhere(options.port, kept, |port| launch(&start, &options, &settings, &login, port))?
+            }
         };
-        Ok(Self { running, options })
+        Ok(Self { running, options, login })
     }
 
-    /// Where clients connect: to this server only, whatever its replica set says.
+    /// Where clients connect: to this server only, whatever its replica set says. With the user and the password if they
+    /// must log in.
     pub fn uri(&self) -> String {
-        format!("mongodb://127.0.0.1:{}/?directConnection=true", self.running.port)
+        let login =
+            self.login.as_ref().map_or_else(String::new, |login| format!("{USER}:{}@", login.password.expose()));
+        format!("mongodb://{login}127.0.0.1:{}/?directConnection=true", self.running.port)
     }
 }
 
 /// Starts it at the port that was asked for, at that of the last start, or at any.
 fn launch_somewhere(
-    start: &Start,
-    options: &MongoOptions,
-    settings: &str,
+    wanted: Option<u16>,
     kept: Option<u16>,
+    launch: impl Fn(u16) -> Result<Running, Error>,
 ) -> Result<Running, Error> {
-    if let Some(port) = options.port {
+    if let Some(port) = wanted {
         return match is_free(port) {
-            true => launch(start, options, settings, port),
+            true => launch(port),
             false => Err(Error::PortTaken { server: Server::Mongo, port }),
         };
     }
@@ -105,7 +117,7 @@ fn launch_somewhere(
             None => free_port().map_err(Error::io("could not find a free port on 127.0.0.1"))?,
         };
         tries += 1;
-        match launch(start, options, settings, port) {
+        match launch(port) {
             Err(Error::Ended { exit, .. })
                 if tries < PORTS_TO_TRY && exit.status.and_then(|status| status.code()) == Some(CANNOT_LISTEN) =>
             {
@@ -116,12 +128,23 @@ fn launch_somewhere(
     }
 }
 
-fn launch(start: &Start, options: &MongoOptions, settings: &str, port: u16) -> Result<Running, Error> {
+fn launch(
+    start: &Start,
+    options: &MongoOptions,
+    settings: &str,
+    login: &Option<Login>,
+    port: u16,
+) -> Result<Running, Error> {
     let db = start.home.dir.join("db");
     fs::create_dir_all(&db).map_err(Error::io(format!("could not write {}", db.display())))?;
     let mut command = Command::new(&start.located.path);
     command.arg("--dbpath").arg(&db).args(arguments(options)).args(["--port", &port.to_string()]);
-    let mut founder = Founder::new()?;
+    if options.login {
+        // With a key file, mongod asks everybody to log in. Nobody may be the first to make a user without that.
+        let key_file = start.home.dir.join(KEY_FILE);
+        command.arg("--keyFile").arg(key_file).args(["--setParameter", "enableLocalhostAuthBypass=0"]);
+    }
+    let mut founder = Founder::new(login.clone())?;
     let ready = |pid| Ok(founder.look(port, pid)?.map(|()| port));
     start.launch(command, settings, Some(port), START_LIMIT, ready)
 }
@@ -136,6 +159,10 @@ fn arguments(options: &MongoOptions) -> Vec<String> {
         "--nounixsocket",
         "--replSet",
         replica_set::NAME,
+        // On loopback it saves nothing, and the decompression of zlib in old releases shows memory to anybody who connects
+        // (CVE-2025-14847).
+        "--networkMessageCompressors",
+        "disabled",
         "--oplogSize",
         &OPLOG_MIB.to_string(),
         "--wiredTigerCacheSizeGB",
@@ -147,7 +174,7 @@ fn arguments(options: &MongoOptions) -> Vec<String> {
 
 fn settings(start: &Start, options: &MongoOptions) -> String {
     let (binary, data_dir) = (start.located.path.display(), start.home.dir.display());
-    format!("{binary}\n{data_dir}\n{}", arguments(options).join(" "))
+    format!("{binary}\n{data_dir}\n{}\nlogin: {}", arguments(options).join(" "), options.login)
 }
 
 #[cfg(test)]

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::ErrorKind;
-use mongodb::options::{ClientOptions, ServerAddress};
+use mongodb::options::{AuthMechanism, ClientOptions, Credential, ServerAddress};
 use mongodb::{Client, Database};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::Error;
+use crate::home::Home;
 use crate::locate::Server;
 use crate::ready::Progress;
+use crate::secret::{KEY_FILE, PASSWORD, Secret, USER};
 
 /// The name of the set.
 pub(crate) const NAME: &str = "rs0";
@@ -22,24 +24,42 @@ const LOOK_LIMIT: Duration = Duration::from_secs(10);
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 // mongod's error codes.
+const USER_NOT_FOUND: i32 = 11;
 const ALREADY_INITIALIZED: i32 = 23;
 const NOT_YET_INITIALIZED: i32 = 94;
 /// Another change of the settings is under way.
 const IN_PROGRESS: i32 = 109;
 
-/// Makes one mongod a writable primary, step by step. Blocking, on a thread without a runtime.
+/// The secrets of a mongod that asks its clients for a password.
+#[derive(Debug, Clone)]
+pub(crate) struct Login {
+    /// The password of [`USER`].
+    pub(crate) password: Secret,
+    /// What members of the set know each other by, and so the founder.
+    key: Secret,
+}
+
+impl Login {
+    /// The secrets that the data directory keeps; the first start makes them.
+    pub(crate) fn kept(home: &Home) -> Result<Self, Error> {
+        Ok(Self { password: Secret::kept(home, PASSWORD)?, key: Secret::kept(home, KEY_FILE)? })
+    }
+}
+
+/// Makes one mongod a writable primary with its user, step by step. Blocking, on a thread without a runtime.
 #[derive(Debug)]
 pub(crate) struct Founder {
     /// Dropped before the runtime that serves its connections.
     admin: Option<Database>,
     runtime: Runtime,
+    login: Option<Login>,
 }
 
 impl Founder {
-    pub(crate) fn new() -> Result<Self, Error> {
+    pub(crate) fn new(login: Option<Login>) -> Result<Self, Error> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Error::io("could not make a runtime to ask mongod"))?;
-        Ok(Self { admin: None, runtime })
+        Ok(Self { admin: None, runtime, login })
     }
 
     /// Checks how far mongod has come, and does what is needed next. `pid` is that of our mongod: another server may have
@@ -53,11 +73,11 @@ impl Founder {
                 if let Err(error) = TcpStream::connect_timeout(&address, CONNECT_LIMIT) {
                     return Ok(Progress::NotYet(format!("a connection: {error}")));
                 }
-                self.runtime.block_on(connect(port))?
+                self.runtime.block_on(connect(port, self.login.as_ref()))?
             }
         };
         // A command that timed out is dropped with its client: the driver's futures are not cancel-safe.
-        let looking = async { tokio::time::timeout(LOOK_LIMIT, step(&admin, port, pid)).await };
+        let looking = async { tokio::time::timeout(LOOK_LIMIT, step(&admin, port, pid, self.login.as_ref())).await };
         match self.runtime.block_on(looking) {
             // mongod closes its connections when its state changes.
             Ok(Err(error @ Error::Io { .. })) => {
@@ -73,20 +93,26 @@ impl Founder {
     }
 }
 
-async fn connect(port: u16) -> Result<Database, Error> {
+async fn connect(port: u16, login: Option<&Login>) -> Result<Database, Error> {
     let address = ServerAddress::Tcp { host: Ipv4Addr::LOCALHOST.to_string(), port: Some(port) };
     // Directly: no set is known yet, and later the set may be known under another port.
-    let options = ClientOptions::builder()
+    let mut options = ClientOptions::builder()
         .hosts(vec![address])
         .direct_connection(true)
         .connect_timeout(CONNECT_LIMIT)
         .server_selection_timeout(CONNECT_LIMIT)
         .build();
+    // As a member of the set. Each side proves to the other that it has the key, so this is our mongod, and no user need
+    // exist yet.
+    options.credential = login.map(|login| {
+        let member = Credential::builder().username("__system".to_owned()).source("local".to_owned());
+        member.password(login.key.expose().to_owned()).mechanism(AuthMechanism::ScramSha256).build()
+    });
     let client = Client::with_options(options);
     client.map(|client| client.database("admin")).map_err(|error| not_asked("anything", error))
 }
 
-async fn step(admin: &Database, port: u16, pid: u32) -> Result<Progress<()>, Error> {
+async fn step(admin: &Database, port: u16, pid: u32, login: Option<&Login>) -> Result<Progress<()>, Error> {
     if !is_of(admin, pid).await? {
         return Ok(Progress::NotYet(format!("another process answers on its port {port}")));
     }
@@ -98,7 +124,12 @@ async fn step(admin: &Database, port: u16, pid: u32) -> Result<Progress<()>, Err
             return Err(Error::Answer { server: Server::Mongo, port, what });
         }
         return Ok(match hello.get_bool("isWritablePrimary") {
-            Ok(true) => Progress::Ready(()),
+            Ok(true) => {
+                if let Some(login) = login {
+                    make_user(admin, &login.password).await?;
+                }
+                Progress::Ready(())
+            }
             _ => Progress::NotYet("it is not the primary yet".to_owned()),
         });
     }
@@ -118,6 +149,25 @@ async fn step(admin: &Database, port: u16, pid: u32) -> Result<Progress<()>, Err
             None => Ok(Progress::NotYet("it is reading its replica set's settings".to_owned())),
         },
         Err(error) => accept(Err(error), "it is reading its replica set's settings"),
+    }
+}
+
+/// Makes the user of the clients, or gives it this password.
+async fn make_user(admin: &Database, password: &Secret) -> Result<(), Error> {
+    // Everything in any database, and nothing that concerns the server.
+    let rest = doc! {
+        "pwd": password.expose(),
+        "roles": ["readWriteAnyDatabase", "dbAdminAnyDatabase"],
+        "mechanisms": ["SCRAM-SHA-256"],
+    };
+    let command = |name: &str| {
+        let mut command = doc! { name: USER };
+        command.extend(rest.clone());
+        command
+    };
+    match run(admin, command("updateUser")).await {
+        Err(Error::Refused { code: USER_NOT_FOUND, .. }) => run(admin, command("createUser")).await.map(drop),
+        other => other.map(drop),
     }
 }
 
@@ -199,7 +249,7 @@ mod tests {
         let mut options = crate::MongoOptions::new(folder.path(), crate::MIN_CACHE_MIB);
         options.die_with_parent = true;
         let theirs = crate::Mongo::start_blocking(options).unwrap();
-        let ready = |pid| matches!(Founder::new().unwrap().look(theirs.port(), pid), Ok(Progress::Ready(())));
+        let ready = |pid| matches!(Founder::new(None).unwrap().look(theirs.port(), pid), Ok(Progress::Ready(())));
         assert!(ready(theirs.pid()));
         assert!(!ready(theirs.pid() + 1));
     }
@@ -224,7 +274,7 @@ mod tests {
                 let _ = stream.read_to_end(&mut Vec::new());
             }
         });
-        let looked = Founder::new().unwrap().look(port, 1);
+        let looked = Founder::new(None).unwrap().look(port, 1);
         let Ok(Progress::NotYet(why)) = looked else { panic!("{looked:?}") };
         assert!(why.contains("could not ask mongod for serverStatus"), "{why}");
     }
@@ -233,7 +283,7 @@ mod tests {
     fn a_server_that_says_nothing_is_given_up() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let looked = Founder::new().unwrap().look(port, 1);
+        let looked = Founder::new(None).unwrap().look(port, 1);
         assert!(matches!(looked, Ok(Progress::NotYet(_))), "{looked:?}");
     }
 }

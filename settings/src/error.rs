@@ -35,10 +35,25 @@ pub enum SettingsError {
 }
 
 impl From<config::ConfigError> for SettingsError {
-    /// Keeps the message without the lines of the file that it quotes (`19 | jwt_secret = ...`): they may hold a secret.
+    /// Keeps the message without what may be a secret: the lines of the file that it quotes (`19 | jwt_secret = ...`), and a
+    /// value of the wrong type.
     fn from(error: config::ConfigError) -> Self {
         let shown = error.to_string();
         let quoted = |line: &&str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
-        Self::Read(shown.lines().filter(|line| !quoted(line)).map(str::trim).collect::<Vec<_>>().join(": "))
+        let shown = shown.lines().filter(|line| !quoted(line)).map(str::trim).collect::<Vec<_>>().join(": ");
+        Self::Read(without_value(&shown))
     }
+}
+
+/// `invalid type: string "the value", expected a map for key ...` without the value.
+fn without_value(shown: &str) -> String {
+    let kept = || {
+        let begin =
+            ["invalid type: ", "invalid value: "].iter().find_map(|words| Some(shown.find(words)? + words.len()))?;
+        // The kind of the value ends where the value begins. The value itself may hold the words that follow it.
+        let value = begin + shown[begin..].find(['"', '`', '\''])?;
+        let rest = shown.rfind(", expected ")?;
+        (value < rest).then(|| format!("{}{}", shown[..value].trim_end(), &shown[rest..]))
+    };
+    kept().unwrap_or_else(|| shown.to_owned())
 }

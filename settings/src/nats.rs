@@ -11,7 +11,8 @@ use crate::{Secret, SettingsError};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NatsSettings {
-    /// The URLs of the servers: `nats://host:port`, several separated by commas; `tls://` for TLS. Empty: not configured.
+    /// The URLs of the servers: `nats://host:port`, several separated by commas; `tls://` for TLS. Without user and password.
+    /// Empty: not configured.
     pub url: String,
     /// The prefix of all subjects, streams and services.
     pub prefix: String,
@@ -19,11 +20,11 @@ pub struct NatsSettings {
     pub username: Option<String>,
     /// The user's password.
     pub password: Option<Secret>,
-    /// A file that holds the password.
+    /// A file that holds the password, read again at every connect.
     pub password_file: Option<PathBuf>,
-    /// A credentials file (JWT and seed) as `nsc` writes it.
+    /// A credentials file (JWT and seed) as `nsc` writes it, read again at every connect.
     pub credentials_file: Option<PathBuf>,
-    /// Certificates (PEM) to trust besides the system's.
+    /// Certificates (PEM) to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -54,6 +55,19 @@ impl NatsSettings {
 
     pub(crate) fn check(&self) -> Result<(), SettingsError> {
         Names::new(&self.prefix).map_err(|error| wrong("nats.prefix", error))?;
-        Ok(())
+        // Not repeated in the error: it would be a secret.
+        if self.url.contains('@') {
+            let why = "expected no user and password in it; give them as nats.username and nats.password (or \
+                       nats.password_file), as they are, without percent-encoding";
+            return Err(wrong("nats.url", why));
+        }
+        let has_password = self.password.is_some() || self.password_file.is_some();
+        match self.username {
+            Some(_) if !has_password => {
+                Err(wrong("nats.username", "expected nats.password or nats.password_file with it, found neither"))
+            }
+            None if has_password => Err(wrong("nats.password", "expected nats.username with it, found none")),
+            _ => Ok(()),
+        }
     }
 }

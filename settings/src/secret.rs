@@ -28,7 +28,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A secret that is given as a setting, or else in a file; a line end at the end of the file does not count.
+/// A secret that is given as a setting, or else in a file; a byte order mark at the beginning of the file and a line end at
+/// its end do not count.
 pub(crate) fn secret_of(
     key: &'static str,
     clear: Option<&Secret>,
@@ -39,6 +40,7 @@ pub(crate) fn secret_of(
         (None, Some(path)) => {
             let read = std::fs::read_to_string(path);
             let text = read.map_err(|source| SettingsError::SecretFile { key, path: path.clone(), source })?;
+            let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
             Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())))
         }
         (None, None) => Ok(None),

@@ -35,9 +35,8 @@ pub async fn run(service: Service) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Takes chunks until the process stops; then waits for those in flight.
+/// Takes chunks from the moment that NATS lets them through until the process stops.
 async fn take_chunks(service: Service, data: Nats, handler: Arc<handler::Handler>) {
-    let permits = Arc::new(Semaphore::new(CHUNKS_AT_ONCE));
     // A registered store gets chunks, so it registers only once NATS lets payloads of their size through.
     tokio::select! {
         () = data.wait_until_payloads_fit(service.settings.files.chunk_size) => {}
@@ -50,6 +49,20 @@ async fn take_chunks(service: Service, data: Nats, handler: Arc<handler::Handler
             return;
         }
     };
+    let left_alone = async {
+        service.life.stopping().await;
+        data.lost().await;
+    };
+    tokio::select! {
+        () = answer_chunks(&service, &data, &mut endpoint, &handler) => {}
+        // Nobody hears an answer now, and the chunkers send their chunks again.
+        () = left_alone => tracing::debug!("NATS is away at the end; the last answers are not sent"),
+    }
+}
+
+/// Answers chunks until the process stops; then waits for those in flight.
+async fn answer_chunks(service: &Service, data: &Nats, endpoint: &mut Endpoint, handler: &Arc<handler::Handler>) {
+    let permits = Arc::new(Semaphore::new(CHUNKS_AT_ONCE));
     loop {
         let request = tokio::select! {
             request = endpoint.next() => request,

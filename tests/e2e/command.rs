@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 pub(crate) struct DataDir(tempfile::TempDir);
 
 impl DataDir {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::Builder::new().prefix("waybill-test-").tempdir().unwrap())
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.0.path().join("data")
     }
 
@@ -30,7 +30,9 @@ impl DataDir {
         // Another process may have the pid by now.
         let ours = |pid: &i32| {
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&command).contains(&*self.path().to_string_lossy())
+            // It may be a link, and the servers have the folder's own name.
+            let here = self.path().canonicalize().unwrap_or_else(|_| self.path());
+            String::from_utf8_lossy(&command).contains(&*here.to_string_lossy())
         };
         pids.filter(ours).collect()
     }
@@ -45,16 +47,16 @@ impl Drop for DataDir {
 }
 
 /// A running `waybill up --json`.
-struct Up {
-    process: Process,
+pub(crate) struct Up {
+    pub(crate) process: Process,
     /// The line that says it is ready.
-    ready: Value,
+    pub(crate) ready: Value,
     /// What it prints after that line.
     rest: mpsc::Receiver<String>,
 }
 
 impl Up {
-    fn start(data: &DataDir, arguments: &[&str]) -> Self {
+    pub(crate) fn start(data: &DataDir, arguments: &[&str]) -> Self {
         let mut command = Command::new(binary("waybill"));
         command.args(["up", "--json", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data.path()).args(arguments);
         // A killed process holds a file no longer than this.
@@ -74,7 +76,7 @@ impl Up {
         Self { process, ready, rest }
     }
 
-    fn text(&self, key: &str) -> &str {
+    pub(crate) fn text(&self, key: &str) -> &str {
         self.ready[key].as_str().unwrap_or_else(|| panic!("{key} in {}", self.ready))
     }
 
@@ -82,7 +84,7 @@ impl Up {
         Api::new(self.text("gateway"))
     }
 
-    async fn log_in(&self, username: &str, password: &str) -> Api {
+    pub(crate) async fn log_in(&self, username: &str, password: &str) -> Api {
         self.api().logged_in(username, password).await
     }
 
@@ -96,7 +98,7 @@ impl Up {
     }
 
     /// Sends SIGTERM: it ends well, its servers too, and it has printed nothing more. Returns its log.
-    fn stop(mut self, data: &DataDir) -> String {
+    pub(crate) fn stop(mut self, data: &DataDir) -> String {
         assert_eq!(data.servers().len(), 2);
         assert_eq!(self.process.stop().code(), Some(0), "{}", self.process.log());
         assert_eq!(data.servers(), [0; 0], "its servers are gone");
@@ -117,7 +119,7 @@ async fn up_runs_everything_and_resumes_where_it_stopped() {
     let data = DataDir::new();
     let up = Up::start(&data, &["--scale", "chunker=2,store=2"]);
     let keys: Vec<_> = up.ready.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys.len(), 7, "{keys:?}");
+    assert_eq!(keys.len(), 8, "{keys:?}");
     assert!(up.text("gateway").starts_with("http://127.0.0.1:"));
     assert!(up.text("nats").starts_with("nats://127.0.0.1:"));
     assert!(up.text("mongodb").starts_with("mongodb://127.0.0.1:"));
@@ -127,7 +129,10 @@ async fn up_runs_everything_and_resumes_where_it_stopped() {
     for folder in ["root", "remote_dir"] {
         assert_eq!(std::fs::read_dir(up.text(folder)).unwrap().count(), 0, "{folder} is empty");
     }
-    let nats = async_nats::connect(up.text("nats")).await.unwrap();
+    let endpoints: Value = serde_json::from_slice(&std::fs::read(up.text("endpoints")).unwrap()).unwrap();
+    let login = |key: &str| endpoints[key].as_str().unwrap().to_owned();
+    let nats = async_nats::ConnectOptions::with_user_and_password(login("nats_username"), login("nats_password"));
+    let nats = nats.connect(up.text("nats")).await.unwrap();
     let mut running = BTreeMap::new();
     for service in gather(&nats, "$SRV.PING").await {
         *running.entry(service["name"].as_str().unwrap().to_owned()).or_insert(0) += 1;

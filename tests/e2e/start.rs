@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use async_nats::jetstream;
 use contract::Role;
-use harness::{Api, Behaviour, Options, Process, Said, Sink, System, binary, gather, until};
+use harness::{Api, Behaviour, NetFault, Options, Process, Said, Sink, System, binary, gather, until};
 use mongodb::bson::doc;
 use rustix::process::Signal;
 use serde_json::json;
@@ -72,6 +72,45 @@ async fn wrong_settings_end_a_binary_with_a_message_that_names_the_key() {
         ("default-remote", &ALL, Instead("default_remote", "default_remote = \"x\"".into()), &["default_remote"]),
         ("no-toml", &ALL, Only("[files\nroots = 7".into()), &["no-toml.toml"]),
         ("mongodb-uri", &ALL, Instead("uri", format!("uri = \"mongo//{SECRET}\"")), &["mongodb.uri"]),
+        ("mongodb-port", &ALL, Instead("uri", "uri = \"mongodb://h:port/\"".into()), &["mongodb.uri", "port"]),
+        (
+            "mongodb-option",
+            &ALL,
+            Instead("uri", format!("uri = \"mongodb://ada:{SECRET}@h/?replicaSte=rs0\"")),
+            &["mongodb.uri", "replicaste"],
+        ),
+        (
+            "mongodb-password",
+            &ALL,
+            Instead("uri", format!("uri = \"mongodb://ada:x?{SECRET}@h/\"")),
+            &["mongodb.uri", "percent-encoded"],
+        ),
+        (
+            "mongodb-ca",
+            &ALL,
+            Instead("uri", format!("uri = \"mongodb://h/?tls=true&tlsCAFile={GONE}\"")),
+            &["mongodb.uri", GONE],
+        ),
+        ("nats-user", &ALL, Below("nats", "username = \"ada\"".into()), &["nats.username", "nats.password_file"]),
+        (
+            "nats-login",
+            &ALL,
+            Instead("url", format!("url = \"nats://ada:{SECRET}@h\"")),
+            &["nats.url", "nats.username", "nats.password"],
+        ),
+        ("nats-ca", &ALL, Below("nats", format!("ca_file = {GONE:?}")), &["nats.ca_file", GONE]),
+        (
+            "nats-password",
+            &ALL,
+            Below("nats", format!("username = \"ada\"\npassword_file = {GONE:?}")),
+            &["nats.password_file", GONE],
+        ),
+        (
+            "nats-credentials",
+            &ALL,
+            Below("nats", format!("credentials_file = {GONE:?}")),
+            &["nats.credentials_file", GONE],
+        ),
         ("nats-url", &ALL, Instead("url", "url = \"nats://host name\"".into()), &["nats.url"]),
         (
             "secret-syntax",
@@ -140,28 +179,73 @@ async fn wrong_settings_end_a_binary_with_a_message_that_names_the_key() {
 #[test]
 fn a_password_in_the_environment_is_taken_as_it_is() {
     for password in ["007", "1e5", "true", "TRUE", "1:2", " 7"] {
-        let environment = [("WAYBILL__NATS__PASSWORD".to_owned(), password.to_owned())].into();
+        let variables = [("WAYBILL__NATS__USERNAME", "ada"), ("WAYBILL__NATS__PASSWORD", password)];
+        let environment = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let settings = Settings::load_with(None, Some(environment)).unwrap();
         assert_eq!(settings.nats.password().unwrap().unwrap().expose(), password);
     }
 }
 
+/// A port that is free now.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The setting with which a service answers health checks at this port.
+fn health(role: Role, port: u16) -> Change {
+    let listen = format!("listen = \"127.0.0.1:{port}\"");
+    match role {
+        Role::Gateway => Instead("listen", listen),
+        _ => More(format!("[health]\n{listen}\n")),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_waits_for_mongodb_tells_no_password_and_can_be_stopped() {
+async fn a_service_that_waits_for_mongodb_is_alive_tells_no_password_and_can_be_stopped() {
     let system = System::prepare(&Options::default()).await;
-    let uri = format!("uri = \"mongodb://ada:{SECRET}@127.0.0.1:1/?replicaSet=rs0\"");
-    let changes = [Instead("uri", uri), Below("mongodb", "server_selection_timeout_ms = 100".into())];
-    let config = changed(&system, "nobody", &changes);
-    let mut running: Vec<_> = ALL.map(|role| (role, spawn(&system, role, &config, &[]))).into_iter().collect();
-    for (role, process) in &mut running {
+    let uri = || format!("uri = \"mongodb://ada:{SECRET}@127.0.0.1:1/?replicaSet=rs0\"");
+    let mut running = Vec::new();
+    for role in ALL {
+        let port = free_port();
+        let below = Below("mongodb", "server_selection_timeout_ms = 100".into());
+        let config = changed(&system, &format!("nobody-{role}"), &[Instead("uri", uri()), below, health(role, port)]);
+        running.push((role, port, spawn(&system, role, &config, &[])));
+    }
+    for (role, port, process) in &mut running {
         until(&format!("{role} says what it waits for"), async || {
             assert!(process.is_running(), "{}", process.log());
             process.log().contains("MongoDB is not ready").then_some(())
         })
         .await;
+        let http = Api::new(&format!("http://127.0.0.1:{port}"));
+        assert_eq!(http.get("/healthz").await.expect(200).body["ok"], true, "{role}");
+        let unready = http.get("/readyz").await.expect(503).body;
+        assert!(unready["problems"].to_string().contains("MongoDB"), "{role}: {unready}");
         assert_eq!(process.stop().code(), Some(0), "{}", process.log());
-        assert!(!process.log().contains(SECRET), "{}", process.log());
+        let log = process.log();
+        assert!(log.contains("127.0.0.1:1: I/O error: Connection refused"), "{log}");
+        assert!(!log.contains(SECRET) && !log.contains("labels"), "{log}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_stop_well_while_nats_is_away() {
+    let options = Options { work: "grace_ms = 300000".into(), ..Options::default() };
+    let (mut system, line) = System::start_with_line(options, "", None).await;
+    let (file, _) = system.send("file", 3_000_000, "folder").await;
+    system.api.until_state(&file, "delivered").await;
+    line.begin(NetFault::Refuse);
+    until("the gateway notices", async || (system.api.get("/readyz").await.status == 503).then_some(())).await;
+    // Something to announce, and nobody to tell.
+    system.write("more", 10);
+    let more = system.api.prepare("more").await.expect(201).file_id();
+    for (name, process) in &mut system.processes {
+        // If one waited for NATS, or for the end of its grace period, the test would end first.
+        assert_eq!(process.stop().code(), Some(0), "{name}: {}", process.log());
+    }
+    // What nobody was told is in the record: the next sweep tells it.
+    let record = system.stored().await.files().find_one(testing::by_id(&more)).await.unwrap().unwrap();
+    assert!(record.contains_key("outbox_at"), "{record}");
 }
 
 #[test]
@@ -194,12 +278,8 @@ fn probe(role: Role, config: &Path) -> Said {
 async fn a_probe_tells_whether_the_service_is_ready() {
     let system = System::prepare(&Options::default()).await;
     for role in ALL {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let listen = format!("listen = \"127.0.0.1:{port}\"");
-        let config = match role {
-            Role::Gateway => changed(&system, role.as_str(), &[Instead("listen", listen)]),
-            _ => changed(&system, role.as_str(), &[More(format!("[health]\n{listen}\n"))]),
-        };
+        let port = free_port();
+        let config = changed(&system, role.as_str(), &[health(role, port)]);
         let probe = || probe(role, &config);
         let nobody = probe().expect(1);
         assert!(nobody.stderr.contains(&port.to_string()), "{nobody:?}");

@@ -167,10 +167,12 @@ impl Process {
         self.wait()
     }
 
-    /// SIGTERM, and waits until it has ended.
+    /// SIGTERM, and waits until it has ended. Panics if the driver of MongoDB did.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
-        self.wait()
+        let status = self.wait();
+        assert!(!self.log().contains("connection_requester"), "{}: {}", self.name, self.log());
+        status
     }
 
     /// Its anonymous memory in KiB.

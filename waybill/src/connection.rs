@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use bus::Nats;
 use contract::{Names, SigningKey};
 use ledger::{Ledger, LedgerOptions};
-use settings::{Secret, Settings};
+use settings::Settings;
 
 use crate::data_dir::{DataDir, receipt_key_of};
 
@@ -30,9 +30,7 @@ impl ConnectionArgs {
     pub fn settings(&self) -> Result<Settings> {
         let mut settings = Settings::load(self.config.as_deref())?;
         if let Some(directory) = &self.data_dir {
-            let endpoints = DataDir::read_endpoints(directory)?;
-            settings.mongodb.uri = Secret::new(endpoints.mongodb);
-            settings.nats.url = endpoints.nats;
+            DataDir::read_endpoints(directory)?.put_into(&mut settings);
         }
         Ok(settings)
     }

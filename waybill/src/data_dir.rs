@@ -1,15 +1,17 @@
 //! The data directory of `waybill up`, and the servers in it.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use contract::{PAYLOAD_HEADROOM, private_key_pem};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use servers::{Mongo, MongoOptions, Nats, NatsOptions};
-use settings::{DirectoryRemote, RemoteSettings, Secret, Settings};
+use settings::{DirectoryRemote, NatsSettings, RemoteSettings, Secret, Settings};
+use tempfile::NamedTempFile;
 
 /// mongod's cache. Each chunk passes through it once on its way in and once on its way out; a larger cache would not make that
 /// faster.
@@ -18,19 +20,61 @@ const MONGOD_CACHE_MIB: u32 = 1024;
 /// The remote that `up` configures if the settings have no default remote.
 const DEFAULT_REMOTE: &str = "local";
 
+/// The mode of the directory: it holds the data of the servers and all secrets.
+const OWNER_ONLY: u32 = 0o700;
+
+/// The folder for sources.
+const SOURCE: &str = "source";
+
 /// The data directory.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// The path as it was given, made absolute: another one if it leads through a link.
+    named: PathBuf,
 }
 
-/// The addresses of the servers of a data directory; kept in it for the other commands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// How to reach the servers of a data directory; kept in it for the other commands and for other tools.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Endpoints {
     /// The address of NATS.
     pub nats: String,
+    /// The user there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats_username: Option<String>,
+    /// The user's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats_password: Option<String>,
     /// The MongoDB connection string.
     pub mongodb: String,
+}
+
+impl Endpoints {
+    /// What the settings say.
+    pub fn of(settings: &Settings) -> Result<Self> {
+        Ok(Self {
+            nats: settings.nats.url().to_owned(),
+            nats_username: settings.nats.username.clone(),
+            nats_password: settings.nats.password()?.map(|password| password.expose().to_owned()),
+            mongodb: settings.mongodb.uri()?.expose().to_owned(),
+        })
+    }
+
+    /// Has the settings lead to these servers.
+    pub fn put_into(self, settings: &mut Settings) {
+        settings.mongodb.uri = Secret::new(self.mongodb);
+        settings.nats.url = self.nats;
+        if self.nats_username.is_some() {
+            log_in(&mut settings.nats, self.nats_username, self.nats_password);
+        }
+    }
+}
+
+/// Replaces the user of the settings.
+fn log_in(nats: &mut NatsSettings, username: Option<String>, password: Option<String>) {
+    nats.username = username;
+    nats.password = password.map(Secret::new);
+    (nats.password_file, nats.credentials_file) = (None, None);
 }
 
 /// The servers that run because none were configured. Dropping this kills those that are still running.
@@ -41,22 +85,30 @@ pub struct LocalServers {
 }
 
 impl DataDir {
-    /// Creates the directory and its folders if they are missing.
+    /// Creates the directory, for its owner alone, and its folders if they are missing.
     pub fn open(path: &Path) -> Result<Self> {
-        let create = |folder: &Path| {
-            fs::create_dir_all(folder).with_context(|| format!("the folder {} cannot be created", folder.display()))
-        };
-        create(path)?;
+        let failed = || format!("the folder {} cannot be created", path.display());
+        fs::DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(path).with_context(failed)?;
+        let named = std::path::absolute(path).with_context(failed)?;
         let path = path.canonicalize().with_context(|| format!("{} cannot be found", path.display()))?;
-        let directory = Self { path };
-        create(&directory.source())?;
-        create(&directory.remote())?;
+        // An earlier release made it for everybody to read.
+        let mode = fs::metadata(&path).with_context(failed)?.permissions().mode() & 0o777;
+        if mode != OWNER_ONLY {
+            fs::set_permissions(&path, Permissions::from_mode(OWNER_ONLY)).with_context(|| {
+                format!("{} holds secrets and cannot be closed to others (mode {mode:o})", path.display())
+            })?;
+        }
+        let directory = Self { path, named };
+        for folder in [directory.source(), directory.remote()] {
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("the folder {} cannot be created", folder.display()))?;
+        }
         Ok(directory)
     }
 
     /// The allowed root for sources.
     pub fn source(&self) -> PathBuf {
-        self.path.join("source")
+        self.path.join(SOURCE)
     }
 
     /// The folder of the default remote.
@@ -64,15 +116,28 @@ impl DataDir {
         self.path.join("remote")
     }
 
-    /// Writes down where the servers answer.
+    /// Writes down how to reach the servers, and a context of the tool `nats`.
     pub fn write_endpoints(&self, endpoints: &Endpoints) -> Result<()> {
-        let path = endpoints_of(&self.path);
-        let text = serde_json::to_vec(endpoints)?;
-        // A connection string may hold a password.
-        let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        written
-            .and_then(|mut file| file.write_all(&text))
-            .with_context(|| format!("{} cannot be written", path.display()))
+        keep(&endpoints_of(&self.path), &serde_json::to_vec(endpoints)?)?;
+        let context = json!({
+            "description": "waybill up",
+            "url": endpoints.nats,
+            "user": endpoints.nats_username,
+            "password": endpoints.nats_password,
+        });
+        let folder = self.nats_cli().join("nats/context");
+        fs::create_dir_all(&folder).with_context(|| format!("the folder {} cannot be created", folder.display()))?;
+        keep(&folder.join("waybill.json"), &serde_json::to_vec_pretty(&context)?)
+    }
+
+    /// The file that says how to reach the servers.
+    pub fn endpoints(&self) -> PathBuf {
+        endpoints_of(&self.path)
+    }
+
+    /// The folder that the tool `nats` takes for its settings if `XDG_CONFIG_HOME` names it.
+    pub fn nats_cli(&self) -> PathBuf {
+        self.path.join("nats-cli")
     }
 
     /// Where the servers answered when `waybill up` last ran on this directory.
@@ -86,31 +151,33 @@ impl DataDir {
     /// The secret that signs tokens: made once and kept for the next start, so that tokens stay valid.
     fn jwt_secret(&self) -> Result<Secret> {
         let path = self.path.join("jwt-secret");
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(mut file) => file.write_all(random_text(48).as_bytes()).context("the token secret cannot be written")?,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("{} cannot be created", path.display())),
+        match fs::read_to_string(&path) {
+            // As long as the setting wants it.
+            Ok(secret) if secret.len() >= 32 => return Ok(Secret::new(secret)),
+            Ok(_) => tracing::warn!(
+                "{} is not whole, so it is made anew: whoever has a token must log in again",
+                path.display()
+            ),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
         }
-        let mut secret = String::new();
-        fs::File::open(&path)
-            .and_then(|mut file| file.read_to_string(&mut secret))
-            .with_context(|| format!("{} cannot be read", path.display()))?;
+        let secret = random_text(48);
+        keep(&path, secret.as_bytes())?;
         Ok(Secret::new(secret))
     }
 
-    /// The key that signs receipts: made once and kept for the next start, so that one key verifies all receipts.
+    /// The key that signs receipts: made once and kept for the next start, so that one key verifies all receipts. It is never
+    /// replaced.
     fn receipt_key(&self) -> Result<PathBuf> {
         let path = receipt_key_of(&self.path);
         if path.exists() {
             return Ok(path);
         }
-        let failed = || format!("{} cannot be created", path.display());
-        // The file appears whole or not at all, and only its owner can read it.
-        let mut file = tempfile::NamedTempFile::new_in(&self.path).with_context(failed)?;
-        let written = file.write_all(private_key_pem(&rand::random()).as_bytes());
-        written.and_then(|()| file.as_file().sync_all()).with_context(failed)?;
+        let file = written_beside(&path, private_key_pem(&rand::random()).as_bytes())?;
         match file.persist_noclobber(&path) {
-            Err(error) if error.error.kind() != ErrorKind::AlreadyExists => Err(error.error).with_context(failed),
+            Err(error) if error.error.kind() != ErrorKind::AlreadyExists => {
+                Err(error.error).with_context(|| format!("{} cannot be created", path.display()))
+            }
             _ => Ok(path),
         }
     }
@@ -119,6 +186,10 @@ impl DataDir {
     pub fn fill_in(&self, settings: &mut Settings) -> Result<()> {
         if settings.files.roots.is_empty() {
             settings.files.roots.push(self.source());
+            if self.named != self.path {
+                // Callers may name their files as the operator names the directory.
+                settings.files.roots.push(self.named.join(SOURCE));
+            }
         }
         if settings.default_remote.is_none() {
             let remote = RemoteSettings::Directory(DirectoryRemote::new(self.remote()));
@@ -145,14 +216,14 @@ impl DataDir {
             if !own_nats {
                 return Ok(None);
             }
-            let options = NatsOptions::new(self.path.join("nats"), max_payload);
+            let options = NatsOptions { login: true, ..NatsOptions::new(self.path.join("nats"), max_payload) };
             Nats::start(options).await.map(Some).context("nats-server cannot be started")
         };
         let mongo = async {
             if !own_mongo {
                 return Ok(None);
             }
-            let options = MongoOptions::new(self.path.join("mongod"), MONGOD_CACHE_MIB);
+            let options = MongoOptions { login: true, ..MongoOptions::new(self.path.join("mongod"), MONGOD_CACHE_MIB) };
             Mongo::start(options).await.map(Some).context("mongod cannot be started")
         };
         let (nats, mongo) = tokio::join!(nats, mongo);
@@ -160,6 +231,8 @@ impl DataDir {
         let servers = LocalServers { nats: nats?, mongo: mongo? };
         if let Some(nats) = &servers.nats {
             settings.nats.url = nats.url();
+            let (username, password) = nats.login().unzip();
+            log_in(&mut settings.nats, username.map(str::to_owned), password.map(str::to_owned));
         }
         if let Some(mongo) = &servers.mongo {
             settings.mongodb.uri = Secret::new(mongo.uri());
@@ -206,6 +279,20 @@ impl LocalServers {
         }
         Ok(())
     }
+}
+
+/// Writes a file for its owner alone, whole or not at all.
+fn keep(path: &Path, content: &[u8]) -> Result<()> {
+    let persisted = written_beside(path, content)?.persist(path);
+    persisted.map(drop).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// A file with this content that can take the name `path`. Only its owner can read it.
+fn written_beside(path: &Path, content: &[u8]) -> Result<NamedTempFile> {
+    let failed = || format!("{} cannot be written", path.display());
+    let mut file = NamedTempFile::new_in(path.parent().unwrap_or(path)).with_context(failed)?;
+    file.write_all(content).and_then(|()| file.as_file().sync_all()).with_context(failed)?;
+    Ok(file)
 }
 
 fn endpoints_of(directory: &Path) -> PathBuf {

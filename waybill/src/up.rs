@@ -1,12 +1,12 @@
 //! `waybill up`: runs the servers and the four services, and adds a first user.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use contract::{PublicKey, Role};
-use ledger::NewUser;
+use ledger::{Ledger, NewUser};
 use runtime::{Lifecycle, Service};
 use serde::Serialize;
 use settings::telemetry;
@@ -38,6 +38,7 @@ pub struct Up {
     pub ready: Ready,
     /// Stops everything.
     pub life: Lifecycle,
+    ledgers: Vec<Ledger>,
     servers: LocalServers,
 }
 
@@ -48,8 +49,13 @@ pub struct Ready {
     pub gateway: String,
     /// The address of NATS.
     pub nats: String,
-    /// The MongoDB connection string.
+    /// The MongoDB connection string, without user and password.
     pub mongodb: String,
+    /// The file with the users and passwords of NATS and MongoDB.
+    pub endpoints: PathBuf,
+    /// The folder with a context of the tool `nats`. Not in the line.
+    #[serde(skip)]
+    pub nats_cli: PathBuf,
     /// The first user; unset if the database had users that `up` did not add.
     pub username: Option<String>,
     /// The first user's password; set only if `up` has just added the user.
@@ -111,32 +117,39 @@ pub async fn start(mut settings: Settings, options: &Options, life: Lifecycle) -
             return Ok(ended.map(|()| None)?);
         }
     };
-    let mongodb = settings.mongodb.uri()?.expose().to_owned();
-    let endpoints = Endpoints { nats: settings.nats.url().to_owned(), mongodb };
+    let endpoints = Endpoints::of(&settings)?;
     directory.write_endpoints(&endpoints)?;
     let (username, password) = first_user(&services).await?;
     let ready = Ready {
         gateway: format!("http://{address}"),
         nats: endpoints.nats,
-        mongodb: endpoints.mongodb,
+        mongodb: without_secrets(&endpoints.mongodb),
+        endpoints: directory.endpoints(),
+        nats_cli: directory.nats_cli(),
         username,
         password,
         root: settings.files.roots.first().cloned().unwrap_or_default(),
         remote_dir: default_folder(&settings),
         receipt_key,
     };
-    Ok(Some(Up { ready, life, servers }))
+    let ledgers = services.into_iter().map(|service| service.ledger).collect();
+    Ok(Some(Up { ready, life, ledgers, servers }))
 }
 
 impl Up {
     /// Runs until it is asked to stop, then stops the services, and after them the servers.
     pub async fn run(self) -> Result<()> {
-        let Self { life, servers, .. } = self;
+        let Self { life, ledgers, servers, .. } = self;
         tokio::select! {
             why = servers.ended() => life.fail(why),
             () = life.stopping() => {}
         }
         let ended = life.ended().await;
+        let closing: Vec<_> =
+            ledgers.into_iter().map(|ledger| tokio::spawn(async move { ledger.close().await })).collect();
+        for closed in closing {
+            closed.await?;
+        }
         let stopped = servers.stop().await;
         ended?;
         stopped
@@ -190,6 +203,27 @@ fn default_folder(settings: &Settings) -> Option<PathBuf> {
     }
 }
 
+/// A connection string for people: without the user, and without the options that hold secrets.
+fn without_secrets(uri: &str) -> String {
+    let (scheme, rest) = uri.split_once("://").unwrap_or_default();
+    let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
+    let (hosts, options) = hosts.split_once('?').unwrap_or((hosts, ""));
+    let secret = |option: &&str| {
+        let option = option.to_ascii_lowercase();
+        option.contains("password") || option.contains("authmechanismproperties")
+    };
+    let options: Vec<_> = options.split('&').filter(|option| !option.is_empty() && !secret(option)).collect();
+    let options = if options.is_empty() { String::new() } else { format!("?{}", options.join("&")) };
+    format!("{scheme}://{hosts}{options}")
+}
+
+/// A path that a shell takes as one word.
+fn shell_word(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
+    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
+
 #[allow(clippy::print_stdout, reason = "this is the result of the command")]
 fn print_ready(ready: &Ready, json: bool) -> Result<()> {
     if json {
@@ -200,6 +234,8 @@ fn print_ready(ready: &Ready, json: bool) -> Result<()> {
     println!("  gateway   {}", ready.gateway);
     println!("  NATS      {}", ready.nats);
     println!("  MongoDB   {}", ready.mongodb);
+    println!("  logins    of both: {}", ready.endpoints.display());
+    println!("  nats tool XDG_CONFIG_HOME={} nats --context waybill", shell_word(&ready.nats_cli));
     println!("  sources   {}", ready.root.display());
     if let Some(folder) = &ready.remote_dir {
         println!("  remote    {}", folder.display());
@@ -217,4 +253,28 @@ fn print_ready(ready: &Ready, json: bool) -> Result<()> {
     }
     println!("Ctrl-C stops it.");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_string_is_shown_without_its_secrets() {
+        for (uri, shown) in [
+            ("mongodb://127.0.0.1:1/?directConnection=true", "mongodb://127.0.0.1:1/?directConnection=true"),
+            ("mongodb://ada:hush@a:1,b:2/db?replicaSet=rs0", "mongodb://a:1,b:2/db?replicaSet=rs0"),
+            ("mongodb+srv://ada:hu@sh?x/y@h", "mongodb+srv://h"),
+            ("mongodb://h/?tlsCertificateKeyFilePassword=hush&tls=true", "mongodb://h/?tls=true"),
+            ("mongodb://h/?authMechanismProperties=AWS_SESSION_TOKEN:hush", "mongodb://h/"),
+        ] {
+            assert_eq!(without_secrets(uri), shown);
+        }
+    }
+
+    #[test]
+    fn a_path_is_one_word_for_a_shell() {
+        assert_eq!(shell_word(Path::new("/a/b-c")), "/a/b-c");
+        assert_eq!(shell_word(Path::new("/a b/c'd")), r"'/a b/c'\''d'");
+    }
 }

@@ -85,13 +85,97 @@ async fn a_password_in_the_connection_string_is_never_shown() {
     let error = Ledger::connect(&options).await.unwrap_err();
     assert!(matches!(error, LedgerError::Mongo { .. }), "{error}");
     assert!(!format!("{error} {error:?}").contains(PASSWORD), "{error:?}");
-    for broken in [
-        format!("mongodb://ada:{PASSWORD}@/"),
-        format!("mongodb://ada:{PASSWORD}@host:port/"),
-        format!("mongo://ada:{PASSWORD}@host/"),
-        format!("mongodb://ada:{PASSWORD}/@host/"),
+    assert_eq!(
+        error.to_string(),
+        "making a collection failed: no server can be used (127.0.0.1:1: I/O error: Connection refused (os error 111))"
+    );
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_connection_string_is_said_at_once_and_without_its_password() {
+    let login = format!("ada:{PASSWORD}");
+    for (broken, says) in [
+        (format!("mongodb://{login}@/"), "host"),
+        (format!("mongodb://{login}@host:port/"), "port"),
+        (format!("mongo://{login}@host/"), "mongo"),
+        (format!("mongodb://{login}/@host/"), "encoded"),
+        (format!("mongodb://{login}:x@host/"), "encoded"),
+        (format!("mongodb://ada:x?{PASSWORD}@host/"), "encoded"),
+        (format!("mongodb://ada:x?{PASSWORD}/@host:70000/"), "port"),
+        (format!("mongodb://{login}@host/?replicaSte=rs0"), "replicaSte"),
+        (format!("mongodb://{login}@host/?tls=true&tlsCAFile=/nowhere/ca.pem"), "/nowhere/ca.pem"),
+        (format!("mongodb://{login}@host/?directConnection=maybe"), "directConnection"),
     ] {
-        let error = Ledger::connect(&self::options(&broken)).await.unwrap_err();
-        assert!(!format!("{error} {error:?}").contains(PASSWORD), "{error:?}");
+        let error = Ledger::open(&options(&broken)).await.unwrap_err();
+        assert!(matches!(error, LedgerError::Settings(_)), "{broken}: {error:?}");
+        let told = format!("{error} {error:?}");
+        assert!(told.contains("mongodb.uri") && told.to_lowercase().contains(&says.to_lowercase()), "{broken}: {told}");
+        assert!(!told.contains(PASSWORD), "{told}");
     }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut own = servers::MongoOptions::new(folder.path().join("mongo"), servers::MIN_CACHE_MIB);
+    (own.login, own.die_with_parent) = (true, true);
+    let mongo = servers::Mongo::start(own).await.unwrap();
+    let ledger = |uri: String| async move { Ledger::open(&options(&uri)).await.unwrap() };
+    ledger(mongo.uri()).await.ping().await.unwrap();
+    let bare = format!("mongodb://waybill:{PASSWORD}@127.0.0.1:{}/?directConnection=true", mongo.port());
+    let stranger = ledger(bare).await;
+    for _ in 0..3 {
+        let told = stranger.ping().await.unwrap_err().to_string();
+        assert!(told.contains("authentication failed") && told.len() < 200 && !told.contains('\n'), "{told}");
+        assert!(!told.contains(PASSWORD) && !told.contains("labels"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_opened_before_mongodb_runs_makes_the_collections_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut own = servers::MongoOptions::new(folder.path().join("mongo"), servers::MIN_CACHE_MIB);
+    own.die_with_parent = true;
+    let mongo = servers::Mongo::start(own.clone()).await.unwrap();
+    let uri = mongo.uri();
+    mongo.stop().await.unwrap();
+    let ledger = Ledger::open(&options(&uri)).await.unwrap();
+    assert!(ledger.ping().await.is_err());
+    let mongo = servers::Mongo::start(own).await.unwrap();
+    assert_eq!(mongo.uri(), uri);
+    testing::until("it answers", async || ledger.ping().await.ok()).await;
+    let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
+    let indexes = client.database("nowhere").collection::<mongodb::bson::Document>("files").list_index_names().await;
+    assert!(indexes.unwrap().len() > 5);
+}
+
+/// The driver panics when its tasks end under an operation.
+#[test]
+fn a_process_that_closes_its_ledger_ends_without_a_panic() {
+    static PANICS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let threads = || tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    let keeper = threads();
+    let sandbox = keeper.block_on(Sandbox::new());
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.location().is_some_and(|place| place.file().contains("mongodb")) {
+            PANICS.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+        before(info);
+    }));
+    for _ in 0..20 {
+        let runtime = threads();
+        runtime.block_on(async {
+            let ledger = Ledger::connect(&stage::options(&sandbox)).await.unwrap();
+            for _ in 0..64 {
+                let ledger = ledger.clone();
+                tokio::spawn(async move { while ledger.ping().await.is_ok() {} });
+            }
+            ledger.ping().await.unwrap();
+            ledger.close().await;
+        });
+        drop(runtime);
+    }
+    assert_eq!(PANICS.load(std::sync::atomic::Ordering::SeqCst), 0);
+    keeper.block_on(async move { drop(sandbox) });
 }

@@ -3,6 +3,7 @@
 
 mod announce;
 mod attempt;
+mod connect;
 mod consume;
 mod hold;
 mod lifecycle;

@@ -8,6 +8,7 @@ mod orphans;
 mod seaweed;
 mod sshd;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -53,4 +54,26 @@ fn rude_listener(port: u16) -> anyhow::Result<u16> {
     let port = listener.local_addr()?.port();
     std::thread::spawn(move || listener.incoming().for_each(drop));
     Ok(port)
+}
+
+/// Panics unless only the owner can read the folder and every file in it that has `secret`, and the command line of the
+/// process has it not. Returns how many files have it.
+fn assert_kept(folder: &Path, pid: u32, secret: &str) -> usize {
+    let mode = |path: &Path| std::fs::metadata(path).map(|found| found.permissions().mode() & 0o777);
+    assert_eq!(mode(folder).ok(), Some(0o700));
+    let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(!command.contains(secret), "{command}");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let telling = files.filter(|file| std::fs::read(file).is_ok_and(|text| contains(&text, secret.as_bytes())));
+    telling.inspect(|file| assert_eq!(mode(file).ok(), Some(0o600), "{}", file.display())).count()
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+/// The password in an address.
+fn password(address: &str) -> &str {
+    let (login, _) = address.split_once('@').unwrap_or_else(|| panic!("no login in {address}"));
+    login.rsplit_once(':').unwrap().1
 }

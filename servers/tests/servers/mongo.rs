@@ -7,7 +7,7 @@ use mongodb::options::{Acknowledgment, WriteConcern};
 use servers::{Error, Mongo, MongoOptions};
 use tempfile::{TempDir, tempdir};
 
-use crate::{mongo_options, rude_listener, runs};
+use crate::{assert_kept, mongo_options, password, rude_listener, runs};
 
 async fn start() -> Result<(TempDir, Mongo)> {
     let folder = tempdir()?;
@@ -109,6 +109,65 @@ async fn a_server_that_was_left_is_adopted_unless_its_settings_differ() -> Resul
     assert!(!mongo.adopted());
     assert!(!runs(pid));
     assert_eq!(count(&mongo.uri()).await?, 1);
+    Ok(())
+}
+
+/// What mongod answers to a command of somebody who connects like this.
+async fn asked(uri: &str, command: Document) -> Result<Document> {
+    let client = Client::with_uri_str(uri).await?;
+    let answer = client.database("admin").run_command(command).await;
+    client.shutdown().await;
+    Ok(answer?)
+}
+
+#[tokio::test]
+async fn who_must_log_in_and_does_not_is_refused() -> Result<()> {
+    // The data may be of a release that asked nobody, whose server still runs.
+    let (folder, open) = start().await?;
+    insert(&open.uri()).await?;
+    open.leave();
+    let options = MongoOptions { login: true, ..mongo_options(folder.path()) };
+    let mongo = Mongo::start(options.clone()).await?;
+    assert!(!mongo.adopted());
+    insert(&mongo.uri()).await?;
+    assert_eq!(count(&mongo.uri()).await?, 2);
+
+    let bare = format!("mongodb://127.0.0.1:{}/?directConnection=true", mongo.port());
+    let strange_user = doc! { "createUser": "eve", "pwd": "eve", "roles": ["root"] };
+    for stranger in [bare.clone(), bare.replace("//", "//waybill:wrong@")] {
+        for command in [doc! { "listDatabases": 1 }, doc! { "shutdown": 1 }, strange_user.clone()] {
+            let refused = asked(&stranger, command).await.unwrap_err().to_string();
+            assert!(refused.contains("uthentication"), "{stranger}: {refused}");
+        }
+    }
+    let refused = asked(&mongo.uri(), doc! { "shutdown": 1 }).await.unwrap_err().to_string();
+    assert!(refused.contains("not authorized"), "{refused}");
+    let shown = format!("{mongo:?}");
+    assert!(!shown.contains(password(&mongo.uri())), "{shown}");
+    assert_eq!(assert_kept(&options.data_dir, mongo.pid(), password(&mongo.uri())), 1, "the password itself");
+    let key = std::fs::read_to_string(options.data_dir.join("keyfile"))?;
+    assert_eq!(assert_kept(&options.data_dir, mongo.pid(), &key), 1, "the key file itself");
+
+    // The next start knows the secrets, so it adopts the server. Those that were lost are made anew.
+    let uri = mongo.uri();
+    mongo.leave();
+    let mongo = Mongo::start(options.clone()).await?;
+    assert!(mongo.adopted() && mongo.uri() == uri);
+    mongo.kill().await?;
+    for name in ["password", "keyfile"] {
+        std::fs::write(options.data_dir.join(name), "")?;
+    }
+    let mongo = Mongo::start(options).await?;
+    assert_ne!(mongo.uri(), uri);
+    assert_eq!(count(&mongo.uri()).await?, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn messages_are_not_compressed() -> Result<()> {
+    let (_folder, mongo) = start().await?;
+    let hello = asked(&mongo.uri(), doc! { "hello": 1, "compression": ["zlib", "snappy", "zstd"] }).await?;
+    assert_eq!(hello.get("compression"), None, "{hello}");
     Ok(())
 }
 

@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
-use async_nats::jetstream;
+use async_nats::{ConnectOptions, jetstream};
 use servers::{Error, Nats, NatsOptions};
 use tempfile::{TempDir, tempdir};
 
-use crate::{DEADLINE, eventually, nats_options, rude_listener, runs};
+use crate::{DEADLINE, assert_kept, eventually, nats_options, rude_listener, runs};
 
 async fn start() -> Result<(TempDir, Nats)> {
     let folder = tempdir()?;
@@ -17,9 +17,18 @@ async fn start() -> Result<(TempDir, Nats)> {
     Ok((folder, nats))
 }
 
+async fn connect(nats: &Nats) -> Result<jetstream::Context> {
+    let (user, password) = nats.login().unwrap_or_default();
+    Ok(jetstream::new(log_in(user, password).connect(nats.url()).await?))
+}
+
+fn log_in(user: &str, password: &str) -> ConnectOptions {
+    ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned())
+}
+
 /// Makes a stream with one message.
 async fn keep_a_message(nats: &Nats) -> Result<()> {
-    let jetstream = jetstream::new(async_nats::connect(nats.url()).await?);
+    let jetstream = connect(nats).await?;
     let config = jetstream::stream::Config {
         name: "KEPT".to_owned(),
         subjects: vec!["kept.>".to_owned()],
@@ -33,7 +42,7 @@ async fn keep_a_message(nats: &Nats) -> Result<()> {
 
 /// How many messages that stream has.
 async fn kept_messages(nats: &Nats) -> Result<u64> {
-    let jetstream = jetstream::new(async_nats::connect(nats.url()).await?);
+    let jetstream = connect(nats).await?;
     Ok(jetstream.get_stream("KEPT").await?.cached_info().state.messages)
 }
 
@@ -162,6 +171,34 @@ fn kill(pid: u32) {
     let pid = pid.to_string();
     let killed = Command::new("sh").args(["-c", "kill -9 $0", &pid]).status();
     assert!(killed.is_ok_and(|status| status.success()));
+}
+
+#[tokio::test]
+async fn who_must_log_in_and_does_not_is_refused() -> Result<()> {
+    let folder = tempdir()?;
+    let options = NatsOptions { login: true, ..nats_options(folder.path()) };
+    let login = |nats: &Nats| nats.login().map(|(user, password)| (user.to_owned(), password.to_owned())).unwrap();
+    let nats = Nats::start(options.clone()).await?;
+    let (user, password) = login(&nats);
+    keep_a_message(&nats).await?;
+    for (user, password) in [("", ""), (&*user, "wrong")] {
+        let refused = log_in(user, password).connect(nats.url()).await.map(drop).unwrap_err();
+        assert_eq!(refused.kind(), async_nats::ConnectErrorKind::AuthorizationViolation);
+    }
+    let shown = format!("{nats:?}");
+    assert!(!shown.contains(&password), "{shown}");
+    assert_eq!(assert_kept(&options.data_dir, nats.pid(), &password), 2, "nats.conf and the password itself");
+
+    // The next start knows the password, so it adopts the server. A password that was lost is made anew.
+    nats.leave();
+    let nats = Nats::start(options.clone()).await?;
+    assert!(nats.adopted() && login(&nats).1 == password);
+    nats.leave();
+    std::fs::write(options.data_dir.join("password"), "")?;
+    let nats = Nats::start(options).await?;
+    assert!(!nats.adopted() && login(&nats).1 != password);
+    assert_eq!(kept_messages(&nats).await?, 1);
+    Ok(())
 }
 
 #[tokio::test]

@@ -168,7 +168,9 @@ impl HttpRemote {
         for (name, value) in &self.headers {
             let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
             if name.is_empty() || !name.chars().all(token) {
-                return Err(format!("headers: expected field names, found {name:?}"));
+                // No more of it: whoever writes `name: value` there writes a secret.
+                let begin: String = name.chars().take_while(|c| token(*c)).collect();
+                return Err(format!("headers: expected field names, found one that is none and begins with {begin:?}"));
             }
             if OWN_FIELDS.contains(&&*name.to_ascii_lowercase()) {
                 return Err(format!("headers: expected no {name:?}, which every request sets itself"));

@@ -103,7 +103,11 @@ impl SftpRemote {
 
     pub(super) fn check(&self) -> Result<(), String> {
         let plain = |text: &str| !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control());
-        if !plain(&self.host) || self.host.contains(['/', '@', '[', ']']) {
+        // Checked first, and not repeated in the error: it could be a password.
+        if self.host.contains('@') {
+            return Err("host: expected a name or an IP address without a user; the user is in username".into());
+        }
+        if !plain(&self.host) || self.host.contains(['/', '[', ']']) {
             return Err(format!("host: expected a name or an IP address, found {:?}", self.host));
         }
         if self.port == 0 {

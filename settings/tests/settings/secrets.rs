@@ -9,9 +9,10 @@ const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 #[test]
 fn a_secret_may_be_in_a_file_of_its_own() {
-    let (password, uri, jwt) = (file("open sesame\r\n"), file("mongodb://ada:pw@h/\n"), file(JWT_SECRET));
+    // The first as some editors save it, with a byte order mark.
+    let (password, uri, jwt) = (file("\u{feff}open sesame\r\n"), file("mongodb://ada:pw@h/\n"), file(JWT_SECRET));
     let text = format!(
-        "[nats]\npassword_file = {:?}\n[mongodb]\nuri_file = {:?}\n[auth]\njwt_secret_file = {:?}",
+        "[nats]\nusername = \"ada\"\npassword_file = {:?}\n[mongodb]\nuri_file = {:?}\n[auth]\njwt_secret_file = {:?}",
         password.path(),
         uri.path(),
         jwt.path()
@@ -31,7 +32,7 @@ fn a_secret_may_be_in_a_file_of_its_own() {
 
 #[test]
 fn a_secret_that_is_missing_or_too_short_is_named() {
-    let text = "[nats]\npassword_file = \"/no/password\"\n[mongodb]\nuri_file = \"/no/uri\"\n[auth]\njwt_secret_file = \"/no/jwt\"";
+    let text = "[nats]\nusername = \"ada\"\npassword_file = \"/no/password\"\n[mongodb]\nuri_file = \"/no/uri\"\n[auth]\njwt_secret_file = \"/no/jwt\"";
     let settings = load_file(text).unwrap();
     let errors = [
         (settings.nats.password().unwrap_err(), "nats.password_file", "/no/password"),
@@ -84,6 +85,33 @@ fn secrets_are_never_shown() {
     assert!(!why.contains("hush"), "{why}");
     let why = refused(load_file(&text.replace("\"hush-nats\"", "[\"hush-nats\"]")));
     assert!(!why.contains("hush"), "{why}");
+}
+
+#[test]
+fn no_error_repeats_what_may_be_a_secret() {
+    let remote = |keys: &str| format!("[remotes.a]\n{keys}\n");
+    let http = |keys: &str| remote(&format!("kind = \"http\"\nurl = \"https://h/\"\n{keys}"));
+    let sftp = "kind = \"sftp\"\nhost = \"ada:hush@h\"\nhost_key = \"SHA256:a\"\nusername = \"ada\"\npath = \".\"";
+    for (text, named) in [
+        (http("headers = \"Bearer hush\""), "expected a map"),
+        (http("headers = \"Bearer hush, expected hush\""), "expected a map"),
+        (http("headers = [\"Bearer hush\"]"), "expected a map"),
+        (http("[remotes.a.headers]\n\"Authorization: Bearer hush\" = \"\""), "headers"),
+        (remote(sftp), "host"),
+        (remote("kind = \"http\"\nurl = \"https://ada:hush@h/\""), "url"),
+        ("[auth]\ntoken_seconds = \"hush\"".into(), "token_seconds"),
+        ("auth = \"hush\"".into(), "auth"),
+        ("[nats]\nurl = \"nats://ada:hush@h\"".into(), "nats.username and nats.password"),
+        ("[nats]\nurl = \"nats://a, tls://hush@b:4222\"".into(), "nats.url"),
+        ("[nats]\npassword = \"hush\"".into(), "nats.username"),
+    ] {
+        let why = refused(load_file(&text));
+        assert!(!why.contains("hush") && why.contains(named), "{text}: {why}");
+    }
+    let why = refused(load("", &[("WAYBILL__REMOTES__A__KIND", "http"), ("WAYBILL__REMOTES__A__HEADERS", "hush")]));
+    assert!(!why.contains("hush"), "{why}");
+    let why = refused(load_file("[nats]\nusername = \"ada\""));
+    assert!(why.contains("nats.password"), "{why}");
 }
 
 #[test]
