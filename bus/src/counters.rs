@@ -10,6 +10,7 @@ struct Counts {
     running: AtomicU64,
     jobs: AtomicU64,
     unreadable: AtomicU64,
+    logins_failed: AtomicU64,
 }
 
 /// A job that is counted as running until this is dropped.
@@ -29,6 +30,11 @@ impl Counters {
         self.0.unreadable.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a login with a wrong name or password, or of a disabled user.
+    pub fn login_failed(&self) {
+        self.0.logins_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Jobs that are running.
     pub fn jobs_running(&self) -> u64 {
         self.0.running.load(Ordering::Relaxed)
@@ -42,6 +48,11 @@ impl Counters {
     /// Messages that could not be read.
     pub fn messages_unreadable(&self) -> u64 {
         self.0.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// Logins that failed.
+    pub fn logins_failed(&self) -> u64 {
+        self.0.logins_failed.load(Ordering::Relaxed)
     }
 }
 

@@ -97,6 +97,12 @@ pub struct Event {
     /// make the event larger than [`Event::MAX_BYTES`], `omitted_bytes` says how large they are.
     #[serde(skip_serializing_if = "serde_json::Value::is_null", default)]
     pub detail: serde_json::Value,
+    /// The user whose request made the file known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub prepared_by: Option<String>,
+    /// The user whose finalise request counted when this happened, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub finalised_by: Option<String>,
 }
 
 impl Event {
@@ -115,13 +121,34 @@ impl Event {
         name: ObjectName,
         detail: serde_json::Value,
     ) -> Self {
-        let id = format!("{file_id}:{version}");
-        let mut made = Self { v: MESSAGE_VERSION, id, event, file_id, version, at, state, name: name.into(), detail };
-        if made.to_json().len() > Self::MAX_BYTES {
-            let omitted = serde_json::to_vec(&made.detail).map_or(0, |detail| detail.len());
-            made.detail = serde_json::json!({ "omitted_bytes": omitted });
+        Self {
+            v: MESSAGE_VERSION,
+            id: format!("{file_id}:{version}"),
+            event,
+            file_id,
+            version,
+            at,
+            state,
+            name: name.into(),
+            detail,
+            prepared_by: None,
+            finalised_by: None,
         }
-        made
+        .bounded()
+    }
+
+    /// The same event with the users who asked for it.
+    #[must_use]
+    pub fn asked_by(self, prepared_by: String, finalised_by: Option<String>) -> Self {
+        Self { prepared_by: Some(prepared_by), finalised_by, ..self }.bounded()
+    }
+
+    fn bounded(mut self) -> Self {
+        if self.to_json().len() > Self::MAX_BYTES {
+            let omitted = serde_json::to_vec(&self.detail).map_or(0, |detail| detail.len());
+            self.detail = serde_json::json!({ "omitted_bytes": omitted });
+        }
+        self
     }
 
     /// The event as JSON.

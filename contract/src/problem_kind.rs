@@ -87,14 +87,16 @@ problem_kinds! {
     NoRemote, "no-remote", Some(422), "No remote is named";
     /// The `Idempotency-Key` belongs to another request.
     IdempotencyKeyReused, "idempotency-key-reused", Some(422), "The Idempotency-Key belongs to another request";
-    /// The file has more chunks than a chunk number can count.
-    FileTooLarge, "file-too-large", Some(422), "The file has too many chunks";
+    /// The file is larger than the limit, or has more chunks than a chunk number can count.
+    FileTooLarge, "file-too-large", Some(422), "The file is too large";
     /// The stored SHA-256 differs from the expected one.
     DigestMismatch, "digest-mismatch", Some(422), "The file has another SHA-256 than expected";
     /// The size differs from the expected one.
     SizeMismatch, "size-mismatch", Some(422), "The file has another size than expected";
     /// The number of chunks differs from the expected one.
     ChunkCountMismatch, "chunk-count-mismatch", Some(422), "The file has another number of chunks than expected";
+    /// Too many logins of this name or from this address failed.
+    TooManyFailedLogins, "too-many-failed-logins", Some(429), "Too many logins failed";
     /// Waybill itself is at fault.
     Internal, "internal", Some(500), "The service has a fault";
     /// Too many requests of this kind are in progress.

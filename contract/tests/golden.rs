@@ -86,6 +86,8 @@ fn chunk_header() {
 fn plain() -> Receipt {
     Receipt {
         file_id: file(),
+        prepared_by: None,
+        finalised_by: None,
         source: ReceiptSource { path: "in/größe.bin".into(), name: "größe.bin".into(), generation: Generation(1) },
         sha256: Digest::of(b"abc"),
         size: 3,

@@ -12,6 +12,8 @@ pub(crate) fn write(plan: &Plan<'_>, delivered: Delivered, key: Option<&SigningK
     let (delivered_at, evidence) = (lease.now(), delivered.evidence);
     let mut receipt = Receipt {
         file_id: file.id,
+        prepared_by: Some(file.user.clone()),
+        finalised_by: file.finalised_by.clone(),
         source: ReceiptSource {
             path: file.source.path.clone(),
             name: file.name.to_string(),

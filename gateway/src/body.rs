@@ -57,8 +57,19 @@ impl Media {
     }
 }
 
-/// Parses a JSON object. The refusal names the field that is wrong.
+/// Parses a JSON object, after a byte order mark if there is one. The refusal names the field that is wrong.
 pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    if let Err(error) = std::str::from_utf8(bytes) {
+        return Err(Refusal::new(
+            ProblemKind::MalformedRequest,
+            format!(
+                "expected JSON in UTF-8, found something else at byte {}; a file whose name is not UTF-8 cannot be named: \
+                 rename it, or put a link with another name beside it",
+                error.valid_up_to()
+            ),
+        ));
+    }
     // serde would also take an array for a struct, field by field.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(Refusal::new(ProblemKind::MalformedRequest, "expected a JSON object, found something else"));
@@ -89,5 +100,14 @@ mod tests {
         assert_eq!(media("application/x-www-form-urlencoded"), Media::Form);
         assert_eq!(media("text/plain"), Media::Other("text/plain".into()));
         assert_eq!(Media::of(&HeaderMap::new()).unwrap(), Media::Unnamed);
+    }
+
+    #[test]
+    fn a_byte_order_mark_does_not_count() {
+        let value: serde_json::Value = json("\u{feff}{\"a\":1}".as_bytes()).unwrap();
+        assert_eq!(value["a"], 1);
+        assert!(json::<serde_json::Value>("\u{feff}\u{feff}{}".as_bytes()).is_err());
+        let refusal = json::<serde_json::Value>(b"{\"a\":\"\xe9\"}").unwrap_err();
+        assert!(format!("{refusal:?}").contains("UTF-8"), "{refusal:?}");
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! `serve` accepts connections; `layers` is what a request passes on its way; `routes` lists the addresses; `auth`,
 //! `upload`, `files` and `health` answer at them; `body` and `query` parse; `refusal` is every answer that is not a
-//! success; `register` puts the gateway into the NATS services API.
+//! success; `register` puts the gateway into the NATS services API; `seats` counts who takes how much.
 
 mod auth;
 mod body;
@@ -16,6 +16,7 @@ mod query;
 mod refusal;
 mod register;
 mod routes;
+mod seats;
 mod serve;
 mod upload;
 
@@ -27,6 +28,7 @@ use runtime::{Service, StartError};
 
 use auth::Auth;
 pub use files::File;
+use files::Lists;
 use health::Readiness;
 use layers::limit::Limits;
 use upload::prepare::Storage;
@@ -38,6 +40,7 @@ struct Gateway {
     limits: Limits,
     auth: Auth,
     storage: Storage,
+    lists: Lists,
     readiness: Readiness,
     space: FreeSpace,
 }
@@ -46,9 +49,10 @@ impl Gateway {
     fn new(service: Service) -> Result<Self, StartError> {
         let settings = &service.settings;
         Ok(Self {
-            limits: Limits::new(&settings.gateway),
+            limits: Limits::new(settings),
             auth: Auth::new(&settings.auth)?,
             storage: Storage::open(&settings.files.roots).map_err(StartError::Own)?,
+            lists: Lists::default(),
             readiness: Readiness::default(),
             space: FreeSpace::new(&service.ledger, settings.gateway.free_space_floor),
             service,
@@ -64,7 +68,7 @@ impl Gateway {
 /// or `gateway.listen` cannot be bound.
 pub async fn run(service: Service) -> Result<SocketAddr, StartError> {
     let gateway = Arc::new(Gateway::new(service.clone())?);
-    let (listener, address) = serve::bind(service.settings.gateway.listen).await.map_err(StartError::Own)?;
+    let (listener, address) = serve::bind(service.settings.gateway.listen).map_err(StartError::Own)?;
     service.life.spawn("registration", register::run(service.clone()));
     service.life.spawn("http", serve::run(gateway, listener));
     tracing::info!(%address, "listening");

@@ -1,5 +1,7 @@
 //! Every answer that is not a success: `application/problem+json` (RFC 9457). `contract::ProblemKind` lists the types.
 
+use std::time::Duration;
+
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -10,7 +12,7 @@ use serde_json::Value;
 
 /// How many seconds a client should wait when a server behind us does not answer: MongoDB takes about as long to elect a
 /// primary.
-const RETRY_AFTER_SECONDS: u32 = 5;
+const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// Why one request is not served.
 #[derive(Debug)]
@@ -19,6 +21,7 @@ pub(crate) struct Refusal {
     detail: String,
     compared: Option<Box<(Value, Value)>>,
     cause: Option<InternalCause>,
+    retry_after: u64,
 }
 
 /// The error behind a refusal. It goes into the log, never into an answer: it may name hosts.
@@ -40,12 +43,18 @@ struct Body<'a> {
 impl Refusal {
     /// `detail` says what was expected and what was found.
     pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), compared: None, cause: None }
+        Self { kind, detail: detail.into(), compared: None, cause: None, retry_after: RETRY_AFTER_SECONDS }
     }
 
     /// Adds the members `expected` and `found`.
     pub(crate) fn comparing(mut self, expected: Value, found: Value) -> Self {
         self.compared = Some(Box::new((expected, found)));
+        self
+    }
+
+    /// Says when to try again, if the status is one that says so.
+    pub(crate) fn retry_after(mut self, rest: Duration) -> Self {
+        self.retry_after = rest.as_secs() + 1;
         self
     }
 
@@ -84,7 +93,7 @@ impl From<LedgerError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Self { kind, detail, compared, cause } = self;
+        let Self { kind, detail, compared, cause, retry_after } = self;
         // Kinds without a status occur only in records; one that came here would be a bug of ours.
         let status = kind.status().and_then(|status| StatusCode::from_u16(status).ok());
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -105,8 +114,8 @@ impl IntoResponse for Refusal {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE => {
-                headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE | StatusCode::TOO_MANY_REQUESTS => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(retry_after));
             }
             _ => {}
         }

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
 use axum::http::header::ALLOW;
 use axum::http::{Method, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -36,6 +38,21 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     // so tell a stranger which addresses exist.
     let protected = admit.layer(protected.fallback(no_route).with_state(gateway.clone()));
     open.fallback_service(protected).layer(from_fn(log)).with_state(gateway)
+}
+
+/// What a connection beyond the limits gets: health checks, and nothing else.
+pub(crate) fn crowded(gateway: Arc<Gateway>) -> Router {
+    let open = routes([("/healthz", get(health::alive)), ("/readyz", get(health::ready))]);
+    open.fallback(busy).layer(from_fn(log)).with_state(gateway)
+}
+
+async fn busy(State(gateway): State<Arc<Gateway>>, body: Body) -> Refusal {
+    // A connection that is closed while its client still sends is reset, and the client may never see this answer.
+    drop(gateway.limits.read(body).await);
+    Refusal::new(
+        ProblemKind::Busy,
+        "all connections of the service are in use, or all that your address may have; try again later",
+    )
 }
 
 /// Adds each address with and without a trailing slash, because callers of the original service use both.

@@ -1,20 +1,32 @@
 use std::path::{Path, PathBuf};
 
-use mongodb::bson::{self, Document, RawDocument, doc};
+use mongodb::bson::{Document, RawDocument, doc};
 
-use crate::users::{UserDocument, is_known_form};
+use crate::users::{UserDocument, check_hash};
 use crate::{Ledger, LedgerError};
 
 /// The largest document that MongoDB takes, in bytes.
 const DOCUMENT_MAX: usize = 16 * 1024 * 1024;
 
-/// How many users were imported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What became of a dump of users.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Users that were not in the table.
+    /// How many users were not in the table.
     pub added: u64,
-    /// Users that were in the table already and are now as in the dump.
+    /// How many users were in the table already and are now as in the dump.
     pub replaced: u64,
+    /// Documents that are not users who could log in. They were left out.
+    pub refused: Vec<RefusedUser>,
+}
+
+/// A document of a dump that was not imported.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("document {number} of the dump was not imported: {why}")]
+pub struct RefusedUser {
+    /// Its number in the dump, from 1 on.
+    pub number: usize,
+    /// Why.
+    pub why: String,
 }
 
 /// Why a dump was not imported. Nothing was written, unless MongoDB itself failed half-way.
@@ -36,14 +48,6 @@ pub enum DumpError {
         /// What was found there.
         found: String,
     },
-    /// A document that is not a user.
-    #[error("document {number} of the dump is not a user: {why}")]
-    User {
-        /// Its number in the dump, from 1 on.
-        number: usize,
-        /// Why.
-        why: String,
-    },
     /// The file has no document.
     #[error("expected a dump of users, found no user in it")]
     Empty,
@@ -53,11 +57,18 @@ pub enum DumpError {
 }
 
 impl Ledger {
-    /// Reads the users of a collection that mongodump wrote. All are checked before the first is written.
+    /// Reads the users of a collection that mongodump wrote. The whole file is read before the first is written. A
+    /// document that is not a user who could log in stops no other.
     pub async fn import_users(&self, path: &Path) -> Result<Imported, DumpError> {
         let bytes = tokio::fs::read(path).await.map_err(|source| DumpError::Read { path: path.to_owned(), source })?;
-        let users = users_of(&bytes)?;
-        let mut imported = Imported { added: 0, replaced: 0 };
+        let mut imported = Imported::default();
+        let mut users = Vec::new();
+        for (index, document) in documents_of(&bytes)?.into_iter().enumerate() {
+            match user_of(document) {
+                Ok(user) => users.push(user),
+                Err(why) => imported.refused.push(RefusedUser { number: index + 1, why }),
+            }
+        }
         for user in users {
             let collection = self.users.clone();
             let filter = doc! { "username": &user.username };
@@ -83,25 +94,25 @@ impl Ledger {
     }
 }
 
-fn users_of(bytes: &[u8]) -> Result<Vec<UserDocument>, DumpError> {
-    let mut users = Vec::new();
+fn documents_of(bytes: &[u8]) -> Result<Vec<&RawDocument>, DumpError> {
+    let mut documents = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
         let document = next_document(bytes, at)?;
         at += document.as_bytes().len();
-        let number = users.len() + 1;
-        let refuse = |why: String| DumpError::User { number, why };
-        let document = Document::try_from(document).map_err(|e| refuse(e.to_string()))?;
-        let user: UserDocument = bson::deserialize_from_document(document).map_err(|e| refuse(e.to_string()))?;
-        if user.username.is_empty() {
-            return Err(refuse("its username is empty".into()));
-        }
-        if !is_known_form(&user.password) {
-            return Err(refuse(format!("the password of {:?} is neither argon2id nor bcrypt", user.username)));
-        }
-        users.push(user);
+        documents.push(document);
     }
-    if users.is_empty() { Err(DumpError::Empty) } else { Ok(users) }
+    if documents.is_empty() { Err(DumpError::Empty) } else { Ok(documents) }
+}
+
+fn user_of(document: &RawDocument) -> Result<UserDocument, String> {
+    let document = Document::try_from(document).map_err(|error| error.to_string())?;
+    let user = UserDocument::read(document)?;
+    if user.username.is_empty() {
+        return Err("its username is empty".into());
+    }
+    check_hash(&user.password).map_err(|why| format!("the password of {:?}: {why}", user.username))?;
+    Ok(user)
 }
 
 fn next_document(bytes: &[u8], at: usize) -> Result<&RawDocument, DumpError> {

@@ -19,7 +19,7 @@ pub enum ExpectationOutcome {
     Already(Box<FileRecord>),
     /// The stored file is not what the request expects; nothing changed.
     Refused(Mismatch),
-    /// Another request was accepted before; nothing changed.
+    /// Another request was accepted before, or one of another user is waiting; nothing changed.
     Another(Box<FileRecord>),
     /// The file is failed or cancelled; nothing changed.
     Ended(Box<FileRecord>),
@@ -28,13 +28,15 @@ pub enum ExpectationOutcome {
 }
 
 impl Ledger {
-    /// Records the expectation of a finalise request: it waits until the file is stored, or is judged now if it is.
+    /// Records the expectation of a finalise request that `user` made: it waits until the file is stored, or is judged
+    /// now if it is. A user may replace an own request that is waiting, but nobody else's.
     ///
     /// `complete` makes the expectation from the request and the record, which supplies a remote or a file name that
     /// the request does not give. If it refuses, nothing changes.
     pub async fn record_expectation<E>(
         &self,
         file: FileId,
+        user: &str,
         complete: impl Fn(&FileRecord) -> Result<Expectation, E>,
     ) -> Result<Result<ExpectationOutcome, E>, LedgerError> {
         let operation = "recording a finalise request";
@@ -46,7 +48,7 @@ impl Ledger {
                 Ok(expectation) => expectation,
                 Err(refusal) => return Ok(Err(refusal)),
             };
-            match decide(record, &expectation, self.hint_push)? {
+            match decide(record, user, &expectation, self.hint_push)? {
                 Decision::Answer(answer) => return Ok(Ok(answer)),
                 Decision::Write { version, transition, outcome } => {
                     if let Some(record) = transition.commit(self, operation, at_version(file, version)).await? {
@@ -63,7 +65,12 @@ enum Decision {
     Write { version: i64, transition: Transition, outcome: fn(Box<FileRecord>) -> ExpectationOutcome },
 }
 
-fn decide(record: FileRecord, expectation: &Expectation, hint_push: Duration) -> Result<Decision, LedgerError> {
+fn decide(
+    record: FileRecord,
+    user: &str,
+    expectation: &Expectation,
+    hint_push: Duration,
+) -> Result<Decision, LedgerError> {
     let same = record.expectation.as_ref().is_some_and(|known| known.asks_the_same_as(expectation));
     let another = record.expectation.is_some() && !same;
     let judged = record.proven().map(|proven| expectation.judge(&proven));
@@ -75,10 +82,15 @@ fn decide(record: FileRecord, expectation: &Expectation, hint_push: Duration) ->
         State::Prepared | State::Chunking => {
             // A request with the same remote, name and hash may give another size or number of chunks; those are judged
             // later.
-            if same && record.expectation.as_ref() == Some(expectation) {
+            if record.expectation.as_ref() == Some(expectation) {
                 return answer(ExpectationOutcome::Already, record);
             }
-            let transition = Transition::default().set_literal("expectation", to_bson(expectation)?);
+            if record.finalised_by.as_deref().is_some_and(|first| first != user) {
+                return answer(ExpectationOutcome::Another, record);
+            }
+            let transition = Transition::default()
+                .set_literal("expectation", to_bson(expectation)?)
+                .set_literal("finalised_by", user);
             Ok(Decision::Write { version: record.version, transition, outcome: ExpectationOutcome::Waiting })
         }
         State::Stored | State::Delivering | State::Delivered => match judged {
@@ -91,6 +103,7 @@ fn decide(record: FileRecord, expectation: &Expectation, hint_push: Duration) ->
             Some(Ok(())) => {
                 let transition = Transition::default()
                     .set_literal("expectation", to_bson(expectation)?)
+                    .set_literal("finalised_by", user)
                     .set_literal("remote", expectation.remote.as_str())
                     .set("due_at", now_plus(hint_push))
                     .set("queued_at", "$$NOW")

@@ -23,9 +23,9 @@ impl FreeSpace {
         Self { ledger: ledger.clone(), floor, last: Mutex::default() }
     }
 
-    /// The free bytes, if they are fewer than the floor. Also `None` if MongoDB gives no figure: the operation that
-    /// follows then reports a more useful error.
-    pub async fn shortage(&self) -> Option<u64> {
+    /// The free bytes, if `needed` more bytes would leave fewer than the floor. Also `None` if MongoDB gives no figure:
+    /// the operation that follows then reports a more useful error.
+    pub async fn shortage(&self, needed: u64) -> Option<u64> {
         if self.floor == 0 {
             return None;
         }
@@ -41,7 +41,7 @@ impl FreeSpace {
                 free
             }
         };
-        free.filter(|free| *free < self.floor)
+        free.filter(|free| *free < self.floor.saturating_add(needed))
     }
 
     /// The floor in bytes.

@@ -55,7 +55,7 @@ pub use cancel::CancelOutcome;
 pub use claim::{Claim, ClaimRequest, ClaimedFile};
 pub use content::{CheckedContent, ChunkProof, NewChunk, PutOutcome, StoredChunk};
 pub use create::{Created, NewFile};
-pub use dump::{DumpError, Imported};
+pub use dump::{DumpError, Imported, RefusedUser};
 pub use error::LedgerError;
 pub use expectation::ExpectationOutcome;
 pub use failure::Failure;

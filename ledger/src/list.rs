@@ -1,8 +1,15 @@
 use contract::{FileId, State};
-use futures_util::TryStreamExt;
+use mongodb::Collection;
 use mongodb::bson::{Document, doc};
 
 use crate::{FileRecord, Ledger, LedgerError};
+
+/// The most bytes of records, as MongoDB keeps them, in a page: a record may have 100 KB, and a page as many as 1,000
+/// records.
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// How many records MongoDB sends at once. It fills a reply with up to 16 MiB, most of which might be thrown away.
+const BATCH: u32 = 64;
 
 /// Which files to list.
 #[derive(Debug, Clone, Default)]
@@ -13,7 +20,7 @@ pub struct Listing {
     pub remote: Option<String>,
     /// Only those older than this one, the last of the previous page.
     pub before: Option<FileId>,
-    /// How many at most.
+    /// How many at most. A page of large records has fewer.
     pub limit: u16,
 }
 
@@ -40,28 +47,33 @@ impl Ledger {
             filter.insert("_id", doc! { "$lt": crate::bson_form::id(before) });
         }
         let files = self.files.clone();
-        let limit = usize::from(listing.limit);
-        // One more than the limit tells whether there is a next page.
-        let ask = i64::from(listing.limit) + 1;
-        let documents = self
-            .run("listing files", async move {
-                // An upload may have thousands of parts, and a list shows none.
-                let without = doc! { "delivery.upload.parts": 0 };
-                let newest_first = doc! { "_id": -1 };
-                files
-                    .find(filter)
-                    .projection(without)
-                    .sort(newest_first)
-                    .limit(ask)
-                    .await?
-                    .try_collect::<Vec<_>>()
-                    .await
-            })
-            .await?;
-        let more = documents.len() > limit;
-        let files: Vec<_> =
-            documents.into_iter().take(limit).map(FileRecord::from_document).collect::<Result<_, _>>()?;
+        let limit = listing.limit;
+        let (documents, more) = self.run("listing files", page(files, filter, limit)).await?;
+        let files: Vec<_> = documents.into_iter().map(FileRecord::from_document).collect::<Result<_, _>>()?;
         let next = files.last().filter(|_| more).map(|file| file.id);
         Ok(Page { files, next })
     }
+}
+
+/// The next page, and whether there is more.
+async fn page(
+    files: Collection<Document>,
+    filter: Document,
+    limit: u16,
+) -> mongodb::error::Result<(Vec<Document>, bool)> {
+    // An upload may have thousands of parts, and a list shows none.
+    let without = doc! { "delivery.upload.parts": 0 };
+    // One more than the limit tells whether there is a next page.
+    let find = files.find(filter).projection(without).sort(doc! { "_id": -1 }).limit(i64::from(limit) + 1);
+    let mut cursor = find.batch_size(BATCH).await?;
+    let (mut documents, mut bytes) = (Vec::new(), 0);
+    while cursor.advance().await? {
+        bytes += cursor.current().as_bytes().len();
+        // A page has at least one file, however large its record is.
+        if documents.len() == usize::from(limit) || (bytes > PAGE_BYTES && !documents.is_empty()) {
+            return Ok((documents, true));
+        }
+        documents.push(cursor.deserialize_current()?);
+    }
+    Ok((documents, false))
 }

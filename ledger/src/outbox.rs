@@ -16,6 +16,7 @@ pub(crate) struct OutboxEntry {
     at: Timestamp,
     #[serde(default)]
     detail: serde_json::Value,
+    finalised_by: Option<String>,
 }
 
 /// The events of a file that are not known to be published, oldest first.
@@ -34,8 +35,9 @@ impl FileRecord {
     /// The events of this record that are not known to be published.
     pub fn outbox(&self) -> Outbox {
         let event = |entry: &OutboxEntry| {
-            let OutboxEntry { version, event, state, at, detail } = entry.clone();
-            Event::new(self.id, version, event, state, at, self.name.clone(), detail)
+            let OutboxEntry { version, event, state, at, detail, finalised_by } = entry.clone();
+            let event = Event::new(self.id, version, event, state, at, self.name.clone(), detail);
+            event.asked_by(self.user.clone(), finalised_by)
         };
         Outbox { file: self.id, events: self.outbox.iter().map(event).collect() }
     }

@@ -47,6 +47,8 @@ pub struct FileRecord {
     pub sha256: Option<Digest>,
     /// What a finalise request expects: it waits until the file is `stored`, and is accepted from then on.
     pub expectation: Option<Expectation>,
+    /// Who made the finalise request that the expectation is of. Unset in records of releases that did not keep it.
+    pub finalised_by: Option<String>,
     /// The remote that prepare named; once an expectation is accepted, the remote of the expectation.
     pub remote: Option<String>,
     /// How far its delivery has come.

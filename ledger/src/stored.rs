@@ -75,5 +75,5 @@ fn refused(transition: Transition, mismatch: &Mismatch) -> Result<Transition, Le
     Ok(transition
         .set_literal("error", problem.clone())
         .event(EventKind::Mismatch, State::Stored, Some(doc! { "error": problem }.into()))
-        .unset(&["expectation", "due_at"]))
+        .unset(&["expectation", "finalised_by", "due_at"]))
 }

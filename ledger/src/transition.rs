@@ -54,6 +54,8 @@ impl Transition {
             "event": kind.as_str(),
             "state": state.as_str(),
             "at": "$$NOW",
+            // As it was before the change; left out if it is unset.
+            "finalised_by": "$finalised_by",
         };
         if let Some(detail) = detail {
             entry.insert("detail", literal(detail));

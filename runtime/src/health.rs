@@ -13,19 +13,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::Service;
+use crate::{Reserve, Service};
 
 /// How long a probe may take.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// The most health checks at once: only monitoring asks at this address.
-const AT_ONCE: usize = 16;
-
 /// Answers health checks until the process stops.
 pub(crate) async fn serve(service: Service, listener: TcpListener) {
-    let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+    let mut reserve = Reserve::default();
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = service.life.stopping() => return,
@@ -39,7 +35,7 @@ pub(crate) async fn serve(service: Service, listener: TcpListener) {
             }
         };
         let service = service.clone();
-        tokio::spawn(async move {
+        let connection = tokio::spawn(async move {
             let answer = service_fn(|request| respond(&service, request));
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -49,8 +45,8 @@ pub(crate) async fn serve(service: Service, listener: TcpListener) {
             if let Err(error) = connection.await {
                 tracing::debug!("a health check broke off: {error}");
             }
-            drop(permit);
         });
+        reserve.keep(connection.abort_handle());
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod health;
 mod lifecycle;
+mod open_files;
+mod reserve;
 mod run;
 mod service;
 pub mod status;
@@ -12,5 +14,7 @@ mod sweep;
 pub mod work;
 
 pub use lifecycle::{EndedBadly, Lifecycle};
+pub use open_files::open_files_max;
+pub use reserve::Reserve;
 pub use run::{StartError, main, start};
 pub use service::Service;

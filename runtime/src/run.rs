@@ -11,6 +11,7 @@ use contract::{Cause, Names, Role};
 use ledger::{Ledger, LedgerError, LedgerOptions};
 use settings::{ServiceArgs, Settings, SettingsError, telemetry};
 
+use crate::open_files::raise_open_files_max;
 use crate::{Lifecycle, Service, health, sweep};
 
 /// The longest pause between two tries to reach MongoDB at the start.
@@ -47,6 +48,7 @@ pub enum StartError {
 /// Opens the connections to MongoDB and NATS, which may both come later, and starts the tasks that every service has:
 /// announcements, the sweep and, except in the gateway, health checks.
 pub async fn start(role: Role, settings: Arc<Settings>, life: Lifecycle) -> Result<Service, StartError> {
+    raise_open_files_max();
     let names = Names::new(&settings.nats.prefix)
         .map_err(|e| SettingsError::Value { key: "nats.prefix".into(), why: e.to_string() })?;
     let worker = format!("{role}-{:08x}", rand::random::<u32>());

@@ -2,6 +2,7 @@
 
 use async_nats::service::ServiceExt;
 use bus::NatsError;
+use contract::Role;
 use futures_util::StreamExt;
 use serde::Serialize;
 
@@ -19,6 +20,9 @@ struct Status<'a> {
     jobs_running: u64,
     jobs_begun: u64,
     unreadable: u64,
+    /// Only of a gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logins_failed: Option<u64>,
 }
 
 /// Registers a service without endpoints of its own, on its control connection.
@@ -80,6 +84,7 @@ async fn status_of(service: &Service) -> Vec<u8> {
         jobs_running: counters.jobs_running(),
         jobs_begun: counters.jobs_begun(),
         unreadable: counters.messages_unreadable(),
+        logins_failed: (service.role == Role::Gateway).then(|| counters.logins_failed()),
     };
     // A struct of strings and numbers can always be written.
     serde_json::to_vec(&status).expect("a status is plain data")

@@ -9,6 +9,9 @@ use crate::bounds::{within, wrong};
 /// The largest `embed_limit`: a document of MongoDB holds 16 MiB, and keys and hashes need room too.
 const EMBED_LIMIT_MAX: u64 = 15 * 1024 * 1024;
 
+/// The highest `max_size`: as many chunks of the largest size as can be counted.
+const MAX_SIZE_MAX: u64 = 1 << 54;
+
 /// `[files]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -20,11 +23,13 @@ pub struct FilesSettings {
     pub chunk_size: u32,
     /// The largest file in bytes whose chunks all go into one document (0 to 15,728,640).
     pub embed_limit: u64,
+    /// The largest file in bytes that is accepted (1 to 2^54).
+    pub max_size: u64,
 }
 
 impl Default for FilesSettings {
     fn default() -> Self {
-        Self { roots: Vec::new(), chunk_size: 1024 * 1024, embed_limit: 2 * 1024 * 1024 }
+        Self { roots: Vec::new(), chunk_size: 1024 * 1024, embed_limit: 2 * 1024 * 1024, max_size: 1 << 40 }
     }
 }
 
@@ -34,6 +39,7 @@ impl FilesSettings {
             return Err(wrong("files.roots", format!("expected absolute paths, found {}", root.display())));
         }
         within("files.chunk_size", self.chunk_size, CHUNK_SIZE_MIN..=CHUNK_SIZE_MAX)?;
-        within("files.embed_limit", self.embed_limit, 0..=EMBED_LIMIT_MAX)
+        within("files.embed_limit", self.embed_limit, 0..=EMBED_LIMIT_MAX)?;
+        within("files.max_size", self.max_size, 1..=MAX_SIZE_MAX)
     }
 }

@@ -20,11 +20,15 @@ pub struct GatewaySettings {
     pub listen: SocketAddr,
     /// The largest body of a request in bytes (1,024 to 16,777,216).
     pub body_limit: usize,
-    /// The most connections at once (1 to 100,000); further ones wait.
+    /// The most connections at once (1 to 100,000). On further ones, only health checks are answered.
     pub max_connections: usize,
-    /// How many milliseconds a client has to send the head of a request, and then its body (100 to 600,000).
+    /// The most connections at once from one address, or from one IPv6 network of 64 bits (1 to 100,000). A proxy before
+    /// the gateway is one address.
+    pub max_connections_per_peer: usize,
+    /// How many milliseconds a client has to send the head of a request, and then its body, and how long it may take
+    /// nothing of an answer (100 to 600,000).
     pub read_timeout_ms: u64,
-    /// The free bytes at MongoDB below which new files are refused (0 to 2^50; 0: never).
+    /// The free bytes at MongoDB that a new file must leave, or it is refused (0 to 2^50; 0: never).
     pub free_space_floor: u64,
 }
 
@@ -34,6 +38,7 @@ impl Default for GatewaySettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             body_limit: 64 * 1024,
             max_connections: 1024,
+            max_connections_per_peer: 256,
             read_timeout_ms: 15_000,
             free_space_floor: 1024 * 1024 * 1024,
         }
@@ -44,6 +49,7 @@ impl GatewaySettings {
     pub(crate) fn check(&self) -> Result<(), SettingsError> {
         within("gateway.body_limit", self.body_limit, 1024..=16 * 1024 * 1024)?;
         within("gateway.max_connections", self.max_connections, 1..=100_000)?;
+        within("gateway.max_connections_per_peer", self.max_connections_per_peer, 1..=100_000)?;
         within("gateway.read_timeout_ms", self.read_timeout_ms, 100..=600_000)?;
         within("gateway.free_space_floor", self.free_space_floor, 0..=SPACE_MAX)
     }

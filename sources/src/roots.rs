@@ -80,17 +80,45 @@ impl Roots {
         let unknown = || SourceError::UnknownRoot { root: file.root.clone() };
         let root = self.0.iter().find(|root| root.path == Path::new(&file.root)).ok_or_else(unknown)?;
         let path = if file.path.is_empty() { "." } else { &file.path };
-        let failed = |error| SourceError::from_io(path, error);
-        let metadata = root.folder.metadata(path).map_err(failed)?;
-        require_regular(path, metadata.file_type())?;
+        match root.open(path, path) {
+            Err(refused @ SourceError::Outside { .. }) => match root.without_links(path) {
+                Some(real) => root.open(&real, path),
+                None => Err(refused),
+            },
+            opened => opened,
+        }
+    }
+}
+
+impl Root {
+    /// Opens `path`, which callers know as `name`.
+    fn open(&self, path: impl AsRef<Path>, name: &str) -> Result<(File, Fingerprint), SourceError> {
+        let failed = |error| SourceError::from_io(name, error);
+        let metadata = self.folder.metadata(&path).map_err(failed)?;
+        require_regular(name, metadata.file_type())?;
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(NON_BLOCKING);
-        let file = root.folder.open_with(path, &options).map_err(failed)?;
+        let file = self.folder.open_with(&path, &options).map_err(failed)?;
         let file_type = file.metadata().map_err(failed)?.file_type();
-        require_regular(path, file_type)?;
+        require_regular(name, file_type)?;
         let file = file.into_std();
         let fingerprint = Fingerprint::of(&file).map_err(failed)?;
         Ok((file, fingerprint))
+    }
+
+    /// The path beneath this root that `path` leads to when all links are followed; `None` if it leads out.
+    ///
+    /// The kernel refuses every absolute link, also one to a place beneath the root. This finds the place by its name.
+    /// What is opened in the end is still up to the kernel: if a link is changed meanwhile, it refuses again.
+    ///
+    /// A path with `..` is not looked for: it could lead out and back in, and so tell a caller what there is outside.
+    fn without_links(&self, path: &str) -> Option<PathBuf> {
+        if Path::new(path).components().any(|part| part == Component::ParentDir) {
+            return None;
+        }
+        let root = self.path.canonicalize().ok()?;
+        let real = root.join(path).canonicalize().ok()?;
+        Some(real.strip_prefix(&root).ok()?.to_owned())
     }
 }
 
@@ -173,7 +201,9 @@ mod tests {
         std::os::unix::fs::symlink("../secret", folder.path().join("in/out")).unwrap();
         std::os::unix::fs::symlink(folder.path().join("secret"), folder.path().join("in/abs")).unwrap();
         std::os::unix::fs::symlink("a", folder.path().join("in/within")).unwrap();
-        for path in ["../secret", "sub/../../secret", "out", "abs"] {
+        std::os::unix::fs::symlink(folder.path().join("other"), folder.path().join("in/beside")).unwrap();
+        std::fs::write(folder.path().join("other/a"), "no").unwrap();
+        for path in ["../secret", "sub/../../secret", "out", "abs", "beside/a", "../in/a", "beside/../in/a"] {
             let file = roots.locate(path).unwrap();
             let refused = roots.open_file(&file).unwrap_err();
             assert!(matches!(refused, SourceError::Outside { .. }), "{path}: {refused}");
@@ -181,6 +211,26 @@ mod tests {
         assert!(roots.open_file(&roots.locate("within").unwrap()).is_ok());
         let beside = folder.path().join("secret");
         assert!(matches!(roots.locate(beside.to_str().unwrap()), Err(SourceError::Outside { .. })));
+    }
+
+    #[test]
+    fn an_absolute_link_is_followed_if_it_stays_beneath_its_root() {
+        let (folder, roots) = roots();
+        let (link, root) = (std::os::unix::fs::symlink::<PathBuf, PathBuf>, folder.path().join("in"));
+        link(root.join("a"), root.join("file")).unwrap();
+        link(root.join("sub"), root.join("folder")).unwrap();
+        link("../a".into(), root.join("sub/relative")).unwrap();
+        link(root.join("sub/relative"), root.join("chain")).unwrap();
+        for path in ["file", "folder/relative", "chain"] {
+            let opened = roots.open_file(&roots.locate(path).unwrap());
+            assert_eq!(opened.unwrap_or_else(|error| panic!("{path}: {error}")).1.size, 3);
+        }
+        let refused = roots.open_file(&roots.locate("folder").unwrap()).unwrap_err();
+        assert!(matches!(&refused, SourceError::NotRegular { path, .. } if path == "folder"), "{refused}");
+        // The root itself may be reached by a link.
+        link(root, folder.path().join("root")).unwrap();
+        let roots = Roots::open(&[folder.path().join("root")]).unwrap();
+        assert_eq!(roots.open_file(&roots.locate("chain").unwrap()).unwrap().1.size, 3);
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Handler {
             Ok(file) => file,
             Err(refusal) => return Ok(Some(refusal)),
         };
-        if let Some(free) = self.space.shortage().await {
+        if let Some(free) = self.space.shortage(0).await {
             let floor = self.space.floor();
             let detail = format!("MongoDB has {free} bytes of space left, fewer than store.free_space_floor = {floor}");
             return Ok(Some(ChunkReply::because(ChunkAnswer::Busy, detail)));

@@ -1,5 +1,6 @@
 //! The gateway's HTTP interface, call by call.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -82,7 +83,7 @@ impl Answer {
         assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()), "{self:?}");
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{self:?}");
         assert_eq!(self.header("www-authenticate"), (status == 401).then_some("Bearer"), "{self:?}");
-        assert_eq!(self.headers.contains_key("retry-after"), [503, 507].contains(&status), "{self:?}");
+        assert_eq!(self.headers.contains_key("retry-after"), [429, 503, 507].contains(&status), "{self:?}");
         problem.clone()
     }
 }
@@ -92,6 +93,13 @@ impl Api {
     pub fn new(gateway: &str) -> Self {
         let http = Client::builder(TokioExecutor::new()).build_http();
         Self { http, gateway: gateway.to_owned(), token: None }
+    }
+
+    /// The same caller at another address of this machine, such as 127.0.0.2.
+    pub fn at(&self, address: IpAddr) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(address));
+        Self { http: Client::builder(TokioExecutor::new()).build(connector), ..self.clone() }
     }
 
     /// The address of the gateway.

@@ -31,6 +31,8 @@ pub fn receipt(held: &ClaimedFile) -> Receipt {
     let (file, proven) = (&held.file, held.file.proven().unwrap());
     Receipt {
         file_id: file.id,
+        prepared_by: Some(file.user.clone()),
+        finalised_by: file.finalised_by.clone(),
         source: ReceiptSource {
             path: file.source.path.clone(),
             name: file.name.to_string(),

@@ -233,13 +233,18 @@ async fn users_are_added_and_imported() {
     let (from, to) = (b"$2b$06$", b"$9b$06$");
     let at = dump.windows(from.len()).position(|window| window == from).unwrap();
     let unknown_hash = [&dump[..at], to, &dump[at + to.len()..]].concat();
-    refused(&import(&unknown_hash), "neither argon2id nor bcrypt");
     refused(&waybill(&["user", "import", "/nowhere.bson"], Some(&data), ""), "/nowhere.bson");
     assert!(!may("grace", "amazing grace").await);
 
+    // One user who could not log in stops no other.
+    let imported = import(&unknown_hash);
+    refused(&imported, "document 3");
+    assert!(imported.stderr.contains("added: 3, replaced: 0"), "{imported:?}");
+    assert!(may("grace", "amazing grace").await && !may("jürgen", "größe und weite").await);
+
     let imported = waybill(&["user", "import", fixture.to_str().unwrap()], Some(&data), "");
     assert_eq!(imported.status, 0, "{imported:?}");
-    assert!(imported.stderr.contains("added: 4, replaced: 0"), "{imported:?}");
+    assert!(imported.stderr.contains("added: 1, replaced: 3"), "{imported:?}");
     for (username, password) in
         [("grace", "amazing grace"), ("jürgen", "größe und weite"), ("margaret", "to the moon and back")]
     {

@@ -27,10 +27,14 @@ pub async fn add(name: &str, connection: &ConnectionArgs) -> Result<()> {
     Ok(())
 }
 
-/// Imports the users of a dump.
+/// Imports the users of a dump. Fails if any of them was left out.
 pub async fn import(file: &Path, connection: &ConnectionArgs) -> Result<()> {
     let imported = connection.ledger("waybill-user").await?.import_users(file).await?;
     eprintln!("users added: {}, replaced: {}", imported.added, imported.replaced);
+    for refused in &imported.refused {
+        eprintln!("{refused}");
+    }
+    ensure!(imported.refused.is_empty(), "not imported: {}; add them with `waybill user add`", imported.refused.len());
     Ok(())
 }
 

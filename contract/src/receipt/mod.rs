@@ -24,6 +24,12 @@ const ALGORITHM: &str = "ed25519";
 pub struct Receipt {
     /// The file.
     pub file_id: FileId,
+    /// The user whose request made the file known. Unset in receipts of releases that did not say so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub prepared_by: Option<String>,
+    /// The user whose finalise request said what the file must be and where it goes; unset likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub finalised_by: Option<String>,
     /// What was read.
     pub source: ReceiptSource,
     /// SHA-256 of the whole file: read from the source, stored, read back from MongoDB and sent, each equal.

@@ -2,6 +2,7 @@
 //! request.
 
 mod active;
+mod guard;
 mod hs256;
 mod login;
 mod token;

@@ -1,21 +1,25 @@
 //! `GET /files` and `GET /files/{id}`.
 
 mod id;
+mod lists;
 mod shape;
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use axum::{Extension, Json};
 use contract::{FileId, ProblemKind};
 use ledger::Listing;
 use serde::Serialize;
 
 use crate::Gateway;
+use crate::auth::Caller;
 use crate::query::parameters;
 use crate::refusal::Refusal;
 
 pub(crate) use id::{IdInPath, unknown_file};
+pub(crate) use lists::Lists;
 pub use shape::File;
 
 /// How many files a page has unless the caller asks for another number.
@@ -40,12 +44,15 @@ pub(crate) async fn file(State(gateway): State<Arc<Gateway>>, IdInPath(id): IdIn
 
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
+    Extension(Caller { user, .. }): Extension<Caller>,
     RawQuery(query): RawQuery,
-) -> Result<Json<List>, Refusal> {
-    let page = gateway.service.ledger.list(&listing(query.as_deref().unwrap_or_default())?).await?;
+) -> Result<Response, Refusal> {
+    let listing = listing(query.as_deref().unwrap_or_default())?;
+    let seat = gateway.lists.begin(user)?;
+    let page = gateway.service.ledger.list(&listing).await?;
     let chunk_size = gateway.service.settings.files.chunk_size;
     let files = page.files.into_iter().map(|record| File::of(record, chunk_size)).collect();
-    Ok(Json(List { files, next_cursor: page.next }))
+    Ok(lists::answer(&List { files, next_cursor: page.next }, seat))
 }
 
 fn listing(query: &str) -> Result<Listing, Refusal> {

@@ -21,6 +21,9 @@ pub struct File {
     bytes: Bytes,
     sha256: Option<Digest>,
     remote: Option<String>,
+    prepared_by: String,
+    /// Who made the finalise request that waits or was accepted.
+    finalised_by: Option<String>,
     attempts: u32,
     generation: Generation,
     holder: Option<String>,
@@ -69,6 +72,8 @@ impl File {
             size: record.source.size,
             sha256: record.sha256,
             remote: record.expectation.map(|expectation| expectation.remote).or(record.remote),
+            prepared_by: record.user,
+            finalised_by: record.finalised_by,
             generation: record.generation,
             not_before: record.not_before,
             error: record.error,

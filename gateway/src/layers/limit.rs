@@ -4,17 +4,19 @@
 //! The layers of tower-http do not fit: they answer without a problem document, and do not read the rest of a body that
 //! is too large, so a client that is still sending may see a reset connection instead of the answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use contract::ProblemKind;
 use http_body_util::BodyExt;
-use settings::GatewaySettings;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use runtime::Reserve;
+use settings::Settings;
 
 use crate::refusal::Refusal;
+use crate::seats::{Seat, Seats};
+use crate::serve::Peer;
+use crate::upload::prepare::INSPECTIONS_MAX;
 
 /// The largest head of a request in bytes: a token, a hash and an address take less than one KiB.
 pub(crate) const HEAD_MAX: usize = 32 * 1024;
@@ -23,30 +25,38 @@ pub(crate) const HEAD_MAX: usize = 32 * 1024;
 /// still sends is reset, and the client may never see the answer that says why.
 const DISCARDED_MAX: u64 = 1024 * 1024;
 
+/// How many files the gateway opens besides connections of callers and of MongoDB, and sources: its listener, NATS, logs,
+/// and in `waybill up` what the other services need.
+const OTHER_FILES: u64 = 256;
+
 /// The limits that the settings give.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    connections: Arc<Semaphore>,
+    connections: Seats<Peer>,
     read_timeout: Duration,
     body_max: u64,
 }
 
 impl Limits {
-    pub(crate) fn new(settings: &GatewaySettings) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let gateway = &settings.gateway;
+        let others =
+            OTHER_FILES + Reserve::SIZE as u64 + INSPECTIONS_MAX as u64 + u64::from(settings.mongodb.pool_size);
+        let connections = possible_connections(gateway.max_connections, runtime::open_files_max(), others);
         Self {
-            connections: Arc::new(Semaphore::new(settings.max_connections)),
-            read_timeout: Duration::from_millis(settings.read_timeout_ms),
-            body_max: settings.body_limit as u64,
+            connections: Seats::new(connections, gateway.max_connections_per_peer),
+            read_timeout: Duration::from_millis(gateway.read_timeout_ms),
+            body_max: gateway.body_limit as u64,
         }
     }
 
-    /// Waits until fewer than `gateway.max_connections` are open. A connection counts until its permit is dropped.
-    pub(crate) async fn connection(&self) -> Option<OwnedSemaphorePermit> {
-        // Nobody closes the semaphore, so there is always a permit.
-        self.connections.clone().acquire_owned().await.ok()
+    /// A place for a connection of `peer`, as long as there are fewer than `gateway.max_connections` and, of this peer,
+    /// `gateway.max_connections_per_peer`.
+    pub(crate) fn connection(&self, peer: Peer) -> Option<Seat<Peer>> {
+        self.connections.take(peer)
     }
 
-    /// How long a client may take to send the head of a request, and then its body.
+    /// How long a client may take to send the head of a request, and then its body, and take nothing of an answer.
     pub(crate) const fn read_timeout(&self) -> Duration {
         self.read_timeout
     }
@@ -61,6 +71,20 @@ impl Limits {
             )),
         }
     }
+}
+
+/// `wanted` connections, or fewer if this process may not open as many files.
+fn possible_connections(wanted: usize, open_files_max: Option<u64>, others: u64) -> usize {
+    let left = open_files_max.map_or(u64::MAX, |max| max.saturating_sub(others).max(1));
+    let possible = wanted.min(usize::try_from(left).unwrap_or(usize::MAX));
+    if possible < wanted {
+        tracing::warn!(
+            "gateway.max_connections is {wanted}, but this process may open only {} files (ulimit -n), and needs {others} \
+             of them for other things: at most {possible} connections are taken",
+            open_files_max.unwrap_or_default()
+        );
+    }
+    possible
 }
 
 async fn read(mut body: Body, max: u64) -> Result<Bytes, Refusal> {
@@ -94,5 +118,13 @@ mod tests {
         for length in [11, 5 << 20] {
             assert!(read(Body::from(vec![7; length]), 10).await.is_err());
         }
+    }
+
+    #[test]
+    fn there_are_no_more_connections_than_files_may_be_open() {
+        assert_eq!(possible_connections(1024, None, 400), 1024);
+        assert_eq!(possible_connections(1024, Some(4096), 400), 1024);
+        assert_eq!(possible_connections(1024, Some(1024), 400), 624);
+        assert_eq!(possible_connections(1024, Some(256), 400), 1);
     }
 }

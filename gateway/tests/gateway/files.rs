@@ -25,7 +25,7 @@ async fn a_file_is_shown_with_all_that_is_known() {
             "file_id": id, "name": "a.txt", "media_type": "text/plain", "metadata": { "order": "7" },
             "file_path": "in/a.txt", "state": "prepared", "phase": "queued", "size": (1 << 20) + 1,
             "chunks": { "total": 2, "stored": 0 }, "bytes": { "stored": 0, "delivered": 0 }, "sha256": null,
-            "remote": "archive", "attempts": 0, "generation": 1, "holder": null, "not_before": null, "error": null,
+            "remote": "archive", "prepared_by": "ada", "finalised_by": null, "attempts": 0, "generation": 1, "holder": null, "not_before": null, "error": null,
             "failures": [], "receipt": null, "created_at": null, "updated_at": null,
         })
     );
@@ -70,6 +70,7 @@ async fn the_phase_follows_the_work() {
     stage.ada.finalise(&id, &sha256, &json!({ "remote": "archive" })).await;
     let shown = stage.ada.file(&id).await;
     assert_eq!((&shown["phase"], &shown["remote"]), (&json!("accepted"), &json!("archive")));
+    assert_eq!((&shown["prepared_by"], &shown["finalised_by"]), (&json!("ada"), &json!("ada")));
 
     let held = stage.claim_delivering(&id).await;
     let shown = stage.ada.file(&id).await;

@@ -302,3 +302,41 @@ async fn a_malformed_body_is_refused() {
     }
     stage.assert_unchanged(&before).await;
 }
+
+#[tokio::test]
+async fn a_waiting_request_of_another_user_is_not_replaced() {
+    let stage = Stage::set().await;
+    let eve = stage.another_user("eve").await;
+    let id = stage.prepared("a", CONTENT).await;
+    assert_accepted(&stage.ada.finalise(&id, &sha256(), &archive()).await, &id, "prepared");
+    let before = stage.snapshot().await;
+    let sized = json!({ "remote": "archive", "fileSize": 4 });
+    let problem = eve.finalise(&id, &sha256(), &sized).await.assert_problem(409, "already-finalised");
+    let asked = json!({ "sha256": sha256(), "filename": "a", "remote": "archive", "fileSize": 4, "chunks": null });
+    let waiting = json!({ "sha256": sha256(), "filename": "a", "remote": "archive", "fileSize": null, "chunks": null });
+    assert_eq!((&problem["expected"], &problem["found"]), (&asked, &waiting));
+    for (sha256, body) in [(Digest::of(b"wrong").to_string(), archive()), (sha256(), json!({ "remote": "mirror" }))] {
+        eve.finalise(&id, &sha256, &body).await.assert_problem(409, "already-finalised");
+    }
+    // The same request is answered in the same way, and remains ada's.
+    assert_accepted(&eve.finalise(&id, &sha256(), &archive()).await, &id, "prepared");
+    stage.assert_unchanged(&before).await;
+    assert_eq!(stage.ada.file(&id).await["finalised_by"], "ada");
+}
+
+#[tokio::test]
+async fn a_number_that_no_file_can_have_is_refused() {
+    let stage = Stage::set().await;
+    let (prepared, stored) = (stage.prepared("a", CONTENT).await, stage.stored("b", CONTENT).await);
+    let before = stage.snapshot().await;
+    for id in [prepared, stored] {
+        for number in [1 << 63, u64::MAX] {
+            for field in ["fileSize", "chunks", "chunksCount"] {
+                let body = json!({ "remote": "archive", field: number });
+                let problem = stage.ada.finalise(&id, &sha256(), &body).await.assert_problem(422, "file-too-large");
+                assert!(problem["detail"].as_str().unwrap().contains(field), "{problem}");
+            }
+        }
+    }
+    stage.assert_unchanged(&before).await;
+}

@@ -1,7 +1,5 @@
 //! Limits of memory, connections and time, and how the gateway stops.
 
-use std::time::Duration;
-
 use contract::Role;
 use serde_json::json;
 use testing::{Api, DEADLINE, JSON, Sandbox, until};
@@ -67,29 +65,6 @@ async fn bytes_that_are_not_http_do_no_harm() {
     assert_eq!(stage.stranger.get("/healthz").await.status, 200);
 }
 
-/// With one connection allowed, a second waits until the first has gone.
-#[tokio::test]
-async fn connections_are_limited() {
-    let stage = Stage::set_with(|settings| {
-        settings.gateway.max_connections = 1;
-        settings.gateway.read_timeout_ms = 60_000;
-    })
-    .await;
-    // Frees the connection that the stage's own client keeps.
-    stage.stranger.call("GET", "/healthz", &[("connection", "close")], "").await;
-
-    let first = TcpStream::connect(stage.address).await.unwrap();
-    let mut second = TcpStream::connect(stage.address).await.unwrap();
-    second.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut answer = [0; 12];
-    // Only waiting can show that nothing comes.
-    let early = tokio::time::timeout(Duration::from_millis(300), second.read_exact(&mut answer)).await;
-    assert!(early.is_err(), "a second connection was served");
-    drop(first);
-    tokio::time::timeout(DEADLINE, second.read_exact(&mut answer)).await.unwrap().unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 200");
-}
-
 #[tokio::test]
 async fn a_request_under_way_is_answered_before_the_gateway_ends() {
     let stage = Stage::set_with(|settings| settings.work.grace_ms = 60_000).await;
@@ -133,6 +108,39 @@ async fn raw(stage: &Stage, bytes: &[u8]) -> String {
     let reading = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer));
     let _ = reading.await.expect("the connection ends");
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// 1 PiB. No disk here holds it; a sparse file in memory can be as large.
+#[tokio::test]
+async fn a_file_larger_than_the_free_space_is_refused() {
+    let memory = tempfile::Builder::new().tempdir_in("/dev/shm").unwrap();
+    let stage = Stage::set_with(|settings| {
+        settings.gateway.free_space_floor = 1;
+        settings.files.max_size = 1 << 50;
+        settings.files.roots = vec![memory.path().to_owned()];
+    })
+    .await;
+    let file = std::fs::File::create(memory.path().join("sparse")).unwrap();
+    let before = stage.snapshot().await;
+    file.set_len(1 << 50).unwrap();
+    let problem = stage.ada.prepare("sparse").await.assert_problem(507, "insufficient-storage");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("1125899906842624") && detail.contains("free_space_floor"), "{detail}");
+    file.set_len((1 << 50) + 1).unwrap();
+    let problem = stage.ada.prepare("sparse").await.assert_problem(422, "file-too-large");
+    assert!(problem["detail"].as_str().unwrap().contains("files.max_size"), "{problem}");
+    stage.assert_unchanged(&before).await;
+    file.set_len(3).unwrap();
+    assert_eq!(stage.ada.prepare("sparse").await.status, 201);
+}
+
+/// A sparse file of 8 TiB.
+#[tokio::test]
+async fn by_default_a_file_of_terabytes_is_refused() {
+    let memory = tempfile::Builder::new().tempdir_in("/dev/shm").unwrap();
+    let stage = Stage::set_with(|settings| settings.files.roots = vec![memory.path().to_owned()]).await;
+    std::fs::File::create(memory.path().join("sparse")).unwrap().set_len(8 << 40).unwrap();
+    stage.ada.prepare("sparse").await.assert_problem(422, "file-too-large");
 }
 
 #[tokio::test]

@@ -10,4 +10,5 @@ mod process;
 mod routes;
 mod sources;
 mod stage;
+mod strangers;
 mod token;

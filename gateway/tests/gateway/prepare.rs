@@ -139,6 +139,8 @@ async fn a_malformed_request_is_refused() {
     let before = stage.snapshot().await;
     let long_key = format!(r#"{{"file_path":"a","metadata":{{"{}":"x"}}}}"#, "k".repeat(65));
     let long_value = format!(r#"{{"file_path":"a","metadata":{{"k":"{}"}}}}"#, "v".repeat(1025));
+    let entries: Vec<_> = (0..17).map(|n| format!(r#""k{n}":"{}""#, "v".repeat(1000))).collect();
+    let much = format!(r#"{{"file_path":"a","metadata":{{{}}}}}"#, entries.join(","));
     for (body, named) in [
         ("", "object"),
         ("{", "EOF"),
@@ -157,6 +159,7 @@ async fn a_malformed_request_is_refused() {
         (r#"{"file_path":"a","metadata":{"a.b":"x"}}"#, "a.b"),
         (&long_key, "keys"),
         (&long_value, "values"),
+        (&much, "16384"),
     ] {
         let answer = stage.ada.call("POST", "/upload/prepare", &[JSON], body.to_owned()).await;
         let problem = answer.assert_problem(400, "malformed-request");
@@ -164,7 +167,9 @@ async fn a_malformed_request_is_refused() {
         assert!(detail.contains(named), "{named} is not named in {detail:?} for {body}");
     }
     let invalid = &b"{\"file_path\":\"\xff\"}"[..];
-    stage.ada.call("POST", "/upload/prepare", &[], invalid).await.assert_problem(400, "malformed-request");
+    let answer = stage.ada.call("POST", "/upload/prepare", &[], invalid).await;
+    let problem = answer.assert_problem(400, "malformed-request");
+    assert!(problem["detail"].as_str().unwrap().contains("a file whose name is not UTF-8"), "{problem}");
     stage.ada.form("/upload/prepare", &[("file_path", "a")]).await.assert_problem(400, "malformed-request");
     stage.assert_unchanged(&before).await;
 }
@@ -199,6 +204,8 @@ async fn a_file_of_more_chunks_than_can_be_counted_is_refused() {
     let memory = tempfile::Builder::new().tempdir_in("/dev/shm").unwrap();
     let stage = Stage::set_with(|settings| {
         settings.files.chunk_size = 64 * 1024;
+        settings.files.max_size = 1 << 54;
+        settings.gateway.free_space_floor = 0;
         settings.files.roots = vec![memory.path().to_owned()];
     })
     .await;
@@ -210,4 +217,12 @@ async fn a_file_of_more_chunks_than_can_be_counted_is_refused() {
     stage.assert_unchanged(&before).await;
     file.set_len(most).unwrap();
     assert_eq!(stage.ada.prepare("huge").await.status, 201);
+}
+
+#[tokio::test]
+async fn json_may_begin_with_a_byte_order_mark() {
+    let stage = Stage::set().await;
+    stage.write("a", b"abc");
+    let body = "\u{feff}{\"file_path\":\"a\"}";
+    assert_eq!(stage.ada.call("POST", "/upload/prepare", &[JSON], body).await.status, 201);
 }

@@ -28,6 +28,7 @@ async fn paths_within_the_roots_are_accepted() {
     stage.write("in/a", b"abc");
     stage.write("b", b"abc");
     symlink("../b", stage.root().join("in/link")).unwrap();
+    symlink(stage.root().join("in"), stage.root().join("absolute")).unwrap();
     let second = stage.folder.path().join("second");
     for (asked, root, path) in [
         ("in/a".into(), stage.root(), "in/a"),
@@ -36,6 +37,7 @@ async fn paths_within_the_roots_are_accepted() {
         // These do not leave the root, and are recorded as they are.
         ("in/../b".into(), stage.root(), "in/../b"),
         ("in/link".into(), stage.root(), "in/link"),
+        ("absolute/link".into(), stage.root(), "absolute/link"),
         (stage.root().join("in/a"), stage.root(), "in/a"),
         (second.join("c"), second.clone(), "c"),
     ] {

@@ -1,10 +1,16 @@
 //! `POST /auth/token`
 
+use std::time::{Duration, Instant};
+
+use mongodb::bson::doc;
 use serde_json::json;
 
 use crate::stage::{PASSWORD, Stage, USER};
 
 const GOOD: [(&str, &str); 2] = [("username", USER), ("password", PASSWORD)];
+
+/// Of "amazing grace".
+const BCRYPT: &str = "$2b$05$tsvyAqrwJERrQ9UeFL6P6u.BbCg9.EGqChCuzqh5eIu53I5XKCSdW";
 
 #[tokio::test]
 async fn name_and_password_are_exchanged_for_a_token() {
@@ -61,7 +67,7 @@ async fn anything_but_a_password_grant_is_refused() {
     stage.stranger.post("/auth/token", &json).await.assert_problem(400, "malformed-request");
 }
 
-/// Hashing is bounded: all of a crowd get an answer, some of them that they must try again.
+/// Hashing is bounded: all of a crowd get an answer, most of them that they must try again.
 #[tokio::test]
 async fn a_crowd_is_answered_or_told_to_try_again() {
     let stage = Stage::set().await;
@@ -69,17 +75,33 @@ async fn a_crowd_is_answered_or_told_to_try_again() {
         let stranger = stage.stranger.clone();
         tokio::spawn(async move { stranger.log_in("eve", "x").await })
     });
-    let (mut refused, mut told) = (0, 0);
+    let (mut wrong, mut told) = (0, 0);
     for one in crowd.collect::<Vec<_>>() {
         let answer = one.await.unwrap();
-        if answer.status == 503 {
-            answer.assert_problem(503, "busy");
-            told += 1;
-        } else {
-            answer.assert_problem(401, "wrong-credentials");
-            refused += 1;
+        match answer.status.as_u16() {
+            503 => drop(answer.assert_problem(503, "busy")),
+            429 => drop(answer.assert_problem(429, "too-many-failed-logins")),
+            _ => drop(answer.assert_problem(401, "wrong-credentials")),
         }
+        *(if answer.status == 401 { &mut wrong } else { &mut told }) += 1;
     }
-    // 2 passwords are checked at once and 64 may wait.
-    assert!(refused >= 66 && told > 0, "{refused} refused, {told} told to try again");
+    assert!(wrong >= 20 && told > 100, "{wrong} were wrong, {told} told to try again");
+    assert_eq!(stage.service.counters.logins_failed(), wrong);
+}
+
+/// The time of an answer must not tell whether a name exists, nor which kind of hash it has.
+#[tokio::test]
+async fn a_failed_login_takes_a_second_whoever_it_is_for() {
+    let stage = Stage::set().await;
+    let users = stage.db.collection("users");
+    let broken = doc! { "username": "broken", "password": "$2b$18$", "disabled": 0 };
+    for user in [doc! { "username": "grace", "password": BCRYPT }, broken] {
+        users.insert_one(user).await.unwrap();
+    }
+    for username in [USER, "grace", "broken", "nobody"] {
+        let begun = Instant::now();
+        stage.stranger.log_in(username, "battery staple").await.assert_problem(401, "wrong-credentials");
+        assert!(begun.elapsed() >= Duration::from_millis(990), "{username}: {:?}", begun.elapsed());
+    }
+    stage.stranger.log_in("grace", "amazing grace").await.expect(200);
 }

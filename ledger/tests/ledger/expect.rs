@@ -1,7 +1,8 @@
 //! Taking a finalise request, whatever state the file is in.
 
-use contract::{Expectation, FileId, Mismatch, ObjectName, State};
+use contract::{Digest, EventKind, Expectation, FileId, Mismatch, ObjectName, State};
 use ledger::{ExpectationOutcome, FileRecord};
+use mongodb::bson::doc;
 
 use crate::stage::{HINT_PUSH, Stage, expectation, problem};
 
@@ -63,6 +64,70 @@ async fn while_nothing_is_accepted_another_request_replaces_the_one_before() {
             assert_eq!(stage.record(file).await.expectation, Some(wanted));
         }
     }
+}
+
+#[tokio::test]
+async fn a_waiting_request_of_another_user_is_not_replaced() {
+    let stage = Stage::set().await;
+    for file in [stage.prepared(3).await, stage.chunking(3).await.lease.file] {
+        stage.expect_of("grace", file, &expectation(b"abc")).await;
+        let before = stage.document(file).await;
+        let sized = Expectation { size: Some(4), ..expectation(b"abc") };
+        for wanted in [expectation(b"abd"), elsewhere(), renamed("c"), sized] {
+            let refused = stage.expect_of("eve", file, &wanted).await;
+            assert!(matches!(refused, ExpectationOutcome::Another(_)), "{refused:?}");
+        }
+        let same = stage.expect_of("eve", file, &expectation(b"abc")).await;
+        assert!(matches!(same, ExpectationOutcome::Already(_)), "{same:?}");
+        assert_eq!(stage.document(file).await, before);
+        let own = stage.expect_of("grace", file, &elsewhere()).await;
+        assert!(matches!(own, ExpectationOutcome::Waiting(_)), "{own:?}");
+        assert_eq!(stage.record(file).await.finalised_by.as_deref(), Some("grace"));
+    }
+}
+
+/// Records of releases that did not keep who finalised.
+#[tokio::test]
+async fn a_waiting_request_of_nobody_is_replaced() {
+    let stage = Stage::set().await;
+    let file = stage.prepared(3).await;
+    stage.expect_of("grace", file, &expectation(b"abc")).await;
+    stage.files().update_one(testing::by_id(file), doc! { "$unset": { "finalised_by": "" } }).await.unwrap();
+    let replaced = stage.expect_of("eve", file, &elsewhere()).await;
+    assert!(matches!(replaced, ExpectationOutcome::Waiting(_)), "{replaced:?}");
+    assert_eq!(stage.record(file).await.finalised_by.as_deref(), Some("eve"));
+}
+
+#[tokio::test]
+async fn record_and_events_say_who_asked() {
+    let stage = Stage::set().await;
+    let mut held = stage.chunking(3).await;
+    let file = held.lease.file;
+    // Refused when the file is stored, so it is grace's request no longer.
+    stage.expect_of("grace", file, &expectation(b"abd")).await;
+    stage.ledger.record_stored(&mut held, Digest::of(b"abc")).await.unwrap();
+    assert_eq!(stage.record(file).await.finalised_by, None);
+    stage.expect_of("$eve", file, &expectation(b"abc")).await;
+    assert_eq!(stage.record(file).await.finalised_by.as_deref(), Some("$eve"));
+    let held = stage.claim_delivering(file).await;
+    stage.ledger.record_delivered(&held.lease, &testing::receipt(&held)).await.unwrap().unwrap();
+    let record = stage.record(file).await;
+    let receipt = record.receipt.as_ref().unwrap();
+    assert_eq!((&receipt["prepared_by"], &receipt["finalised_by"]), (&"ada".into(), &"$eve".into()));
+    let events = record.outbox().events;
+    assert!(events.iter().all(|event| event.prepared_by.as_deref() == Some("ada")), "{events:?}");
+    let by: Vec<_> = events.iter().map(|event| (event.event, event.finalised_by.as_deref())).collect();
+    assert_eq!(
+        by,
+        [
+            (EventKind::Prepared, None),
+            (EventKind::Chunking, None),
+            (EventKind::Stored, Some("grace")),
+            (EventKind::Mismatch, Some("grace")),
+            (EventKind::Delivering, Some("$eve")),
+            (EventKind::Delivered, Some("$eve")),
+        ]
+    );
 }
 
 #[tokio::test]
@@ -163,13 +228,16 @@ async fn a_request_is_completed_from_the_record_or_refused_with_nothing_changed(
     let stage = Stage::set().await;
     let file = stage.resting(b"abc").await;
     let before = stage.document(file).await;
-    let refused =
-        stage.ledger.record_expectation(file, |record| Err::<Expectation, _>(record.name.clone())).await.unwrap();
+    let refused = stage
+        .ledger
+        .record_expectation(file, "ada", |record| Err::<Expectation, _>(record.name.clone()))
+        .await
+        .unwrap();
     assert_eq!(refused.map(|_| ()), Err(ObjectName::new("b.bin").unwrap()));
     assert_eq!(stage.document(file).await, before);
 
     let complete = |record: &FileRecord| Ok::<_, ()>(renamed(&format!("of-{}", record.name)));
-    let accepted = stage.ledger.record_expectation(file, complete).await.unwrap().unwrap();
+    let accepted = stage.ledger.record_expectation(file, "ada", complete).await.unwrap().unwrap();
     assert!(matches!(accepted, ExpectationOutcome::Accepted(_)), "{accepted:?}");
     assert_eq!(stage.record(file).await.expectation, Some(renamed("of-b.bin")));
 }
@@ -186,7 +254,7 @@ async fn of_many_requests_at_once_one_is_accepted() {
                     (stage.ledger.clone(), if number % 2 == 0 { renamed("even") } else { renamed("odd") });
                 tokio::spawn(async move {
                     let complete = |_: &FileRecord| Ok::<_, ()>(wanted.clone());
-                    (ledger.record_expectation(file, complete).await.unwrap().unwrap(), wanted)
+                    (ledger.record_expectation(file, "ada", complete).await.unwrap().unwrap(), wanted)
                 })
             })
             .collect();

@@ -82,3 +82,32 @@ async fn only_files_in_a_state_or_for_a_remote_are_listed() {
     let page = of(None, archive, page.next, 2).await;
     assert_eq!((ids(&page), page.next), (pick(&[6]), None));
 }
+
+/// What a gateway does not accept any more, records of older releases may have.
+#[tokio::test]
+async fn a_page_of_large_records_is_short() {
+    let stage = Stage::set().await;
+    let mut files = Vec::new();
+    // The last is larger than a page may be; it gets a page of its own.
+    for size in [&[60_000; 40][..], &[2_000_000]].concat() {
+        let metadata = [("k".to_owned(), "v".repeat(size))].into();
+        let new = NewFile { metadata, ..new_file(3) };
+        files.insert(0, new.id);
+        stage.ledger.create(new).await.unwrap();
+    }
+    let mut listing = Listing { limit: 1000, ..Listing::default() };
+    let (mut seen, mut lengths) = (Vec::new(), Vec::new());
+    loop {
+        let page = stage.ledger.list(&listing).await.unwrap();
+        seen.extend(ids(&page));
+        lengths.push(page.files.len());
+        match page.next {
+            Some(next) => listing.before = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(seen, files);
+    assert_eq!(lengths[0], 1);
+    assert!(lengths[1..].iter().all(|length| (1..=17).contains(length)), "{lengths:?}");
+    assert_eq!(lengths.len(), 1 + 40_usize.div_ceil(17), "{lengths:?}");
+}

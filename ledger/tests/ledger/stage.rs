@@ -132,8 +132,12 @@ impl Stage {
     }
 
     pub(crate) async fn expect(&self, file: FileId, expectation: &Expectation) -> ExpectationOutcome {
+        self.expect_of("ada", file, expectation).await
+    }
+
+    pub(crate) async fn expect_of(&self, user: &str, file: FileId, expectation: &Expectation) -> ExpectationOutcome {
         let complete = |_: &FileRecord| Ok::<_, Infallible>(expectation.clone());
-        let Ok(expected) = self.ledger.record_expectation(file, complete).await.unwrap();
+        let Ok(expected) = self.ledger.record_expectation(file, user, complete).await.unwrap();
         expected
     }
 }

@@ -138,7 +138,7 @@ async fn at_once(ledger: &Ledger, mut held: ClaimedFile, wanted: &Expectation) -
         async move {
             barrier.wait().await;
             let complete = |_: &FileRecord| Ok::<_, Infallible>(wanted.clone());
-            let Ok(expected) = ledger.record_expectation(file, complete).await.unwrap();
+            let Ok(expected) = ledger.record_expectation(file, "ada", complete).await.unwrap();
             expected
         }
     });

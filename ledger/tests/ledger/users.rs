@@ -1,5 +1,7 @@
 //! Who may come in.
 
+use std::time::Duration;
+
 use ledger::{Authentication, NewUser, User};
 use mongodb::bson::{Document, doc};
 
@@ -106,5 +108,36 @@ async fn what_is_no_hash_lets_nobody_in() {
         for password in [PASSWORD, hash, ""] {
             assert_eq!(stage.verify(&username, password).await, Authentication::Rejected, "{hash:?} {password:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_document_that_cannot_be_read_stops_nobody_else() {
+    let stage = Stage::set().await;
+    let bcrypt = bcrypt::hash(PASSWORD, 4).unwrap();
+    let both = doc! { "username": "both", "password": &bcrypt, "hashed_password": &bcrypt };
+    for broken in [doc! { "username": "broken", "password": &bcrypt, "disabled": 0 }, both, doc! { "username": "bare" }]
+    {
+        stage.insert_user(broken).await;
+    }
+    stage.ledger.add_user(&NewUser { username: "ada", password: PASSWORD }).await.unwrap();
+    assert_eq!(stage.verify("ada", PASSWORD).await, welcome("ada", &[]));
+    // `broken` is the first in the table.
+    for username in ["nobody", "broken", "both", "bare"] {
+        assert_eq!(stage.verify(username, PASSWORD).await, Authentication::Rejected, "{username}");
+        assert_eq!(stage.ledger.active_user(username).await.unwrap(), None, "{username}");
+    }
+}
+
+/// To compare a password with the first takes the better part of a minute, with the second 4 GiB.
+#[tokio::test]
+async fn a_hash_that_costs_too_much_is_not_compared() {
+    let stage = Stage::set().await;
+    let bcrypt = bcrypt::hash(PASSWORD, 4).unwrap().replacen("$04$", "$20$", 1);
+    let argon2 = "$argon2id$v=19$m=4194304,t=2,p=1$c2FsdHNhbHRzYWx0$pTeK54QTS4w6u6XE12QiWxoyq3bGwxRTJISNc6LOZDk";
+    for (username, hash) in [("b", bcrypt.as_str()), ("a", argon2)] {
+        stage.insert_user(doc! { "username": username, "password": hash }).await;
+        let verdict = tokio::time::timeout(Duration::from_secs(30), stage.verify(username, PASSWORD)).await;
+        assert_eq!(verdict.unwrap_or_else(|_| panic!("{hash} was compared")), Authentication::Rejected);
     }
 }

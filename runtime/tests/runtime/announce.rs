@@ -30,7 +30,7 @@ impl Stage {
     /// Has a finalise request wait that is not what will be stored.
     async fn expect_wrongly(&self, file: FileId) {
         let complete = |_: &FileRecord| Ok::<_, Infallible>(expectation(b"abd"));
-        let Ok(_) = self.service.ledger.record_expectation(file, complete).await.unwrap();
+        let Ok(_) = self.service.ledger.record_expectation(file, "ada", complete).await.unwrap();
     }
 }
 

@@ -5,6 +5,7 @@ mod announce;
 mod attempt;
 mod connect;
 mod consume;
+mod health;
 mod hold;
 mod lifecycle;
 mod stage;

@@ -3,12 +3,13 @@
 use crate::{load_environment, load_file, refused};
 
 /// Every number in a section, with its smallest and its largest value as documented.
-const BOUNDED: [(&str, &str, i64, i64); 29] = [
+const BOUNDED: [(&str, &str, i64, i64); 31] = [
     ("mongodb", "pool_size", 1, 1000),
     ("mongodb", "operation_timeout_ms", 500, 120_000),
     ("mongodb", "server_selection_timeout_ms", 100, 60_000),
     ("files", "chunk_size", 65_536, 4_194_304),
     ("files", "embed_limit", 0, 15_728_640),
+    ("files", "max_size", 1, 1 << 54),
     ("work", "lease_ms", 1_000, 600_000),
     ("work", "sweep_ms", 100, 60_000),
     ("work", "grace_ms", 500, 300_000),
@@ -22,6 +23,7 @@ const BOUNDED: [(&str, &str, i64, i64); 29] = [
     ("auth", "token_seconds", 1, 86_400),
     ("gateway", "body_limit", 1_024, 16_777_216),
     ("gateway", "max_connections", 1, 100_000),
+    ("gateway", "max_connections_per_peer", 1, 100_000),
     ("gateway", "read_timeout_ms", 100, 600_000),
     ("gateway", "free_space_floor", 0, 1 << 50),
     ("chunker", "concurrency", 1, 64),

@@ -5,16 +5,18 @@ mod request;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use contract::{Digest, Expectation, ProblemKind, Step};
+use contract::{Digest, Expectation, ProblemKind, State as FileState, Step};
 use ledger::{ExpectationOutcome, FileRecord};
 use serde_json::json;
 use settings::Settings;
 
 use super::{accepted, check_remote};
 use crate::Gateway;
+use crate::auth::Caller;
 use crate::body::Media;
 use crate::files::{IdInPath, unknown_file};
 use crate::refusal::Refusal;
@@ -22,6 +24,7 @@ use request::FinaliseRequest;
 
 pub(crate) async fn finalise(
     State(gateway): State<Arc<Gateway>>,
+    Extension(Caller { user, .. }): Extension<Caller>,
     IdInPath(id): IdInPath,
     request: Request,
 ) -> Result<Response, Refusal> {
@@ -34,7 +37,7 @@ pub(crate) async fn finalise(
         check_remote(settings, remote)?;
     }
     let complete = |record: &FileRecord| expectation(settings, &request, sha256, record);
-    let expected = gateway.service.ledger.record_expectation(id, complete).await??;
+    let expected = gateway.service.ledger.record_expectation(id, &user, complete).await??;
     fail::fail_point!("gateway-after-expect", |_| std::process::abort());
     match expected {
         ExpectationOutcome::Accepted(record) => {
@@ -71,8 +74,19 @@ fn expectation(
 }
 
 fn already_finalised(record: &FileRecord, asked: Expectation) -> Refusal {
-    let shown = |said: &Expectation| json!({ "sha256": said.sha256, "filename": said.name, "remote": said.remote });
-    let detail = "expected the same SHA-256, filename and remote as the request that was accepted before, found others";
+    let waiting = matches!(record.state, FileState::Prepared | FileState::Chunking);
+    let shown = |said: &Expectation| {
+        let mut shown = json!({ "sha256": said.sha256, "filename": said.name, "remote": said.remote });
+        if waiting {
+            (shown["fileSize"], shown["chunks"]) = (json!(said.size), json!(said.chunks));
+        }
+        shown
+    };
+    let detail = if waiting {
+        "expected the same request as the one of another user that waits until the file is stored, found another"
+    } else {
+        "expected the same SHA-256, filename and remote as the request that was accepted before, found others"
+    };
     Refusal::new(ProblemKind::AlreadyFinalised, detail)
         .comparing(shown(&asked), record.expectation.as_ref().map_or(serde_json::Value::Null, shown))
 }

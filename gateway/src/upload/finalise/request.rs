@@ -6,6 +6,9 @@ use serde::{Deserialize, Deserializer, de};
 use crate::body::{self, Media};
 use crate::refusal::Refusal;
 
+/// The largest size or number of chunks that a record can hold; no file has as many.
+const COUNT_MAX: u64 = i64::MAX.cast_unsigned();
+
 /// The body of a finalise request, checked as far as possible without the record. Every part is optional.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct FinaliseRequest {
@@ -38,6 +41,16 @@ impl FinaliseRequest {
             Media::Form => Wire::from_form(bytes)?,
             Media::Other(_) => return Err(media.unexpected("application/json or application/x-www-form-urlencoded")),
         };
+        for (field, count) in
+            [("fileSize", &wire.file_size), ("chunks", &wire.chunks), ("chunksCount", &wire.chunks_count)]
+        {
+            if let Some(Count(count)) = count.as_ref().filter(|Count(count)| *count > COUNT_MAX) {
+                return Err(Refusal::new(
+                    ProblemKind::FileTooLarge,
+                    format!("{field}: expected at most {COUNT_MAX}, found {count}"),
+                ));
+            }
+        }
         let chunks = one_of("chunks", wire.chunks, "chunksCount", wire.chunks_count)?;
         let name = one_of("filename", wire.filename, "fileName", wire.file_name)?.map(ObjectName::new).transpose();
         Ok(Self {

@@ -21,7 +21,7 @@ use crate::refusal::Refusal;
 use request::PrepareRequest;
 use storage::Found;
 
-pub(crate) use storage::Storage;
+pub(crate) use storage::{INSPECTIONS_MAX, Storage};
 
 pub(crate) async fn prepare(
     State(gateway): State<Arc<Gateway>>,
@@ -46,24 +46,35 @@ pub(crate) async fn prepare(
     if let Some(remote) = &request.remote {
         check_remote(&service.settings, remote)?;
     }
-    if let Some(free) = gateway.space.shortage().await {
-        let floor = gateway.space.floor();
-        let detail = format!("expected at least {floor} free bytes at the database, found {free}; try again later");
-        return Err(Refusal::new(ProblemKind::InsufficientStorage, detail));
-    }
     let found = gateway.storage.find(&request.file_path).await?;
-    let size = found.source.size;
-    if Split::new(size, service.settings.files.chunk_size).is_none() {
-        return Err(Refusal::new(
-            ProblemKind::FileTooLarge,
-            format!("a file of {size} bytes has too many chunks; raise files.chunk_size"),
-        ));
-    }
+    check_size(&gateway, found.source.size).await?;
     let new = new_file(request, found, user, idempotency)?;
     fail::fail_point!("gateway-before-record", |_| std::process::abort());
     let created = service.ledger.create(new).await?;
     fail::fail_point!("gateway-after-record", |_| std::process::abort());
     answer(&gateway, created)
+}
+
+/// Refuses a file that is too large, or for which there is no space now. Other files that were accepted and are not
+/// stored yet are not counted: the stores stop at a floor of their own.
+async fn check_size(gateway: &Gateway, size: u64) -> Result<(), Refusal> {
+    let files = &gateway.service.settings.files;
+    let too_large = |why: String| Err(Refusal::new(ProblemKind::FileTooLarge, why));
+    if size > files.max_size {
+        return too_large(format!("expected at most {} bytes (files.max_size), found {size}", files.max_size));
+    }
+    if Split::new(size, files.chunk_size).is_none() {
+        return too_large(format!("a file of {size} bytes has too many chunks; raise files.chunk_size"));
+    }
+    let Some(free) = gateway.space.shortage(size).await else { return Ok(()) };
+    let floor = gateway.space.floor();
+    Err(Refusal::new(
+        ProblemKind::InsufficientStorage,
+        format!(
+            "expected room at the database for the {size} bytes of the file and for {floor} more \
+             (gateway.free_space_floor), found {free} free bytes; try again later"
+        ),
+    ))
 }
 
 fn new_file(

@@ -15,6 +15,9 @@ const METADATA_KEY_MAX: usize = 64;
 /// The longest value of an entry in bytes.
 const METADATA_VALUE_MAX: usize = 1024;
 
+/// The most bytes of all keys and values together: lists, events and MongoDB carry them along.
+const METADATA_BYTES_MAX: usize = 16 * 1024;
+
 /// The body of a prepare request, checked except for its path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PrepareRequest {
@@ -65,6 +68,10 @@ fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), Refusal> {
     let refuse = |why: String| Err(Refusal::new(ProblemKind::MalformedRequest, format!("metadata: {why}")));
     if metadata.len() > METADATA_MAX {
         return refuse(format!("expected at most {METADATA_MAX} entries, found {}", metadata.len()));
+    }
+    let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > METADATA_BYTES_MAX {
+        return refuse(format!("expected at most {METADATA_BYTES_MAX} bytes of keys and values, found {bytes}"));
     }
     for (key, value) in metadata {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -123,6 +130,13 @@ mod tests {
         for key in ["", "a.b", "$a", "a b", "ä"] {
             refusal(&entry(key, 1));
         }
+        let full = |last: usize| {
+            let long =
+                (10..26).map(|n| (format!("k{n}"), "v".repeat(METADATA_VALUE_MAX - if n == 25 { last } else { 3 })));
+            json!({ "file_path": "a", "metadata": long.collect::<BTreeMap<_, _>>() })
+        };
+        assert!(parse(&full(3)).is_ok());
+        assert!(refusal(&full(2)).contains("16385"));
         let many: BTreeMap<String, String> = (0..=METADATA_MAX).map(|n| (format!("k{n}"), String::new())).collect();
         refusal(&json!({ "file_path": "a", "metadata": many }));
     }

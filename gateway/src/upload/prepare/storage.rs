@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::refusal::Refusal;
 
 /// How many files are inspected at once: each inspection holds a thread, and a share that hangs would take all threads.
-const INSPECTIONS_MAX: usize = 64;
+pub(crate) const INSPECTIONS_MAX: usize = 64;
 
 /// How long an inspection may take, with the wait for its turn, before the share counts as unreachable.
 const INSPECTION_TIMEOUT: Duration = Duration::from_secs(10);
