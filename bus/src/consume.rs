@@ -184,7 +184,7 @@ impl Hints {
         let hint = Hint::from_json(&message.payload).map_err(|e| e.to_string())?;
         let subject = self.nats.names().hint(self.step, hint.file_id);
         if message.subject.as_str() != subject {
-            return Err(format!("expected the subject {subject}, found {}", message.subject));
+            return Err(format!("expected the subject {subject}, found {:?}", message.subject));
         }
         Ok(hint.file_id)
     }

@@ -27,7 +27,7 @@ pub use message::{
 pub use name_template::{NameTemplate, NameTemplateError, NameValues, NamingError};
 pub use object_name::{ObjectName, ObjectNameError};
 pub use object_path::{ObjectPath, ObjectPathError};
-pub use one_line::{is_hidden, one_line, plain_json};
+pub use one_line::{indented, is_hidden, one_line, plain_json};
 pub use problem_kind::ProblemKind;
 pub use receipt::{
     CanonicalError, Check, FailedAttempt, KeyError, PublicKey, Receipt, ReceiptRemote, ReceiptSignature, ReceiptSource,

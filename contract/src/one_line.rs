@@ -22,6 +22,12 @@ pub fn one_line(text: &str, length: usize) -> String {
     line
 }
 
+/// As [`one_line`] for a text that may have several lines, such as what a parser says about a file. Those after the first
+/// are indented, so that none looks like a line of ours.
+pub fn indented(text: &str, length: usize) -> String {
+    text.lines().map(|line| one_line(line, length)).collect::<Vec<_>>().join("\n    ")
+}
+
 /// Whether a character shows nothing of itself, but ends a line, commands a terminal, or changes how the text around it
 /// reads: the control characters, and Unicode's line ends, marks of direction and characters without width.
 pub const fn is_hidden(character: char) -> bool {
@@ -80,6 +86,11 @@ mod tests {
         for plain in ["gru\u{308}ße", "名前", "חוזה.pdf", "a\\b", "\"q\" 'q'", "🗂 1"] {
             assert_eq!(one_line(plain, 20), plain);
         }
+    }
+
+    #[test]
+    fn only_the_first_line_is_not_indented() {
+        assert_eq!(indented("expected x\r\n 3 | y\u{202e}\n", 20), "expected x\n     3 | y\\u{202e}");
     }
 
     #[test]

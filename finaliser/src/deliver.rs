@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use contract::one_line;
 use ledger::Ledger;
 use runtime::work::{Fence, LeaseLost};
 use settings::OnClash;
@@ -18,6 +19,9 @@ const QUICK_TRIES: u32 = 3;
 
 /// The pause before the second quick try; before the third it is doubled. Both have jitter.
 const QUICK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Maximum characters of an address in an error.
+const ADDRESS: usize = 1000;
 
 /// A delivery that succeeded.
 #[derive(Debug)]
@@ -89,6 +93,7 @@ impl<'a> Delivery<'a> {
                 epoch: file.epoch,
                 path: plan.path.clone(),
                 precondition: Precondition::NameIsFree,
+                may_replace: plan.on_clash == OnClash::Replace,
                 size: proven.split.size(),
                 sha256: proven.sha256,
                 still_ours: Box::new(move || still_ours.check().is_ok()),
@@ -230,7 +235,7 @@ impl<'a> Delivery<'a> {
     }
 
     fn conflict(&self, found: &str) -> DeliveryError {
-        let address = self.remote().address(&self.object.path);
+        let address = one_line(&self.remote().address(&self.object.path), ADDRESS);
         DeliveryError::Conflict(format!("expected nothing at {address}, found {found}"))
     }
 }

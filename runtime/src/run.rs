@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Announcer, Counters, Nats, NatsError, Use};
-use contract::{Cause, Names, Role};
+use contract::{Cause, Names, Role, indented};
 use ledger::{Ledger, LedgerError, LedgerOptions};
 use settings::{ServiceArgs, Settings, SettingsError, telemetry};
 
@@ -16,6 +16,9 @@ use crate::{Lifecycle, Service, health, sweep};
 
 /// The longest pause between two tries to reach MongoDB at the start.
 const CONNECT_RETRY: Duration = Duration::from_secs(3);
+
+/// Maximum characters of a line of why a service does not start or is not ready.
+const LINE: usize = 4000;
 
 /// Why a service could not start.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +152,7 @@ where
 }
 
 fn refuse(role: Role, error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("{role}: {error}");
+    eprintln!("{role}: {}", indented(&error.to_string(), LINE));
     ExitCode::FAILURE
 }
 
@@ -165,7 +168,7 @@ async fn probe(role: Role, settings: &Settings) -> ExitCode {
     match health::probe(address).await {
         Ok((true, _)) => ExitCode::SUCCESS,
         Ok((false, answer)) => {
-            eprintln!("{role}: not ready: {answer}");
+            eprintln!("{role}: not ready: {}", indented(&answer, LINE));
             ExitCode::FAILURE
         }
         Err(error) => {

@@ -1,5 +1,8 @@
 //! What is logged: to standard error, so that standard output stays for results.
 
+use std::io::{self, IsTerminal, Write};
+
+use contract::{is_hidden, plain_json};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
@@ -44,17 +47,72 @@ pub fn start(settings: &TelemetrySettings) -> Result<(), SettingsError> {
             format!("expected directives like info or chunker=debug,info, found {filter:?}: {error}"),
         )
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_terminal = io::stderr().is_terminal();
+    let plain = match settings.format {
+        LogFormat::Plain => PlainLines::Text { colours: is_terminal },
+        LogFormat::Json => PlainLines::Json,
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || plain);
     // At info, async-nats logs every event of a connection, even those that a stop causes, and `bus` logs those that matter.
     let without_events =
         filter_fn(|metadata| *metadata.level() != LevelFilter::INFO || !metadata.target().starts_with("async_nats"));
     // An error means that logging has begun already, as in tests that share a process.
     let _already_begun = match settings.format {
-        LogFormat::Plain => {
-            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(ansi).finish().with(without_events).try_init()
-        }
+        LogFormat::Plain => builder.with_ansi(is_terminal).finish().with(without_events).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).finish().with(without_events).try_init(),
     };
     Ok(())
+}
+
+/// Standard error, for one line at a time, in which every hidden character is written as an escape: what is logged may
+/// quote what others wrote, and one name must not look like two lines.
+#[derive(Debug, Clone, Copy)]
+enum PlainLines {
+    /// With `colours`, the escape character stays: it is tracing's own, which escapes it in what is quoted.
+    Text {
+        colours: bool,
+    },
+    Json,
+}
+
+impl PlainLines {
+    fn plain(self, line: &str) -> String {
+        let Self::Text { colours } = self else { return plain_json(line) };
+        let mut plain = String::with_capacity(line.len());
+        for character in line.chars() {
+            match is_hidden(character) && !(colours && character == '\u{1b}') {
+                true => plain.extend(character.escape_default()),
+                false => plain.push(character),
+            }
+        }
+        plain
+    }
+}
+
+impl Write for PlainLines {
+    /// Takes a whole line with its end, as tracing-subscriber writes it.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        io::stderr().lock().write_all(format!("{}\n", self.plain(line)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_stays_one_line_and_keeps_its_colours() {
+        let line = "\u{1b}[32m INFO\u{1b}[0m name=a\n2026 ERROR\u{202e}ü";
+        let plain = PlainLines::Text { colours: true }.plain(line);
+        assert_eq!(plain, "\u{1b}[32m INFO\u{1b}[0m name=a\\n2026 ERROR\\u{202e}ü");
+        assert_eq!(PlainLines::Text { colours: false }.plain("\u{1b}[2J"), "\\u{1b}[2J");
+        assert_eq!(PlainLines::Json.plain("{\"a\":\"\u{202e}\"}"), r#"{"a":"\u202e"}"#);
+    }
 }

@@ -4,11 +4,10 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use bus::dead_letters::{self, NotADeadLetter, StoredMessage};
-use contract::DeadLetter;
+use contract::{DeadLetter, one_line, plain_json};
 use serde_json::{Value, json};
 
 use crate::connection::{ConnectionArgs, connect_nats};
-use crate::line::one_line;
 
 /// Maximum characters of a subject, a reason and the data of a message, in a line.
 const SUBJECT: usize = 64;
@@ -39,7 +38,8 @@ pub async fn list(args: &ListArgs, connection: &ConnectionArgs) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if args.json {
         let messages: Vec<Value> = letters.newest.iter().map(to_json).collect();
-        writeln!(out, "{}", json!({ "stream": stream, "total": letters.total, "messages": messages }))?;
+        let listed = json!({ "stream": stream, "total": letters.total, "messages": messages });
+        writeln!(out, "{}", plain_json(&listed.to_string()))?;
         return Ok(());
     }
     writeln!(out, "unreadable messages in {stream}: {}", letters.total)?;

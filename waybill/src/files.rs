@@ -4,11 +4,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use contract::{FileId, ProblemKind, State};
+use contract::{FileId, ProblemKind, State, one_line, plain_json};
 use ledger::{CancelOutcome, FileRecord, Listing, Requeued};
 
 use crate::connection::{ConnectionArgs, connect_ledger};
-use crate::line::one_line;
 
 /// Records read from MongoDB at once.
 const PAGE: u16 = 200;
@@ -51,7 +50,7 @@ pub async fn list(args: &ListArgs, connection: &ConnectionArgs) -> Result<()> {
         for record in page.files {
             if args.json {
                 let file = gateway::File::of(record, settings.files.chunk_size);
-                writeln!(out, "{}", serde_json::to_string(&file)?)?;
+                writeln!(out, "{}", plain_json(&serde_json::to_string(&file)?))?;
             } else {
                 writeln!(out, "{}", row(&record))?;
             }

@@ -8,7 +8,6 @@ pub mod dead;
 pub mod demo;
 pub mod doctor;
 pub mod files;
-mod line;
 mod progress;
 pub mod receipt;
 pub mod scale;

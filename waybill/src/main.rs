@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use contract::FileId;
+use contract::{FileId, indented};
 use waybill::connection::ConnectionArgs;
 use waybill::scale::Scale;
 use waybill::{dead, demo, doctor, files, receipt, up, users};
@@ -12,6 +12,9 @@ use waybill::{dead, demo, doctor, files, receipt, up, users};
 /// The same as in the finaliser, which runs in this process too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Maximum characters of a line of an error.
+const LINE: usize = 4000;
 
 /// Moves files from shared storage to a remote, in hashed chunks, and proves it
 #[derive(Parser)]
@@ -173,7 +176,7 @@ async fn main() -> ExitCode {
 
 fn status(ended: anyhow::Result<ExitCode>) -> ExitCode {
     ended.unwrap_or_else(|error| {
-        eprintln!("waybill: {error:#}");
+        eprintln!("waybill: {}", indented(&format!("{error:#}"), LINE));
         ExitCode::FAILURE
     })
 }

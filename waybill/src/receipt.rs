@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use contract::{Check, Digest, Hasher, PublicKey, ReceiptVerdict, check_data, check_receipt, read_json};
+use contract::{Check, Digest, Hasher, PublicKey, ReceiptVerdict, check_data, check_receipt, one_line, read_json};
 use serde_json::Value;
 
 use crate::connection::ConnectionArgs;
-use crate::line::one_line;
 
 /// The maximum size of a file with a receipt, and of one with a key, in bytes. The services write far smaller ones.
 const RECEIPT_MAX: u64 = 1024 * 1024;

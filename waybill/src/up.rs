@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use contract::{PublicKey, Role};
+use contract::{PublicKey, Role, plain_json};
 use ledger::{Ledger, NewUser};
 use runtime::{Lifecycle, Service};
 use serde::Serialize;
@@ -227,7 +227,7 @@ fn shell_word(path: &Path) -> String {
 #[allow(clippy::print_stdout, reason = "this is the result of the command")]
 fn print_ready(ready: &Ready, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string(ready)?);
+        println!("{}", plain_json(&serde_json::to_string(ready)?));
         return Ok(());
     }
     println!("Waybill is up.");

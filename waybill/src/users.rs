@@ -14,8 +14,8 @@ const LONGEST: usize = 256;
 /// Adds a user.
 pub async fn add(name: &str, connection: &ConnectionArgs) -> Result<()> {
     ensure!(
-        (1..=LONGEST).contains(&name.len()) && !name.chars().any(char::is_control),
-        "expected a name of 1 to {LONGEST} bytes without control characters"
+        (1..=LONGEST).contains(&name.len()) && !name.chars().any(contract::is_hidden),
+        "expected a name of 1 to {LONGEST} bytes without control and hidden characters"
     );
     let ledger = connection.ledger("waybill-user").await?;
     let password = ask_password()?;

@@ -102,6 +102,9 @@ pub struct Object {
     pub path: ObjectPath,
     /// The condition under which it becomes visible at that path.
     pub precondition: Precondition,
+    /// Whether `on_clash` lets it replace whatever appears at its path. Only a remote that cannot check
+    /// [`Precondition::NameIsFree`] when it makes the object visible asks.
+    pub may_replace: bool,
     /// Its bytes.
     pub size: u64,
     /// Its SHA-256.

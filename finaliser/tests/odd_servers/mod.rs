@@ -3,7 +3,10 @@
 
 mod http;
 mod http_heads;
+pub(crate) mod mounted;
+mod other_file_systems;
 mod s3;
+mod sftp;
 mod webdav_collections;
 mod webdav_moves;
 pub(crate) mod webdav_server;

@@ -1,7 +1,7 @@
 //! Every kind of remote against the real thing: a folder of this machine, servers on sockets of this machine.
 
 mod compare;
-mod conformance;
+pub(crate) mod conformance;
 pub(crate) mod directory;
 mod http2;
 pub(crate) mod object;

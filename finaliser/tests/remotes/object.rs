@@ -41,6 +41,7 @@ pub(crate) fn object(name: &str, content: &[u8]) -> Object {
         epoch: Epoch(7),
         path: ObjectName::new(name).unwrap().into(),
         precondition: Precondition::NameIsFree,
+        may_replace: false,
         size: content.len() as u64,
         sha256: Digest::of(content),
         still_ours: Box::new(|| true),

@@ -143,6 +143,59 @@ async fn an_unreadable_key_is_reported_at_the_start() {
 }
 
 #[tokio::test]
+async fn encrypted_keys_in_every_form_are_read_or_can_be_converted() {
+    let Some(sshd) = sshd().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let passphrase = folder.path().join("passphrase");
+    fs::write(&passphrase, "hush, hush\n").unwrap();
+    let keygen = |arguments: &[&str], path: &Path| {
+        let done = Command::new("ssh-keygen").args(arguments).arg("-f").arg(path).stdin(Stdio::null()).output();
+        assert!(done.unwrap().status.success(), "{arguments:?}");
+    };
+    let opened = |path: &Path, passphrase: Option<&Path>| {
+        open(SftpRemote {
+            private_key_file: Some(path.to_owned()),
+            passphrase_file: passphrase.map(Path::to_owned),
+            ..settings(sshd, folder.path())
+        })
+    };
+    for (kind, form, other_cipher, is_read) in [
+        ("rsa", "PEM", None, true),
+        ("rsa", "PEM", Some("AES-256-CBC"), false),
+        ("ecdsa", "PEM", None, false),
+        ("rsa", "PKCS8", None, true),
+        ("ecdsa", "PKCS8", None, true),
+        ("ecdsa", "RFC4716", None, true),
+    ] {
+        let path = folder.path().join(format!("{kind}-{form}-{is_read}"));
+        keygen(&["-q", "-t", kind, "-m", form, "-N", "hush, hush"], &path);
+        let without = refused(opened(&path, None));
+        assert!(without.contains("expected a passphrase_file"), "{kind} {form}: {without}");
+        if let Some(cipher) = other_cipher {
+            // Only the name of the cipher: the key is as unreadable as one that has it.
+            let text = fs::read_to_string(&path).unwrap().replace("AES-128-CBC", cipher);
+            fs::write(&path, text).unwrap();
+        }
+        match is_read {
+            true => drop(opened(&path, Some(&passphrase)).unwrap_or_else(|error| panic!("{kind} {form}: {error}"))),
+            false => {
+                let detail = refused(opened(&path, Some(&passphrase)));
+                assert!(detail.contains("old PEM form: `ssh-keygen -p -f FILE`"), "{kind} {form}: {detail}");
+            }
+        }
+        if other_cipher.is_none() {
+            keygen(&["-q", "-p", "-P", "hush, hush", "-N", "hush, hush"], &path);
+            opened(&path, Some(&passphrase)).unwrap_or_else(|error| panic!("{kind} {form}, converted: {error}"));
+        }
+        // The wrong passphrase may look like a form that we do not read.
+        let wrong = folder.path().join("wrong");
+        fs::write(&wrong, "another").unwrap();
+        let detail = refused(opened(&path, Some(&wrong)));
+        assert!(!detail.contains("hush") && !detail.contains("another"), "{detail}");
+    }
+}
+
+#[tokio::test]
 async fn a_password_logs_in_to_another_server() {
     let Some(server) = PasswordServer::start(Twist::None).await else { return };
     let inbox = server.inbox("hush 1815");

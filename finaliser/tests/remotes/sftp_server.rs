@@ -33,6 +33,12 @@ pub(crate) enum Twist {
     Garbage,
     /// The second answer has the id of another request.
     OtherId,
+    /// Attributes have permissions, but not the bits for the file type.
+    NoTypes,
+    /// Where nothing has the path, the answer is the general failure.
+    MissingIsFailure,
+    /// Questions about a file's own attributes all get the general failure; folders are answered.
+    AttributesFail,
     /// The server speaks another version.
     OtherVersion,
 }
@@ -154,6 +160,23 @@ async fn requests(
     }
 }
 
+/// Changes an answer with attributes: their mode is the fifth number after the flags if the size and the owner are there.
+fn attributes(twist: Twist, packet: &mut Vec<u8>) {
+    assert_eq!(packet[8] & 0x07, 0x07, "sftp-server says everything");
+    let mode = &mut packet[25..29];
+    let is_folder = mode[2] & 0xf0 == 0x40;
+    match twist {
+        Twist::NoTypes => mode[2] &= 0x0f,
+        _ if is_folder => {}
+        // A status, without a text.
+        _ => {
+            packet.truncate(5);
+            packet[0] = 101;
+            packet.extend([0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
+        }
+    }
+}
+
 async fn answers(
     twist: Twist,
     mut from: impl AsyncRead + Unpin,
@@ -169,6 +192,8 @@ async fn answers(
                 continue;
             }
             (Twist::LaterCodes, 101) if packet[5..9] == [0, 0, 0, 4] => packet[8] = 14,
+            (Twist::NoTypes | Twist::AttributesFail, 105) => attributes(twist, &mut packet),
+            (Twist::MissingIsFailure | Twist::AttributesFail, 101) if packet[5..9] == [0, 0, 0, 2] => packet[8] = 4,
             (Twist::Garbage, _) if number == 1 => packet = vec![255; 40],
             (Twist::OtherId, _) if number == 1 => packet[4] ^= 0xff,
             (Twist::OtherVersion, _) if number == 0 => packet[4] = 6,

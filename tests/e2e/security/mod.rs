@@ -1,4 +1,5 @@
 //! What strangers, hostile clients and forged messages cannot do.
 
+mod forged_lines;
 mod messages;
 mod up;

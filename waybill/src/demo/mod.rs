@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use contract::ReceiptVerdict;
+use contract::{ReceiptVerdict, one_line, plain_json};
 use runtime::Lifecycle;
 use serde_json::Value;
 use settings::Settings;
@@ -31,6 +31,9 @@ const PIECE: usize = 1024 * 1024;
 
 /// The time between two questions to the gateway about the progress.
 const POLL: Duration = Duration::from_millis(50);
+
+/// Maximum characters of an address, in a line.
+const ADDRESS: usize = 1000;
 
 /// The command.
 pub async fn command(file: Option<PathBuf>, to: DestinationKind) -> Result<()> {
@@ -107,16 +110,17 @@ async fn send(ready: &up::Ready, file: &Path) -> Result<Value> {
 async fn show(shown: &Value, destination: &Destination, ready: &up::Ready, file: &Path, begun: Instant) -> Result<()> {
     let seconds = begun.elapsed().as_secs_f64();
     let remote = &shown["receipt"]["remote"];
-    println!("{}", serde_json::to_string_pretty(&shown["receipt"])?);
+    println!("{}", plain_json(&serde_json::to_string_pretty(&shown["receipt"])?));
     verify(&shown["receipt"], ready, file)?;
     let object = remote["object"].as_str().context("the receipt names no object")?;
     let address = remote["address"].as_str().context("the receipt has no address")?;
+    let shown_address = one_line(address, ADDRESS);
     let Some(arrived) = destination.arrived(object, address, ready.remote_dir.as_deref()).await? else {
-        eprintln!("Delivered after {seconds:.1} s, to {address}");
+        eprintln!("Delivered after {seconds:.1} s, to {shown_address}");
         return Ok(());
     };
     compare(file, &arrived)?;
-    eprintln!("Delivered after {seconds:.1} s, and identical, byte by byte: {address}");
+    eprintln!("Delivered after {seconds:.1} s, and identical, byte by byte: {shown_address}");
     Ok(())
 }
 

@@ -3,10 +3,8 @@
 use std::fmt;
 use std::io::Write;
 
-use contract::FileId;
+use contract::{FileId, one_line, plain_json};
 use serde::Serialize;
-
-use crate::line::one_line;
 
 /// The maximum length of each part of a finding's line, in characters.
 const PART: usize = 300;
@@ -197,7 +195,7 @@ impl Report {
         self.mended += u64::from(finding.mended);
         let mut out = std::io::stdout().lock();
         if self.json {
-            writeln!(out, "{}", serde_json::to_string(finding)?)?;
+            writeln!(out, "{}", plain_json(&serde_json::to_string(finding)?))?;
         } else {
             writeln!(out, "{finding}")?;
         }

@@ -15,6 +15,9 @@ use crate::remote::staging_name::explain_refusal;
 /// Bytes of a file that one read takes for the hash.
 const READ_BYTES: usize = 1024 * 1024;
 
+/// What `statfs` says about a file system of FUSE.
+const FUSE: rustix::fs::FsWord = 0x6573_5546;
+
 /// A folder, held open for one operation: names in it are resolved relative to the open folder, whatever is mounted or
 /// renamed meanwhile.
 #[derive(Debug)]
@@ -54,6 +57,21 @@ impl Folder {
             };
         }
         Ok(Some(folder))
+    }
+
+    /// Refuses if a file could not be renamed from the staging folder to the folder at the end of `names`, because another
+    /// file system is mounted there. Folders that are missing will be made on the file system of those before them.
+    pub(super) fn check_file_system(&self, names: &[ObjectName], staging: &OwnedFd) -> Result<(), RemoteError> {
+        let mut folder = self.reopened()?;
+        for name in names {
+            match folder.inner(name)? {
+                Some(inner) => folder = inner,
+                None => break,
+            }
+        }
+        let device =
+            |fd| rustix::fs::fstat(fd).map(|found| found.st_dev).map_err(|error| self.fault("", "look at", error));
+        if device(&folder.fd)? == device(staging)? { Ok(()) } else { Err(folder.other_file_system()) }
     }
 
     /// As [`Folder::within`], but durably makes the missing folders.
@@ -191,6 +209,21 @@ impl Folder {
             Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
             Err(error) => Err(fault(&self.path, "sync", error)),
         }
+    }
+
+    /// The error for a folder on another file system than that of the staging folder.
+    pub(super) fn other_file_system(&self) -> RemoteError {
+        RemoteError::Refused(format!(
+            "{:?} is on another file system than {:?}, the folder for staging files, so that no file can be renamed \
+             there: expected a remote of its own for it",
+            self.path,
+            self.staging.as_str()
+        ))
+    }
+
+    /// Whether the folder is on a file system of FUSE, such as `rclone mount`.
+    pub(super) fn is_fuse(&self) -> bool {
+        rustix::fs::fstatfs(&self.fd).is_ok_and(|found| found.f_type == FUSE)
     }
 
     /// A conflict in words.

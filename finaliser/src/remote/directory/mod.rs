@@ -9,9 +9,9 @@ use settings::DirectoryRemote as Settings;
 use tokio_util::sync::CancellationToken;
 
 use super::staging_name::{StagingName, check_not_staging};
-use super::{Comparison, Evidence, Object, Precondition, Remote, RemoteError, Source};
+use super::{Comparison, Evidence, Object, Remote, RemoteError, Source};
 use folder::Folder;
-use staging_file::StagingFile;
+use staging_file::{Existing, StagingFile};
 
 /// A folder. A file is written to its folder for staging files, under a temporary name, and renamed when it is complete.
 #[derive(Debug)]
@@ -33,24 +33,24 @@ impl DirectoryRemote {
     async fn write(&self, object: &Object, source: Source) -> Result<Evidence, RemoteError> {
         check_not_staging(&object.path, &self.settings.staging_folder)?;
         let (settings, path, name) = (self.settings.clone(), object.path.clone(), StagingName::of(object));
-        let replace = object.precondition != Precondition::NameIsFree;
+        let existing = Existing::of(object);
         let body = source.open().await;
         let staging_file = blocking(move || {
             let root = Folder::open(&settings)?;
             // This check only saves work. The rename decides.
-            if !replace
+            if existing != Existing::Replaced
                 && let Some(folder) = root.within(path.folders())?
                 && folder.has(path.name())?
             {
                 return Err(RemoteError::Conflict(folder.conflict(path.name())));
             }
-            StagingFile::write(root, name, body)
+            StagingFile::write(root, path.folders(), name, body)
         })
         .await?;
         fail::fail_point!("aside-before-rename", |_| std::process::abort());
         let ours = (object.still_ours)();
         let path = object.path.clone();
-        blocking(move || if ours { staging_file.publish(&path, replace) } else { Err(RemoteError::Stopped) }).await?;
+        blocking(move || if ours { staging_file.publish(&path, existing) } else { Err(RemoteError::Stopped) }).await?;
         fail::fail_point!("aside-after-rename", |_| std::process::abort());
         Ok(evidence(object.size))
     }

@@ -6,8 +6,9 @@ use contract::{ObjectName, ObjectPath};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::RemoteError;
 use super::folder::Folder;
+use super::{Object, RemoteError};
+use crate::remote::Precondition;
 use crate::remote::body::Body;
 use crate::remote::staging_name::StagingName;
 
@@ -45,6 +46,27 @@ impl Folder {
     }
 }
 
+/// What happens to a file that has the path already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Existing {
+    /// It is a conflict.
+    Kept,
+    /// It is a conflict if the file system can rename without replacing. If not, it is replaced.
+    KeptIfPossible,
+    /// It is replaced.
+    Replaced,
+}
+
+impl Existing {
+    pub(super) const fn of(object: &Object) -> Self {
+        match (&object.precondition, object.may_replace) {
+            (Precondition::Replace(_), _) => Self::Replaced,
+            (Precondition::NameIsFree, true) => Self::KeptIfPossible,
+            (Precondition::NameIsFree, false) => Self::Kept,
+        }
+    }
+}
+
 /// A complete staging file. It is removed when dropped, unless it was published.
 #[derive(Debug)]
 pub(super) struct StagingFile {
@@ -55,9 +77,16 @@ pub(super) struct StagingFile {
 }
 
 impl StagingFile {
-    /// Writes the whole body and makes it durable. Blocks until the body has ended.
-    pub(super) fn write(folder: Folder, name: StagingName, mut body: Body) -> Result<Self, RemoteError> {
+    /// Writes the whole body, for the folder at the end of `target`, and makes it durable. Blocks until the body has
+    /// ended.
+    pub(super) fn write(
+        folder: Folder,
+        target: &[ObjectName],
+        name: StagingName,
+        mut body: Body,
+    ) -> Result<Self, RemoteError> {
         let staging = folder.staging_folder(true)?;
+        folder.check_file_system(target, &staging)?;
         folder.remove_older(name);
         let name = name.to_string();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -82,16 +111,33 @@ impl StagingFile {
     }
 
     /// Renames the file to its path, makes the folders of that path as needed, and makes the name durable. Anything
-    /// that has the path already is a conflict, unless `replace`.
-    pub(super) fn publish(mut self, path: &ObjectPath, replace: bool) -> Result<(), RemoteError> {
+    /// that has the path already is a conflict, unless it is replaced.
+    pub(super) fn publish(mut self, path: &ObjectPath, existing: Existing) -> Result<(), RemoteError> {
         let folder = self.folder.make_within(path.folders())?;
         let name = path.name();
-        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        match rustix::fs::renameat_with(&self.staging, self.name.as_str(), &folder.fd, name.as_str(), flags) {
-            Ok(()) => self.published = true,
-            Err(Errno::EXIST) if !replace => return Err(RemoteError::Conflict(folder.conflict(name))),
+        let rename = |how| rustix::fs::renameat_with(&self.staging, self.name.as_str(), &folder.fd, name.as_str(), how);
+        let renamed = match existing {
+            Existing::Replaced => rename(RenameFlags::empty()),
+            Existing::Kept | Existing::KeptIfPossible => rename(RenameFlags::NOREPLACE),
+        };
+        let renamed = match (renamed, existing) {
             // Not every file system can rename without replacing (NFS, FUSE).
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if !replace => self.link(&folder, name)?,
+            (Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP), Existing::KeptIfPossible) => {
+                rename(RenameFlags::empty())
+            }
+            (renamed, _) => renamed,
+        };
+        match renamed {
+            Ok(()) => self.published = true,
+            Err(Errno::EXIST) if existing != Existing::Replaced => {
+                return Err(RemoteError::Conflict(folder.conflict(name)));
+            }
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if existing == Existing::Kept => {
+                self.link(&folder, name)?;
+            }
+            // The devices are the same, and still no file can be renamed: a folder of the same file system is mounted there, or
+            // it has another quota.
+            Err(Errno::XDEV) => return Err(folder.other_file_system()),
             // A folder has the path, and no file replaces a folder.
             Err(error @ Errno::ISDIR) => {
                 return Err(RemoteError::Refused(format!("{}, and it is a folder: {error}", folder.conflict(name))));
@@ -109,13 +155,20 @@ impl StagingFile {
         match rustix::fs::linkat(&self.staging, self.name.as_str(), &folder.fd, name, AtFlags::empty()) {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => Err(RemoteError::Conflict(folder.conflict(target))),
-            Err(error @ (Errno::PERM | Errno::NOSYS | Errno::NOTSUP)) => {
-                let why = "the file system can neither rename without replacing nor make a second link";
-                Err(RemoteError::Refused(format!("cannot deliver {name:?}: {why}: {error}")))
-            }
+            Err(error @ (Errno::PERM | Errno::NOSYS | Errno::NOTSUP)) => Err(cannot_keep(name, error)),
+            // `rclone mount` has no links and calls that an I/O error.
+            Err(error @ Errno::IO) if folder.is_fuse() => Err(cannot_keep(name, error)),
             Err(error) => Err(folder.fault(name, "link to", error)),
         }
     }
+}
+
+/// The error for a file system that cannot make sure that nothing is replaced.
+fn cannot_keep(name: &str, error: Errno) -> RemoteError {
+    RemoteError::Refused(format!(
+        "cannot deliver {name:?}: the file system can neither rename without replacing nor make a second link ({error}): \
+         expected on_clash = \"replace\", or a remote that speaks to the server itself"
+    ))
 }
 
 impl Drop for StagingFile {
@@ -142,7 +195,7 @@ mod tests {
         drop(to);
         let name = format!("{}.1.0", contract::FileId::generate()).parse().unwrap();
         let folder = Folder::open(&DirectoryRemote::new(root)).unwrap();
-        StagingFile::write(folder, name, Body::new(content.len() as u64, pieces)).unwrap()
+        StagingFile::write(folder, &[], name, Body::new(content.len() as u64, pieces)).unwrap()
     }
 
     /// Tests the fallback for file systems that cannot rename without replacing. Those of our test machines can.

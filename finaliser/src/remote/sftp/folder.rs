@@ -2,7 +2,7 @@ use contract::{ObjectName, ObjectPath};
 use settings::SftpRemote as Settings;
 
 use super::host_key::HostKeys;
-use super::packet::{Attributes, READ, Request};
+use super::packet::{Attributes, READ, Request, Status};
 use super::session::{Fault, Session};
 use super::{Digest, RemoteError};
 use crate::remote::staging_name::{StagingName, explain_refusal};
@@ -13,6 +13,9 @@ const STAGING_MODE: u32 = 0o700;
 
 /// The most names that are read from the folder for staging files: a server could list names without end.
 const NAMES: usize = 10_000;
+
+/// The most names among which one is looked for.
+const LISTED: usize = 100_000;
 
 /// The configured folder, and a session with its server.
 pub(super) struct Folder {
@@ -45,7 +48,47 @@ impl Folder {
 
     /// The attributes of whatever has a path. A symbolic link is not followed.
     pub(super) async fn found(&mut self, path: &str) -> Result<Option<Attributes>, RemoteError> {
-        self.session.attributes(Request::lstat(path)).await.map_err(|fault| fault.of("look at", path))
+        self.look(Request::lstat(path), path).await
+    }
+
+    async fn look(&mut self, request: Request, path: &str) -> Result<Option<Attributes>, RemoteError> {
+        match self.session.attributes(request).await {
+            Ok(found) => Ok(Some(found)),
+            Err(Fault::Status(status)) if self.is_absent(path, &status).await => Ok(None),
+            Err(fault) => Err(fault.of("look at", path)),
+        }
+    }
+
+    /// Whether a status says that nothing has the path. Some servers answer with the general failure; then the list of
+    /// its folder tells.
+    async fn is_absent(&mut self, path: &str, status: &Status) -> bool {
+        status.is_absent() || (status.is_general() && matches!(self.is_listed(path).await, Ok(false)))
+    }
+
+    /// Whether the path is in the list of its folder, or may be in the rest of a very long one.
+    async fn is_listed(&mut self, path: &str) -> Result<bool, Fault> {
+        let (folder, name) = match path.rsplit_once('/') {
+            Some(("", name)) => ("/", name),
+            Some(parts) => parts,
+            None => (".", path),
+        };
+        let mut is_there = false;
+        let seen = self.each_name(folder, LISTED, |found| is_there |= found == name.as_bytes()).await?;
+        Ok(is_there || seen >= LISTED)
+    }
+
+    /// Reads the names in a folder, about `most` of them at most. Returns how many there were.
+    async fn each_name(&mut self, folder: &str, most: usize, mut take: impl FnMut(&[u8])) -> Result<usize, Fault> {
+        let handle = self.session.open(Request::open_folder(folder)).await?;
+        let mut seen = 0;
+        while seen < most
+            && let Some(names) = self.session.names(&handle).await?
+        {
+            seen += names.len().max(1);
+            names.iter().for_each(|name| take(name));
+        }
+        self.session.done(Request::close(&handle)).await?;
+        Ok(seen)
     }
 
     /// Whether all of these folders exist, each in the previous one. Anything that is known not to be a folder is
@@ -86,16 +129,10 @@ impl Folder {
         if !self.is_folder(&path).await? {
             return Ok(Vec::new());
         }
-        let list = |fault: Fault| fault.of("list", &path);
-        let handle = self.session.open(Request::open_folder(&path)).await.map_err(list)?;
-        let (mut found, mut seen) = (Vec::new(), 0);
-        while seen < NAMES
-            && let Some(names) = self.session.names(&handle).await.map_err(list)?
-        {
-            seen += names.len().max(1);
-            found.extend(names.iter().filter_map(|name| std::str::from_utf8(name).ok()?.parse::<StagingName>().ok()));
-        }
-        self.session.done(Request::close(&handle)).await.map_err(list)?;
+        let mut found = Vec::new();
+        let staging_name = |name: &[u8]| -> Option<StagingName> { std::str::from_utf8(name).ok()?.parse().ok() };
+        let listed = self.each_name(&path, NAMES, |name| found.extend(staging_name(name))).await;
+        listed.map_err(|fault| fault.of("list", &path))?;
         Ok(found)
     }
 
@@ -112,9 +149,16 @@ impl Folder {
     /// Removes a file. Harmless if it is gone.
     pub(super) async fn remove(&mut self, path: &str) -> Result<(), RemoteError> {
         match self.session.done(Request::remove(path)).await {
-            Err(Fault::Status(status)) if status.is_absent() => Ok(()),
+            Err(Fault::Status(status)) if self.is_absent(path, &status).await => Ok(()),
             done => done.map_err(|fault| fault.of("remove", path)),
         }
+    }
+
+    /// Checks that a path opens as a file, at a server that does not say what has it: no folder does.
+    pub(super) async fn check_opens(&mut self, path: &str) -> Result<(), RemoteError> {
+        let open = |fault: Fault| fault.of("open the file", path);
+        let handle = self.session.open(Request::open(path, READ)).await.map_err(open)?;
+        self.session.done(Request::close(&handle)).await.map_err(open)
     }
 
     /// Hashes a file of `size` bytes and makes it durable if the server can do that; `None` if the file now has another
@@ -133,7 +177,7 @@ impl Folder {
     /// Checks that the configured folder exists. A missing folder may come back: its disk may not be mounted.
     async fn check_root(&mut self) -> Result<(), RemoteError> {
         let path = if self.root.is_empty() { "/".to_owned() } else { self.root.clone() };
-        let found = self.session.attributes(Request::stat(&path)).await.map_err(|fault| fault.of("look at", &path))?;
+        let found = self.look(Request::stat(&path), &path).await?;
         match found.map(Attributes::is_folder) {
             None => {
                 Err(RemoteError::Later { detail: format!("{path:?}: expected a folder, found nothing"), after: None })

@@ -19,6 +19,9 @@ use crate::remote::wire::later;
 const CIPHERS: &[cipher::Name] =
     &[cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_128_CTR];
 
+/// What to do with an encrypted key in a form that russh does not read, and OpenSSH does.
+const CONVERT: &str = "`ssh-keygen -p -f FILE` asks for its passphrase and rewrites it in a form that can be read";
+
 /// Bytes that one read takes from the socket.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -90,9 +93,7 @@ impl Login {
         let handle = match greeting.await {
             Ok(Ok(handle)) => handle,
             Ok(Err(error @ Broken::OtherKey { .. })) => return Err(RemoteError::Refused(format!("{at}: {error}"))),
-            Ok(Err(error @ Broken::Ssh(russh::Error::NoCommonAlgo { .. }))) => {
-                return Err(RemoteError::Refused(format!("{at}: {error}")));
-            }
+            // Nobody has shown the server's key, so that whatever answered may have been somebody else, such as a proxy.
             Ok(Err(error)) => return Err(later(&at, &format!("no SSH session: {error}"))),
             Err(_) => return Err(silent(idle, &at, "the greeting")),
         };
@@ -160,16 +161,24 @@ pub(super) fn private_key(credentials: &SftpCredentials) -> Result<PrivateKey, R
     let SftpCredentials::PrivateKey(text, passphrase) = credentials else {
         return Err(wrong("expected one".into()));
     };
+    let text = text.expose();
+    let passphrase = passphrase.as_ref().map(|passphrase| passphrase.expose());
+    let (is_old, is_pkcs8) = (text.contains("Proc-Type: 4,ENCRYPTED"), text.contains("BEGIN ENCRYPTED PRIVATE KEY"));
     // An inner error may quote the key, so only its kind is reported.
-    russh::keys::decode_secret_key(text.expose(), passphrase.as_ref().map(|passphrase| passphrase.expose())).map_err(
-        |error| match error {
-            russh::keys::Error::KeyIsEncrypted => wrong("the key is encrypted: expected a passphrase_file".into()),
-            _ if passphrase.is_some() => {
-                wrong("expected a private key and its passphrase, found something else".into())
-            }
-            _ => wrong("expected a private key as ssh-keygen writes it, found something else".into()),
-        },
-    )
+    russh::keys::decode_secret_key(text, passphrase).map_err(|error| match error {
+        russh::keys::Error::KeyIsEncrypted => wrong("the key is encrypted: expected a passphrase_file".into()),
+        _ if passphrase.is_none() && (is_old || is_pkcs8) => {
+            wrong("the key is encrypted: expected a passphrase_file".into())
+        }
+        _ if is_old && !(text.contains("BEGIN RSA") && text.contains("AES-128-CBC")) => {
+            wrong(format!("found an encrypted key in an old PEM form: {CONVERT}"))
+        }
+        _ if is_pkcs8 => wrong(format!(
+            "expected a private key and its passphrase, found something else; if the passphrase is right, {CONVERT}"
+        )),
+        _ if passphrase.is_some() => wrong("expected a private key and its passphrase, found something else".into()),
+        _ => wrong("expected a private key as ssh-keygen writes it, found something else".into()),
+    })
 }
 
 /// Runs work on a thread that may block: decrypting a private key takes tenths of a second.

@@ -35,6 +35,7 @@ pub(super) mod code {
     pub(in super::super) const EOF: u32 = 1;
     pub(in super::super) const NO_SUCH_FILE: u32 = 2;
     pub(in super::super) const PERMISSION_DENIED: u32 = 3;
+    pub(in super::super) const FAILURE: u32 = 4;
     pub(in super::super) const BAD_MESSAGE: u32 = 5;
     pub(in super::super) const OP_UNSUPPORTED: u32 = 8;
     pub(in super::super) const NO_SUCH_PATH: u32 = 10;
@@ -146,6 +147,11 @@ impl Request {
         Self::extended(Extension::POSIX_RENAME).string(from.as_bytes()).string(to.as_bytes())
     }
 
+    /// Asks about the file system of a path.
+    pub(super) fn file_system(path: &str) -> Self {
+        Self::extended(Extension::STATVFS).string(path.as_bytes())
+    }
+
     /// The packet with its length and id, ready to be sent.
     pub(super) fn with_id(mut self, id: u32) -> Bytes {
         let len = u32::try_from(self.0.len() - 4).unwrap_or(u32::MAX);
@@ -167,6 +173,7 @@ impl Extension {
     pub(super) const LIMITS: &str = "limits@openssh.com";
     pub(super) const FSYNC: &str = "fsync@openssh.com";
     pub(super) const POSIX_RENAME: &str = "posix-rename@openssh.com";
+    pub(super) const STATVFS: &str = "statvfs@openssh.com";
 }
 
 /// A server's answer.
@@ -197,6 +204,11 @@ impl Status {
     pub(super) const fn is_absent(&self) -> bool {
         matches!(self.code, code::NO_SUCH_FILE | code::NO_SUCH_PATH)
     }
+
+    /// Whether it is the general failure, which says nothing about the cause.
+    pub(super) const fn is_general(&self) -> bool {
+        self.code == code::FAILURE
+    }
 }
 
 impl fmt::Display for Status {
@@ -216,12 +228,17 @@ pub(super) struct Attributes {
 impl Attributes {
     /// Whether it is a folder; `None` if the server does not say.
     pub(super) fn is_folder(self) -> Option<bool> {
-        self.mode.map(|mode| mode & KIND == FOLDER)
+        self.kind().map(|kind| kind == FOLDER)
+    }
+
+    /// The file type. Some servers (Windows, Bitvise) send permissions without its bits.
+    fn kind(self) -> Option<u32> {
+        self.mode.map(|mode| mode & KIND).filter(|kind| *kind != 0)
     }
 
     /// What it is, in words, if it is known not to be a file.
     pub(super) fn not_a_file(self) -> Option<&'static str> {
-        match self.mode? & KIND {
+        match self.kind()? {
             REGULAR => None,
             FOLDER => Some("a folder"),
             LINK => Some("a link"),
@@ -273,6 +290,15 @@ pub(super) fn parse_hello(mut packet: Bytes) -> Result<(u32, Vec<Bytes>), Malfor
 pub(super) fn parse_limits(mut reply: Bytes) -> Result<(u64, u64), Malformed> {
     let _packet = long(&mut reply)?;
     Ok((long(&mut reply)?, long(&mut reply)?))
+}
+
+/// Reads the answer to [`Request::file_system`]: the id of the file system.
+pub(super) fn parse_file_system(mut reply: Bytes) -> Result<u64, Malformed> {
+    // Sizes and counts come first.
+    for _ in 0..8 {
+        long(&mut reply)?;
+    }
+    long(&mut reply)
 }
 
 fn names(packet: &mut Bytes) -> Result<Vec<Bytes>, Malformed> {

@@ -68,9 +68,10 @@ async fn publish(folder: &mut Folder, staging: &str, object: &Object) -> Result<
             folder.session.done(Request::rename_onto(staging, &target)).await
         }
         Precondition::Replace(_) if found.is_some() => {
-            // This takes two steps. In between nothing has the path, and a worker that compares then sends again.
-            folder.remove(&target).await?;
-            folder.session.done(Request::rename(staging, &target)).await
+            if found.is_some_and(|found| found.is_folder().is_none()) {
+                folder.check_opens(&target).await?;
+            }
+            replace(folder, staging, &target, object).await
         }
         _ => folder.session.done(Request::rename(staging, &target)).await,
     };
@@ -81,10 +82,61 @@ async fn publish(folder: &mut Folder, staging: &str, object: &Object) -> Result<
         Err(fault @ Fault::Status(_)) => {
             let found = folder.found(&target).await?;
             check(&target, found, &object.precondition)?;
-            Err(fault.of("rename to", &target))
+            Err(not_renamed(folder, staging, &target, object, found.is_some(), fault).await)
         }
         Err(fault) => Err(fault.of("rename to", &target)),
     }
+}
+
+/// Replaces what has the path, at a server that cannot do that in one step. In between nothing has the path, and a
+/// worker that compares then sends again. The old file goes last, so that it is back if the new one does not get the
+/// path.
+async fn replace(folder: &mut Folder, staging: &str, target: &str, object: &Object) -> Result<(), Fault> {
+    let old = folder.staging_path(StagingName::of(object));
+    folder.session.done(Request::rename(target, &old)).await?;
+    let renamed = folder.session.done(Request::rename(staging, target)).await;
+    let _left_for_garbage_collection = match &renamed {
+        Ok(()) => folder.session.done(Request::remove(&old)).await,
+        Err(_) => folder.session.done(Request::rename(&old, target)).await,
+    };
+    renamed
+}
+
+/// The error for a rename that failed though nothing forbids it.
+async fn not_renamed(
+    folder: &mut Folder,
+    staging: &str,
+    target: &str,
+    object: &Object,
+    is_taken: bool,
+    fault: Fault,
+) -> RemoteError {
+    let is_general = matches!(&fault, Fault::Status(status) if status.is_general());
+    let failed = fault.of("rename to", target);
+    if !is_general || !is_elsewhere(folder, staging, target, object, is_taken).await {
+        return failed;
+    }
+    RemoteError::Refused(format!(
+        "{failed}; most likely another file system is mounted there than at {staging:?}: expected a remote of its own for it"
+    ))
+}
+
+/// Whether a rename failed because another file system is mounted at the folder of the target, so that it would not help
+/// to write the file again. The draft has one status for nearly all causes. Where the server does not tell about its
+/// file systems, and nothing `is_taken`, the staging file is renamed in its own folder: if that works, the cause is
+/// where the file was to go.
+async fn is_elsewhere(folder: &mut Folder, staging: &str, target: &str, object: &Object, is_taken: bool) -> bool {
+    let inner = target.rsplit_once('/').map_or(".", |(inner, _)| inner);
+    let (from, to) = (folder.session.file_system(staging).await, folder.session.file_system(inner).await);
+    if from.is_some() && to.is_some() && from != to {
+        return true;
+    }
+    let other = folder.staging_path(StagingName::of(object));
+    if is_taken || folder.session.done(Request::rename(staging, &other)).await.is_err() {
+        return false;
+    }
+    let _left_for_garbage_collection = folder.remove(&other).await;
+    true
 }
 
 /// Whether the upload may replace the existing object.

@@ -36,6 +36,7 @@ pub(super) struct Session {
 pub(super) struct Extensions {
     pub(super) fsync: bool,
     pub(super) posix_rename: bool,
+    statvfs: bool,
 }
 
 /// Why a request failed.
@@ -193,13 +194,23 @@ impl Session {
         }
     }
 
-    /// [`Session::call`] for a request for attributes; `None` if nothing has the path.
-    pub(super) async fn attributes(&mut self, request: Request) -> Result<Option<Attributes>, Fault> {
-        match self.call(request).await {
-            Ok(Reply::Attributes(found)) => Ok(Some(found)),
-            Ok(_) => Err(self.unexpected()),
-            Err(Fault::Status(status)) if status.is_absent() => Ok(None),
-            Err(fault) => Err(fault),
+    /// [`Session::call`] for a request for attributes.
+    pub(super) async fn attributes(&mut self, request: Request) -> Result<Attributes, Fault> {
+        match self.call(request).await? {
+            Reply::Attributes(found) => Ok(found),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// The id of the file system of a path, if the server tells.
+    pub(super) async fn file_system(&mut self, path: &str) -> Option<u64> {
+        if !self.has.statvfs {
+            return None;
+        }
+        match self.call(Request::file_system(path)).await {
+            // Some file systems have no id.
+            Ok(Reply::Extended(reply)) => packet::parse_file_system(reply).ok().filter(|id| *id != 0),
+            _ => None,
         }
     }
 
@@ -221,7 +232,11 @@ impl Session {
             return Err(Fault::Broken(format!("expected version {} of SFTP, found {version}", packet::VERSION)));
         }
         let has = |name: &str| extensions.iter().any(|found| found == name.as_bytes());
-        self.has = Extensions { fsync: has(Extension::FSYNC), posix_rename: has(Extension::POSIX_RENAME) };
+        self.has = Extensions {
+            fsync: has(Extension::FSYNC),
+            posix_rename: has(Extension::POSIX_RENAME),
+            statvfs: has(Extension::STATVFS),
+        };
         if !has(Extension::LIMITS) {
             return Ok(());
         }
