@@ -38,7 +38,7 @@ pub(crate) async fn handle(finaliser: Arc<Finaliser>, job: Job) -> Outcome {
     let limit = &plan.destination.limit;
     let fence = holding.fence().clone();
     let work = async {
-        let _permit = limit.acquire().await;
+        let _running = limit.acquire().await;
         Delivery::new(&plan, &service.ledger, &fence).run().await
     };
     let ended = holding.run(service, work).await;

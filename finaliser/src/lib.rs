@@ -22,7 +22,7 @@ use runtime::{Service, StartError, status};
 use settings::RemoteSettings;
 use tokio::sync::Semaphore;
 
-use crate::concurrency::ConcurrencyLimit;
+use crate::concurrency::{ConcurrencyLimit, Slots};
 use crate::remote::Remote;
 
 /// What all deliveries of a finaliser share.
@@ -47,10 +47,12 @@ pub(crate) struct Destination {
 
 /// Starts the finaliser's tasks, for up to `concurrency` files at once, or as many as the settings say.
 pub async fn run(service: Service, concurrency: Option<usize>) -> Result<(), StartError> {
+    let concurrency = concurrency.unwrap_or(service.settings.finaliser.concurrency);
+    let slots = Slots::new(concurrency, service.settings.remotes.len());
     let most = service.settings.finaliser.per_remote;
     let open = |(name, settings): (&String, &RemoteSettings)| match remote::open(settings) {
         Ok(remote) => {
-            let limit = ConcurrencyLimit::new(most);
+            let limit = ConcurrencyLimit::new(Arc::clone(&slots), most);
             Ok((name.clone(), Destination { settings: settings.clone(), remote, limit }))
         }
         Err(error) => Err(StartError::Own(format!("the remote {name} cannot be used: {error}"))),
@@ -65,7 +67,6 @@ pub async fn run(service: Service, concurrency: Option<usize>) -> Result<(), Sta
     let wide = Arc::new(Semaphore::new(prove::WIDE));
     let finaliser = Arc::new(Finaliser { service: service.clone(), remotes, wide, signing_key });
     service.life.spawn("garbage collection at remotes", garbage::run(finaliser.clone()));
-    let concurrency = concurrency.unwrap_or(service.settings.finaliser.concurrency);
     let handle = move |job| handler::handle(finaliser.clone(), job);
     service.life.spawn("hints to finalise", service.hints(Step::Finalise, concurrency).consume(handle));
     Ok(())

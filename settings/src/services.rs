@@ -122,7 +122,8 @@ pub struct FinaliserSettings {
     /// The most chunks of a file in memory, from MongoDB to the remote (4 to 16), and never more than 16 MiB. Two large
     /// files at once have twice as many.
     pub prefetch: u32,
-    /// Files at once to one remote (1 to 64), so that a slow or dead remote leaves slots for the others.
+    /// Files at once to one remote (1 to 64), so that a slow or dead remote leaves slots for the others. Of the last
+    /// quarter of the slots a remote gets none, but for its first file, while there are remotes to which nothing is sent.
     pub per_remote: usize,
 }
 

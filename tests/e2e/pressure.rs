@@ -36,6 +36,27 @@ async fn a_dead_remote_stops_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_remotes_that_hang_leave_slots_for_a_third() {
+    let (one, two) = (Sink::start().await, Sink::start().await);
+    let more = format!("[remotes.other]\nkind = \"http\"\nurl = {:?}\n", two.url());
+    let system = System::start(Options::with_sink(&one.url()).toml(&more)).await;
+    for sink in [&one, &two] {
+        sink.behave(Behaviour::StallAfter(0));
+    }
+    for number in 0..8 {
+        for remote in ["sink", "other"] {
+            system.send(&format!("{remote}-{number}"), 10_000, remote).await;
+        }
+    }
+    // Six of the eight slots, or seven if all of the six went to one remote.
+    let held = || one.puts().len() + two.puts().len();
+    until("the remotes have what they get", async || (held() >= 6).then_some(())).await;
+    system.send("alive", MIB, "folder").await;
+    until("the third remote has its file", async || system.arrived().contains(&"alive".to_owned()).then_some(())).await;
+    assert!(held() <= 7, "{} deliveries hang", held());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_stops_new_files_slows_the_others_and_fails_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let disk = match SmallDisk::mount(folder.path(), 2048) {

@@ -3,7 +3,10 @@
 mod body;
 mod directory;
 mod http;
+mod patience;
 mod s3;
+mod said;
+mod send_queue;
 mod sftp;
 mod staging_name;
 mod upload_log;

@@ -133,7 +133,7 @@ async fn what_the_server_says_is_shown_on_one_line() {
     let says = (404, &[("content-type", "text/plain")][..], &b"no\r\nsuch \x1b[31mfolder"[..]);
     let server = StoringServer::start(|habits| habits.put = Some(says)).await;
     let detail = refused(send(&*http(&server.url, PATIENT), &object("x", b"abc"), b"abc").await);
-    assert!(detail.ends_with("answered 404 Not Found: no such [31mfolder"), "{detail:?}");
+    assert!(detail.ends_with("answered 404 Not Found: no such \\u{1b}[31mfolder"), "{detail:?}");
 
     let says = (404, &[("content-type", "image/png")][..], &b"PNG"[..]);
     let server = StoringServer::start(|habits| habits.put = Some(says)).await;
@@ -149,7 +149,7 @@ async fn a_refusal_without_end_is_cut() {
         write_until_closed(&mut stream, &[b'x'; 1000])
     });
     let detail = refused(send(&*http(&url, PATIENT), &object("x", b"abc"), b"abc").await);
-    assert!(detail.len() < 400, "{} bytes", detail.len());
+    assert!(detail.len() < 1024, "{} bytes", detail.len());
     assert!(server.join().unwrap() < LARGE, "it was read on and on");
 }
 

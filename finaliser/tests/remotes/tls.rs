@@ -23,6 +23,10 @@ pub(crate) fn pem(names: &[&str]) -> (String, String) {
 /// A TLS acceptor with such a certificate that offers these protocols, and the certificate.
 pub(crate) fn acceptor(names: &[&str], protocols: &[&str]) -> (TlsAcceptor, String) {
     let (certificate, key) = pem(names);
+    acceptor_with(certificate, key, protocols)
+}
+
+fn acceptor_with(certificate: String, key: String, protocols: &[&str]) -> (TlsAcceptor, String) {
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -80,6 +84,21 @@ async fn a_refusal_before_the_body_was_read_counts() {
     let (sent, ()) = tokio::join!(send(&*remote, &object, &content), within(server));
     let detail = refused(sent);
     assert!(detail.contains("answered 401"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_authority_as_a_servers_own_is_explained() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut made = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    made.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = made.self_signed(&key).unwrap().pem();
+    let (acceptor, pem) = acceptor_with(certificate, key.serialize_pem(), &[]);
+    let server = StoringServer::start(|habits| habits.tls = Some(acceptor)).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), pem).unwrap();
+    let remote = open_http(&server.url, PATIENT, Some(file.path())).unwrap();
+    let (detail, _) = later(send(&*remote, &object("x", b"abc"), b"abc").await);
+    assert!(detail.contains("CA:TRUE") && detail.contains("basicConstraints=critical,CA:FALSE"), "{detail}");
 }
 
 #[tokio::test]

@@ -58,8 +58,8 @@ pub struct HttpRemote {
     /// credentials.
     #[serde(default)]
     pub redirect_origins: Vec<String>,
-    /// How long one read or write of the connection may take, in milliseconds (100 to 600,000). The whole transfer has
-    /// no limit.
+    /// How long the server may be silent, in milliseconds (100 to 600,000): it takes nothing of what the kernel holds for
+    /// it, and sends nothing. In twice this time it must move 256 bytes for each second. The whole transfer has no limit.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
     /// Only for `kind = "webdav"`: the name of the folder that holds what is being written.
@@ -118,7 +118,7 @@ impl HttpRemote {
         }
     }
 
-    /// How long one read or write of the connection may take.
+    /// How long the server may be silent.
     pub const fn idle_timeout(&self) -> Duration {
         Duration::from_millis(self.idle_timeout_ms)
     }

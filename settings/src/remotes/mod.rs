@@ -102,7 +102,8 @@ impl RemoteSettings {
 pub(super) fn server_folder(url: &str) -> Result<(), String> {
     // Checked first, and not repeated in the error: a secret would be in one of these parts.
     if url.contains(['@', '?', '#']) {
-        return Err("url: expected no user, password, query or fragment in it".into());
+        let more = if url.contains('@') { " (an @ in a folder's name is written %40)" } else { "" };
+        return Err(format!("url: expected no user, password, query or fragment in it{more}"));
     }
     if !(url.starts_with("http://") || url.starts_with("https://")) || !url.ends_with('/') {
         return Err(format!("url: expected http:// or https:// and a '/' at the end, found {url:?}"));

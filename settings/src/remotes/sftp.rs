@@ -35,8 +35,8 @@ pub struct SftpRemote {
     /// The name of the folder in it that holds what is being written.
     #[serde(default = "staging_folder")]
     pub staging_folder: ObjectName,
-    /// How long to wait for one sign of life from the server, in milliseconds (100 to 600,000). The whole transfer has
-    /// no limit.
+    /// How long the server may be silent, in milliseconds (100 to 600,000): it takes nothing of what the kernel holds for
+    /// it, and sends nothing. In twice this time it must move 256 bytes for each second. The whole transfer has no limit.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
     /// What happens if the name is taken.
@@ -80,7 +80,7 @@ impl SftpRemote {
         }
     }
 
-    /// How long to wait for one sign of life from the server.
+    /// How long the server may be silent.
     pub const fn idle_timeout(&self) -> Duration {
         Duration::from_millis(self.idle_timeout_ms)
     }

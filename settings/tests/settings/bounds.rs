@@ -98,6 +98,7 @@ fn a_wrong_value_is_refused_with_its_key() {
         (http("http://a/?b/"), "remotes.archive"),
         (http("http://a/#b/"), "remotes.archive"),
         (http("http://ada:secret@a/"), "remotes.archive"),
+        (http("http://a/in@b/"), "%40"),
     ] {
         let why = refused(load_file(&text));
         assert!(why.contains(key) && !why.contains("ada:secret") && !why.contains("hush"), "{text}: {why}");

@@ -2,4 +2,5 @@
 
 mod forged_lines;
 mod messages;
+mod remote_texts;
 mod up;

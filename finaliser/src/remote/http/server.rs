@@ -11,6 +11,7 @@ use url::Origin;
 
 use super::target::Target;
 use crate::remote::body::Body;
+use crate::remote::said::said;
 use crate::remote::wire::{
     self, Answered, Connector, USER_AGENT, Uploaded, answer, different, encoded, evidence, later,
 };
@@ -150,7 +151,7 @@ impl Server {
         }
         let known = self.others.iter().find(|(other, _)| *other == origin);
         known.map(|(_, connector)| connector).ok_or_else(|| {
-            let origin = origin.ascii_serialization();
+            let origin = said(&origin.ascii_serialization());
             RemoteError::Refused(format!("redirected to {origin}, which is not among redirect_origins"))
         })
     }
@@ -285,7 +286,10 @@ fn plain_request(method: &'static str, uri: String, host: header::HeaderValue) -
 /// Compares the object with the head of an answer; `None` if the content itself must be read.
 fn compare_head(object: &Object, head: &response::Parts) -> Option<Comparison> {
     if let Some(coding) = head.headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
-        return Some(Comparison::Unknown(format!("the remote shows it only in the coding {coding:?}")));
+        return Some(Comparison::Unknown(format!(
+            "the remote shows it only in the coding {}",
+            said(&format!("{coding:?}"))
+        )));
     }
     if let Some(length) = wire::other_length(head, object) {
         return Some(different(head, format!("{length} bytes")));

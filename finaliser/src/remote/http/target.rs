@@ -5,6 +5,7 @@ use hyper::{StatusCode, header};
 use url::{Origin, Url};
 
 use crate::remote::RemoteError;
+use crate::remote::said::said;
 use crate::remote::wire::answer;
 
 /// The address of a request, or one that a server has redirected it to. Its printed form has no query, which may hold a
@@ -61,7 +62,7 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.0.origin().ascii_serialization(), self.0.path())
+        f.write_str(&said(&format!("{}{}", self.0.origin().ascii_serialization(), self.0.path())))
     }
 }
 

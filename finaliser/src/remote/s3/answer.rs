@@ -2,30 +2,30 @@
 
 use hyper::StatusCode;
 use hyper::http::response;
-use roxmltree::Node;
 
 use crate::remote::RemoteError;
-use crate::remote::wire::{answer, xml};
+use crate::remote::wire::answer;
+use crate::remote::wire::xml::{self, Element};
 
 /// The text of the first element of that name in an answer, at any depth; `None` if the answer is not XML.
 pub(super) fn element(text: &str, name: &str) -> Option<String> {
-    element_of(xml::document(&xml::legal(text)).ok()?.root(), name)
+    element_of(&xml::read(text).ok()?, name)
 }
 
-/// The text of the first element of that name beneath a node. Namespaces are ignored: not every server declares that of
+/// The text of the first element of that name in an element. Namespaces are ignored: not every server declares that of
 /// S3.
-pub(super) fn element_of(node: Node<'_, '_>, name: &str) -> Option<String> {
-    all(node, name).next()?.text().map(str::to_owned)
+pub(super) fn element_of(element: &Element, name: &str) -> Option<String> {
+    all(element, name).next()?.text().map(str::to_owned)
 }
 
-/// The elements of that name beneath a node.
-pub(super) fn all<'a, 'input>(node: Node<'a, 'input>, name: &str) -> impl Iterator<Item = Node<'a, 'input>> {
-    node.descendants().filter(move |found| found.tag_name().name() == name)
+/// The elements of that name in an element.
+pub(super) fn all<'a>(element: &'a Element, name: &str) -> impl Iterator<Item = &'a Element> {
+    element.all().filter(move |found| found.name() == name)
 }
 
 /// Whether an answer reports an error, whatever its status.
 pub(super) fn is_error(text: &str) -> bool {
-    xml::document(&xml::legal(text)).is_ok_and(|document| all(document.root(), "Error").next().is_some())
+    xml::read(text).is_ok_and(|root| all(&root, "Error").next().is_some())
 }
 
 /// The error for an answer that is neither a success nor a conflict. Its code says more than its status.

@@ -39,8 +39,11 @@ const CHECKSUM: &str = "x-amz-checksum-sha256";
 /// of every part.
 const UPLOAD_ID_BYTES: usize = 1024;
 
-/// The most bytes of an answer to a command.
-const ANSWER_BYTES: usize = 1024 * 1024;
+/// The most bytes of a list of 1,000 uploads.
+const LIST_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most bytes of any other answer to a command.
+const ANSWER_BYTES: usize = 64 * 1024;
 
 /// A bucket.
 #[derive(Debug)]
@@ -99,16 +102,22 @@ impl S3Remote {
         self.connector.exchange(what, request.header(header::CONTENT_LENGTH, body.len()), body).await
     }
 
-    /// [`S3Remote::ask`], and the whole text of the answer.
+    /// [`S3Remote::ask`], and the text of the answer: the whole, or the beginning if it is an error.
     async fn command(
         &self,
         what: &str,
         request: request::Builder,
         body: Bytes,
     ) -> Result<(response::Parts, String), RemoteError> {
+        // Only lists are asked for by GET.
+        let most = if request.method_ref() == Some(&Method::GET) { LIST_BYTES } else { ANSWER_BYTES };
         let (mut connection, answer) = self.ask(what, request, body).await?;
         let (head, content) = answer.into_parts();
-        let content = connection.content(content, ANSWER_BYTES).await.map_err(|why| later(what, &why))?;
+        if !head.status.is_success() {
+            let text = connection.text(&head, content).await;
+            return Ok((head, text));
+        }
+        let content = connection.content(content, most).await.map_err(|why| later(what, &why))?;
         Ok((head, String::from_utf8_lossy(&content).into_owned()))
     }
 

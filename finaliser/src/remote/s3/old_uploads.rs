@@ -7,11 +7,11 @@ use bytes::Bytes;
 use contract::{Digest, Timestamp};
 use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
-use roxmltree::Document;
 
 use super::answer::{all, element_of, failure};
 use super::{Call, S3Remote, UPLOAD_ID_BYTES, now, timestamp};
-use crate::remote::wire::{answer, encode_path, later, xml};
+use crate::remote::wire::xml::{self, Element};
+use crate::remote::wire::{answer, encode_path, later};
 use crate::remote::{MultipartUpload, RemoteError};
 
 /// An upload of this age that no record has belongs to nobody: a finaliser records an upload at once, or dies.
@@ -22,6 +22,9 @@ const PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// The most pages that one listing reads, of 1,000 uploads each. Later pages follow once these uploads are gone.
 const PAGES: usize = 10;
+
+/// The most bytes of a key.
+const KEY_BYTES: usize = 1024;
 
 /// Where to list uploads, and when they were last listed.
 #[derive(Debug)]
@@ -92,12 +95,13 @@ impl S3Remote {
             if !head.status.is_success() {
                 return Err(failure(&what, &head, &text));
             }
-            let text = xml::legal(&text);
-            let list = xml::document(&text).map_err(|why| later(&what, &why))?;
+            // A list may be long, so it is read off the threads that serve connections. Reading does not panic.
+            let reading = tokio::task::spawn_blocking(move || xml::read(&text));
+            let list = reading.await.map_err(|_| RemoteError::Stopped)?.map_err(|why| later(&what, &why))?;
             // The server's clock gave the uploads their times.
             let now = answer::answered_at(&head.headers).map_or_else(now, timestamp);
             old.extend(listed(&list, now).filter_map(|(key, id)| self.beneath(prefix, &key, id)));
-            let next = |name| element_of(list.root(), name).filter(|next| !next.is_empty());
+            let next = |name| element_of(&list, name).filter(|next| !next.is_empty());
             after = match (next("IsTruncated").as_deref(), next("NextKeyMarker"), next("NextUploadIdMarker")) {
                 (Some("true"), Some(key), Some(id)) => Some((key, id)),
                 _ => break,
@@ -108,16 +112,16 @@ impl S3Remote {
 
     /// An upload by its key, if the key is ours: a server that ignores the prefix lists other uploads too.
     fn beneath(&self, prefix: &str, key: &str, id: String) -> Option<MultipartUpload> {
-        // A key that had to be changed to be readable names another object.
-        let name = key.strip_prefix(prefix).filter(|name| !name.contains('\u{FFFD}'))?;
+        // A key that had to be changed to be readable names another object, and no key is longer.
+        let name = key.strip_prefix(prefix).filter(|name| !name.contains('\u{FFFD}') && name.len() <= KEY_BYTES)?;
         Some(MultipartUpload { id, address: format!("{}{}", self.settings.url, encode_path(name)) })
     }
 }
 
 /// The keys and ids of the old uploads in a list.
-fn listed(list: &Document<'_>, now: Timestamp) -> impl Iterator<Item = (String, String)> {
+fn listed(list: &Element, now: Timestamp) -> impl Iterator<Item = (String, String)> {
     let is_old = move |begun: Timestamp| begun.after(OLD) < now;
-    all(list.root(), "Upload").filter_map(move |upload| {
+    all(list, "Upload").filter_map(move |upload| {
         let begun = Timestamp::try_from(element_of(upload, "Initiated")?).ok()?;
         let (key, id) = (element_of(upload, "Key")?, element_of(upload, "UploadId")?);
         // No upload of ours has a longer id.

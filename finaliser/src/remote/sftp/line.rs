@@ -1,26 +1,69 @@
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// The socket of a session. A write that the server does not accept in time fails, and everything fails once the token
-/// is cancelled: the task that russh runs for a session ends only with its socket.
+use crate::remote::patience::{self, Moved};
+use crate::remote::send_queue::SendQueue;
+
+/// What the messages of SSH itself that keep a session alive may have within an idle timeout: no more than this many
+/// bytes count as silence.
+const ALIVE_BYTES: u64 = 2048;
+
+/// What passes over the socket of a session.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    received: AtomicU64,
+    written: AtomicU64,
+    queue: SendQueue,
+}
+
+impl Traffic {
+    /// Bytes that the server has sent.
+    fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the server has sent or taken, without those that the kernel still holds for it.
+    fn moved(&self) -> u64 {
+        self.received() + self.written.load(Ordering::Relaxed).saturating_sub(self.queue.held())
+    }
+
+    /// Returns why the server is given up that is to answer, or to move `more` than an answer, while `is_awaited`.
+    pub(super) async fn runs_out(&self, idle: Duration, more: bool, is_awaited: impl Fn() -> bool) -> String {
+        let look = || is_awaited().then(|| Moved { bytes: self.moved(), more });
+        patience::runs_out(idle, ALIVE_BYTES, look).await
+    }
+
+    /// Returns once the server has sent nothing at all for `idle`, not even a sign that it is alive.
+    pub(super) async fn dies(&self, idle: Duration) -> String {
+        patience::runs_out(idle, 1, || Some(Moved { bytes: self.received(), more: false })).await
+    }
+}
+
+/// The socket of a session. Everything fails once the token is cancelled: the task that russh runs for a session ends
+/// only with its socket.
 pub(super) struct Line {
     stream: TcpStream,
-    idle: Duration,
-    /// The deadline of a write that is waiting.
-    stalled: Option<Pin<Box<Sleep>>>,
+    traffic: Arc<Traffic>,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Line {
-    pub(super) fn new(stream: TcpStream, idle: Duration, ended: &CancellationToken) -> Self {
-        Self { stream, idle, stalled: None, ended: Box::pin(ended.clone().cancelled_owned()) }
+    pub(super) fn new(stream: TcpStream, ended: &CancellationToken) -> io::Result<Self> {
+        let (received, written) = (AtomicU64::new(0), AtomicU64::new(0));
+        let traffic = Arc::new(Traffic { received, written, queue: SendQueue::of(&stream)? });
+        Ok(Self { stream, traffic, ended: Box::pin(ended.clone().cancelled_owned()) })
+    }
+
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
     }
 
     fn ended(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -29,22 +72,15 @@ impl Line {
             Poll::Pending => Ok(()),
         }
     }
-
-    fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
-        }
-        let deadline = Instant::now() + self.idle;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
 }
 
 impl AsyncRead for Line {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.ended(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.traffic.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        read
     }
 }
 
@@ -52,7 +88,10 @@ impl AsyncWrite for Line {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.ended(cx)?;
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.in_time(cx, written)
+        if let Poll::Ready(Ok(count)) = &written {
+            self.traffic.written.fetch_add(*count as u64, Ordering::Relaxed);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -72,15 +111,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_peer_that_reads_nothing_and_an_ended_line_fail() {
+    async fn a_peer_that_reads_nothing_is_given_up_and_an_ended_line_fails() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (stream, peer) = tokio::join!(connecting, listener.accept());
         let end = CancellationToken::new();
-        let mut line = Line::new(stream.unwrap(), Duration::from_millis(50), &end);
+        let mut line = Line::new(stream.unwrap(), &end).unwrap();
+        let traffic = line.traffic();
         // More than the buffers at both ends hold.
-        let taken = tokio::time::timeout(Duration::from_secs(60), line.write_all(&vec![0; 256 << 20])).await;
-        assert_eq!(taken.expect("the write waits for ever").unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let content = vec![0; 256 << 20];
+        let written = tokio::time::timeout(Duration::from_secs(60), async {
+            tokio::select! {
+                written = line.write_all(&content) => panic!("{written:?}"),
+                why = traffic.runs_out(Duration::from_millis(50), false, || true) => why,
+            }
+        });
+        assert_eq!(written.await.expect("the write waits for ever"), "neither took bytes nor answered for 50ms");
         let ending = async {
             tokio::task::yield_now().await;
             end.cancel();

@@ -12,7 +12,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::RemoteError;
 use super::host_key::HostKeys;
-use super::line::Line;
+use super::line::{Line, Traffic};
+use crate::remote::said::said;
 use crate::remote::wire::later;
 
 /// Ciphers, the cheapest first on a processor with AES instructions, which nearly all have. None lacks authentication.
@@ -32,6 +33,7 @@ pub(super) type Ending = Arc<Mutex<Option<String>>>;
 pub(super) struct Login {
     handle: client::Handle<Watch>,
     ending: Ending,
+    traffic: Arc<Traffic>,
     _end: DropGuard,
 }
 
@@ -58,14 +60,14 @@ impl client::Handler for Watch {
         if self.known.contains(&key) {
             return Ok(true);
         }
-        let found = format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256));
+        let found = said(&format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256)));
         Err(Broken::OtherKey { expected: self.known.to_string(), found })
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<Broken>) -> Result<(), Broken> {
         let why = match reason {
-            DisconnectReason::ReceivedDisconnect(said) => format!("the server said: {:?}", said.message),
-            DisconnectReason::Error(error) => error.to_string(),
+            DisconnectReason::ReceivedDisconnect(sent) => format!("the server said: {}", said(&sent.message)),
+            DisconnectReason::Error(error) => said(&error.to_string()),
         };
         *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
         Ok(())
@@ -84,7 +86,9 @@ impl Login {
         let _only_slower = stream.set_nodelay(true);
         let end = CancellationToken::new();
         // russh reads a packet in two pieces, and answers are short.
-        let line = BufReader::with_capacity(READ_BYTES, Line::new(stream, idle, &end));
+        let line = Line::new(stream, &end).map_err(|error| later(&at, &error.to_string()))?;
+        let traffic = line.traffic();
+        let line = BufReader::with_capacity(READ_BYTES, line);
         let end = end.drop_guard();
         let ending = Ending::default();
         let watch = Watch { known: known.clone(), ending: Arc::clone(&ending) };
@@ -94,10 +98,10 @@ impl Login {
             Ok(Ok(handle)) => handle,
             Ok(Err(error @ Broken::OtherKey { .. })) => return Err(RemoteError::Refused(format!("{at}: {error}"))),
             // Nobody has shown the server's key, so that whatever answered may have been somebody else, such as a proxy.
-            Ok(Err(error)) => return Err(later(&at, &format!("no SSH session: {error}"))),
+            Ok(Err(error)) => return Err(later(&at, &format!("no SSH session: {}", said(&error.to_string())))),
             Err(_) => return Err(silent(idle, &at, "the greeting")),
         };
-        let mut login = Self { handle, ending, _end: end };
+        let mut login = Self { handle, ending, traffic, _end: end };
         login.prove(settings, &at).await?;
         Ok(login)
     }
@@ -109,6 +113,11 @@ impl Login {
         let channel = in_time(idle, &at, "opening a channel", self.handle.channel_open_session()).await?;
         in_time(idle, &at, "asking for SFTP", channel.request_subsystem(true, "sftp")).await?;
         Ok(channel)
+    }
+
+    /// What passes over the connection.
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
     }
 
     /// Why the connection ended, if it did.
@@ -148,7 +157,7 @@ impl Login {
                 let took = if partial_success { "took" } else { "did not take" };
                 Err(RemoteError::Refused(format!(
                     "{at}: the server {took} the {by} of {user:?}{more}; it takes {}",
-                    takes.join(", ")
+                    said(&takes.join(", "))
                 )))
             }
         }
@@ -194,9 +203,10 @@ fn config(idle: Duration, known: &HostKeys) -> client::Config {
     client::Config {
         client_id: SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-waybill_", env!("CARGO_PKG_VERSION")))),
         preferred: Preferred { key: known.prefer(&all.key).into(), cipher: CIPHERS.into(), ..all },
-        // While nothing is sent, a silent server is given up after four of these intervals: one idle timeout.
+        // The answers show that the server is alive, while we wait for content. How long it may be silent is judged by
+        // `line.rs`, which sees what it still has to take: russh must not (0).
         keepalive_interval: Some(idle / 4),
-        keepalive_max: 3,
+        keepalive_max: 0,
         // Messages that wait unread: enough for all answers that may be outstanding (`session/read.rs`), even in small
         // pieces.
         channel_buffer_size: 256,
@@ -216,7 +226,7 @@ async fn in_time<T, E: std::fmt::Display>(
 ) -> Result<T, RemoteError> {
     match tokio::time::timeout(idle, step).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(later(at, &format!("{doing}: {error}"))),
+        Ok(Err(error)) => Err(later(at, &format!("{doing}: {}", said(&error.to_string())))),
         Err(_) => Err(silent(idle, at, doing)),
     }
 }

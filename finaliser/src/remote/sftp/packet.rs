@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::remote::said::said;
 use crate::remote::wire::answer;
 
 /// The version of the protocol, which nearly all servers speak.
@@ -259,7 +260,7 @@ pub(super) fn parse(mut packet: Bytes) -> Result<(u32, Reply), Malformed> {
         101 => {
             let code = number(&mut packet)?;
             // Some servers send no text.
-            let text = answer::one_line(answer::as_text(&string(&mut packet).unwrap_or_default()));
+            let text = said(answer::as_text(&string(&mut packet).unwrap_or_default()));
             Reply::Status(Status { code, text: if text.is_empty() { "without a reason".into() } else { text } })
         }
         102 => Reply::Handle(string(&mut packet)?),
@@ -384,5 +385,12 @@ mod tests {
         // A status with nothing but a code, which version 3 does not know.
         let found = parse(Bytes::from_static(b"\x65\0\0\0\x02\0\0\0\x0e"));
         assert!(matches!(found, Ok((2, Reply::Status(status))) if status.code == 14 && !status.is_ok()));
+    }
+
+    #[test]
+    fn a_long_text_of_a_server_is_cut() {
+        let text = [&b"\x65\0\0\0\x02\0\0\0\x04\0\x03\x0d\x40"[..], &[b'n'; 200_000]].concat();
+        let Ok((2, Reply::Status(status))) = parse(text.into()) else { panic!("no status") };
+        assert!(status.to_string().len() < 1024);
     }
 }

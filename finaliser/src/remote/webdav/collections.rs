@@ -12,8 +12,11 @@ use crate::remote::http::Server;
 use crate::remote::staging_name::StagingName;
 use crate::remote::wire::{answer, encode, encoded_folders, later};
 
-/// The most bytes of an answer to PROPFIND: about 10,000 names.
-const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// The most bytes of a list of members: about 10,000 names.
+const LIST_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most bytes of an answer about one resource.
+const ANSWER_BYTES: usize = 64 * 1024;
 
 /// What a path refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,8 +187,9 @@ async fn propfind(
     if head.status != StatusCode::MULTI_STATUS {
         return Ok((head, None));
     }
-    let content = connection.content(content, ANSWER_BYTES).await.map_err(|why| later(what, &why))?;
-    let members = multistatus::members(&content).map_err(|why| later(what, &why))?;
+    let most = if depth == "0" { ANSWER_BYTES } else { LIST_BYTES };
+    let content = connection.content(content, most).await.map_err(|why| later(what, &why))?;
+    let members = multistatus::members(content).await.map_err(|why| later(what, &why))?;
     Ok((head, Some(members)))
 }
 

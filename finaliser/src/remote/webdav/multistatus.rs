@@ -1,9 +1,9 @@
 //! The XML of PROPFIND (RFC 4918, sections 9.1 and 13).
 
 use percent_encoding::percent_decode_str;
-use roxmltree::Node;
 
-use crate::remote::wire::xml;
+use crate::remote::said::said;
+use crate::remote::wire::xml::{self, Element};
 
 /// Asks only for the property that tells whether a resource is a collection.
 pub(super) const PROPFIND: &str = "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n\
@@ -18,25 +18,30 @@ pub(super) struct Member {
     pub(super) is_collection: bool,
 }
 
-/// The resources in an answer to PROPFIND.
-pub(super) fn members(answer: &[u8]) -> Result<Vec<Member>, String> {
-    let text = std::str::from_utf8(answer).map_err(|error| format!("expected UTF-8: {error}"))?;
-    let document = xml::document(text)?;
-    let root = document.root_element();
-    if !is(root, "multistatus") {
-        return Err(format!("expected a multistatus of WebDAV, found {:?}", root.tag_name().name()));
-    }
-    Ok(all(root, "response").filter_map(member).collect())
+/// The resources in an answer to PROPFIND. A long list is read off the threads that serve connections.
+pub(super) async fn members(answer: Vec<u8>) -> Result<Vec<Member>, String> {
+    let reading = tokio::task::spawn_blocking(move || read(&answer));
+    // Reading does not panic, so an error means that the runtime is shutting down.
+    reading.await.unwrap_or_else(|_| Err("we are stopping".into()))
 }
 
-fn member(response: Node<'_, '_>) -> Option<Member> {
+fn read(answer: &[u8]) -> Result<Vec<Member>, String> {
+    let text = std::str::from_utf8(answer).map_err(|error| format!("expected UTF-8: {error}"))?;
+    let root = xml::read(text)?;
+    if !root.is_dav("multistatus") {
+        return Err(format!("expected a multistatus of WebDAV, found {:?}", said(root.name())));
+    }
+    Ok(all(&root, "response").filter_map(member).collect())
+}
+
+fn member(response: &Element) -> Option<Member> {
     // A resource with such a status does not exist.
     if text(response, "status").is_some_and(|status| !is_success(status)) {
         return None;
     }
     let path = text(response, "href")?.trim().trim_end_matches('/');
     let name = percent_decode_str(path.rsplit('/').next()?).decode_utf8().ok()?.into_owned();
-    let known = all(response, "propstat").filter(|found| text(*found, "status").is_none_or(is_success));
+    let known = all(response, "propstat").filter(|found| text(found, "status").is_none_or(is_success));
     let kinds = known.flat_map(|found| all(found, "prop")).flat_map(|prop| all(prop, "resourcetype"));
     let is_collection = kinds.flat_map(|kind| all(kind, "collection")).next().is_some();
     Some(Member { name, is_collection })
@@ -47,16 +52,12 @@ fn is_success(status: &str) -> bool {
     status.split_whitespace().nth(1).is_some_and(|code| code.starts_with('2'))
 }
 
-fn text<'a>(node: Node<'a, '_>, name: &'static str) -> Option<&'a str> {
-    all(node, name).next()?.text()
+fn text<'a>(element: &'a Element, name: &'static str) -> Option<&'a str> {
+    all(element, name).next()?.text()
 }
 
-fn all<'a, 'input>(node: Node<'a, 'input>, name: &'static str) -> impl Iterator<Item = Node<'a, 'input>> {
-    node.children().filter(move |child| is(*child, name))
-}
-
-fn is(node: Node<'_, '_>, name: &str) -> bool {
-    node.has_tag_name(("DAV:", name))
+fn all<'a>(element: &'a Element, name: &'static str) -> impl Iterator<Item = &'a Element> {
+    element.children().iter().filter(move |child| child.is_dav(name))
 }
 
 #[cfg(test)]
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     fn found(xml: &str) -> Result<Vec<(String, bool)>, String> {
-        Ok(members(xml.as_bytes())?.into_iter().map(|member| (member.name, member.is_collection)).collect())
+        Ok(read(xml.as_bytes())?.into_iter().map(|member| (member.name, member.is_collection)).collect())
     }
 
     #[test]
@@ -91,6 +92,8 @@ mod tests {
         for xml in ["", "nonsense", "<multistatus/>", "<a xmlns=\"DAV:\"/>", "<multistatus xmlns=\"DAV:\">", bomb] {
             assert!(found(xml).is_err(), "{xml}");
         }
-        assert!(members(b"<multistatus xmlns=\"DAV:\">\xff</multistatus>").is_err());
+        let long = found(&format!("<{}/>", "n".repeat(4 << 20))).unwrap_err();
+        assert!(long.len() < 1024, "{} bytes", long.len());
+        assert!(read(b"<multistatus xmlns=\"DAV:\">\xff</multistatus>").is_err());
     }
 }

@@ -7,12 +7,10 @@ use hyper::header::{self, HeaderMap};
 use hyper::http::response;
 
 use crate::remote::RemoteError;
+use crate::remote::said::{said, without_markup};
 
 /// How much of an answer's text is read. An error of S3 may quote the whole request that it refuses.
 pub(in crate::remote) const TEXT_BYTES: usize = 64 * 1024;
-
-/// How much of the text is shown.
-const TEXT_CHARS: usize = 200;
 
 /// A longer value does not go into the receipt.
 const RECEIPT_BYTES: usize = 1024;
@@ -55,10 +53,31 @@ fn foreign_scheme(headers: &HeaderMap) -> Option<&'static str> {
 
 /// Describes an answer, for people.
 pub(in crate::remote) fn describe(what: &str, head: &response::Parts, text: &str) -> String {
-    match &*one_line(text) {
-        "" => format!("{what}: answered {}", head.status),
-        text => format!("{what}: answered {}: {text}", head.status),
+    let mut described = format!("{what}: answered {}", head.status);
+    match &*said(&without_markup(text)) {
+        "" => {}
+        text => described.push_str(&format!(": {text}")),
     }
+    let field = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+    if head.status == StatusCode::UNAUTHORIZED
+        && let Some(wanted) = field(header::WWW_AUTHENTICATE)
+    {
+        described.push_str(&format!("; WWW-Authenticate: {}", said(wanted)));
+    }
+    if head.status.is_redirection()
+        && let Some(to) = field(header::LOCATION)
+    {
+        described.push_str(&format!("; Location: {}", said(&without_secrets(to))));
+    }
+    described
+}
+
+/// An address without its query, which may hold a signature, and without a user and a password.
+fn without_secrets(address: &str) -> String {
+    let shown = address.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = shown.split_once("//") else { return shown.to_owned() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    format!("{scheme}//{}{path}", host.rsplit('@').next().unwrap_or_default())
 }
 
 /// `Content-Length`.
@@ -114,12 +133,6 @@ pub(in crate::remote) fn as_text(bytes: &[u8]) -> &str {
         }
         Err(_) => "",
     }
-}
-
-/// The beginning of a text on one line, without control characters.
-pub(in crate::remote) fn one_line(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(" ").chars().take(TEXT_CHARS).collect()
 }
 
 /// `Retry-After` as a duration. The server gives seconds or a date; a date counts from the answer's own `Date` if it
@@ -189,11 +202,30 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_short_and_plain() {
-        assert_eq!(one_line(" no\r\n\x1b[31m such\tuser\0 "), "no [31m such user");
-        assert_eq!(one_line(as_text(b"\xff\xfe\x00")), "");
-        assert_eq!(one_line(&"ä".repeat(2000)), "ä".repeat(TEXT_CHARS));
+    fn texts_that_are_not_utf_8_are_left_out() {
+        assert_eq!(as_text(b"\xff\xfe\x00"), "");
         // The last character is cut.
         assert_eq!(as_text("yä".as_bytes().split_last().unwrap().1), "y");
+    }
+
+    #[test]
+    fn an_answer_is_described_with_what_explains_it() {
+        let described = |status: u16, fields: &[(HeaderName, &str)], text: &str| {
+            let mut answer = hyper::Response::builder().status(status);
+            for (name, value) in fields {
+                answer = answer.header(name, *value);
+            }
+            describe("PUT x", &answer.body(()).unwrap().into_parts().0, text)
+        };
+        let wants = [(header::WWW_AUTHENTICATE, "Digest realm=\"in\"")];
+        assert_eq!(
+            described(401, &wants, ""),
+            "PUT x: answered 401 Unauthorized; WWW-Authenticate: Digest realm=\"in\""
+        );
+        assert_eq!(described(403, &wants, "<p>no"), "PUT x: answered 403 Forbidden: no");
+        let to = [(header::LOCATION, "https://ada:hush@host/y@z?signature=hush")];
+        assert_eq!(described(302, &to, ""), "PUT x: answered 302 Found; Location: https://host/y@z");
+        let long = "n".repeat(300_000);
+        assert!(described(307, &[(header::LOCATION, &long)], &long).len() < 2048);
     }
 }

@@ -14,7 +14,7 @@ use hyper::http::response;
 use hyper::http::uri::Parts;
 use hyper::service::Service;
 use hyper::{Request, Response, Uri, header};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connection as _, HttpConnector};
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::CertificateDer;
@@ -27,6 +27,15 @@ use super::outgoing::Outgoing;
 use super::streams::{self, Streams};
 use super::{answer, later};
 use crate::remote::RemoteError;
+use crate::remote::patience::{QUESTION, overdue};
+use crate::remote::said::said;
+use crate::remote::send_queue::SendQueue;
+
+/// What to do about a server's certificate that says of itself that it is an authority: `openssl req -x509` makes one
+/// unless it is told otherwise, and no setting here makes it right.
+const CA_AS_SERVER: &str = "the server's own certificate is that of an authority (CA:TRUE), which no server may show: \
+    make one with `openssl req -x509 -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:HOST` and \
+    name it in ca_file, or have an authority sign one and name the authority's";
 
 /// The most fields in the head of an answer. Servers behind several proxies exceed hyper's own limit of 100.
 const FIELDS: usize = 1_000;
@@ -87,6 +96,11 @@ impl Connector {
                 return Err(later(what, "expected a server of HTTP/2, found one that does not offer it"));
             }
         };
+        let queue = match &io {
+            MaybeHttpsStream::Http(tcp) => SendQueue::of(tcp.inner()),
+            MaybeHttpsStream::Https(tls) => SendQueue::of(tls.inner().get_ref().0.inner().inner()),
+        };
+        let queue = Arc::new(queue.map_err(|error| later(what, &error.to_string()))?);
         let broken = Arc::default();
         let io = HeldWrites::new(io, Arc::clone(&broken));
         let greeted = async {
@@ -108,7 +122,8 @@ impl Connector {
             Ok(greeted) => greeted.map_err(|error: hyper::Error| later(what, &chain(&error)))?,
             Err(_) => return Err(later(what, &format!("no connection within {:?}", self.idle))),
         };
-        Ok(Connection { sender, driver: Some(driver), server: self.server.clone(), broken, idle: self.idle })
+        let (server, idle) = (self.server.clone(), self.idle);
+        Ok(Connection { sender, driver: Some(driver), server, broken, queue, idle })
     }
 }
 
@@ -135,6 +150,7 @@ pub(in crate::remote) struct Connection {
     driver: Option<BoxFuture<'static, ()>>,
     server: Uri,
     broken: Arc<OnceLock<String>>,
+    queue: Arc<SendQueue>,
     idle: Duration,
 }
 
@@ -147,6 +163,11 @@ impl Connection {
     /// How long the server may be silent.
     pub(super) const fn idle(&self) -> Duration {
         self.idle
+    }
+
+    /// What the kernel still holds for the server.
+    pub(super) fn queue(&self) -> Arc<SendQueue> {
+        Arc::clone(&self.queue)
     }
 
     /// Whether the connection is ready for another request. The server may be closing it nevertheless; only the request
@@ -202,14 +223,18 @@ impl Connection {
 
     /// An answer's whole content, of at most `limit` bytes.
     pub(in crate::remote) async fn content(&mut self, mut content: Incoming, limit: usize) -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
-        while let Some(more) = self.next(&mut content).await? {
-            bytes.extend_from_slice(&more);
-            if bytes.len() > limit {
-                return Err(format!("answered more than {limit} bytes"));
+        let idle = self.idle;
+        let reading = async {
+            let mut bytes = Vec::new();
+            while let Some(more) = self.next(&mut content).await? {
+                bytes.extend_from_slice(&more);
+                if bytes.len() > limit {
+                    return Err(format!("answered more than {limit} bytes"));
+                }
             }
-        }
-        Ok(bytes)
+            Ok(bytes)
+        };
+        tokio::time::timeout(idle * QUESTION, reading).await.unwrap_or_else(|_| Err(overdue(idle)))
     }
 
     async fn read_text(&mut self, content: &mut Incoming, bytes: &mut Vec<u8>) {
@@ -256,7 +281,7 @@ async fn drive<T>(driver: &mut Option<BoxFuture<'static, ()>>, work: impl Future
     .await
 }
 
-/// An error with its causes: hyper's own texts rarely say what happened.
+/// An error with its causes: hyper's own texts rarely say what happened. They may quote the server.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -264,5 +289,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    text
+    let is_ca = text.contains("CaUsedAsEndEntity");
+    let text = said(&text);
+    if is_ca { format!("{text}; {CA_AS_SERVER}") } else { text }
 }

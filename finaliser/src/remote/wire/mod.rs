@@ -10,6 +10,8 @@ mod streams;
 mod upload;
 pub(super) mod xml;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::sabotage;
 use contract::{Hasher, ObjectName, ObjectPath, RemoteProof};
 use hyper::body::{Bytes, Incoming};
@@ -17,6 +19,7 @@ use hyper::http::{request, response};
 use hyper::{Response, Version, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::patience::{Moved, QUESTION, overdue, runs_out};
 use super::{Comparison, Evidence, Object, Occupant, Precondition, RemoteError};
 pub(super) use connection::{Connection, Connector};
 use outgoing::Outgoing;
@@ -40,14 +43,18 @@ impl Connector {
         request: request::Builder,
         body: Bytes,
     ) -> Result<Answered, RemoteError> {
-        let request = request.body(Outgoing::in_memory(body));
+        let (flow, outgoing) = Outgoing::in_memory(body);
+        let request = request.body(outgoing);
         let request = request.map_err(|error| RemoteError::Refused(format!("{what}: {error}")))?;
         let mut connection = self.connect(what).await?;
-        let idle = connection.idle();
-        match tokio::time::timeout(idle, connection.ask(request)).await {
-            Ok(answer) => Ok((connection, answer.map_err(|why| later(what, &why))?)),
-            Err(_) => Err(later(what, &format!("did not answer for {idle:?}"))),
-        }
+        let (idle, queue) = (connection.idle(), connection.queue());
+        let answer = tokio::select! {
+            biased;
+            answer = connection.ask(request) => answer,
+            why = flow.runs_out(idle, &queue) => Err(why),
+            () = tokio::time::sleep(idle * QUESTION) => Err(overdue(idle)),
+        };
+        Ok((connection, answer.map_err(|why| later(what, &why))?))
     }
 }
 
@@ -63,13 +70,26 @@ pub(super) async fn compare_content(
         return Ok(different(head, format!("{length} bytes")));
     }
     let mut hasher = Hasher::new();
-    let mut seen = 0;
-    while let Some(bytes) = connection.next(&mut content).await.map_err(|why| later(what, &why))? {
-        seen += bytes.len() as u64;
-        if seen > object.size {
-            return Ok(different(head, format!("{what}: more than {} bytes", object.size)));
+    let (idle, read) = (connection.idle(), AtomicU64::new(0));
+    let seen = || read.load(Ordering::Relaxed);
+    let reading = async {
+        while let Some(bytes) = connection.next(&mut content).await? {
+            if read.fetch_add(bytes.len() as u64, Ordering::Relaxed) + bytes.len() as u64 > object.size {
+                break;
+            }
+            hasher.update(&bytes);
         }
-        hasher.update(&bytes);
+        Ok(())
+    };
+    let read = tokio::select! {
+        biased;
+        read = reading => read,
+        why = runs_out(idle, 1, || Some(Moved { bytes: seen(), more: true })) => Err(why),
+    };
+    read.map_err(|why: String| later(what, &why))?;
+    let seen = seen();
+    if seen > object.size {
+        return Ok(different(head, format!("{what}: more than {} bytes", object.size)));
     }
     let ended = head.version == Version::HTTP_2 || head.headers.contains_key(header::TRANSFER_ENCODING);
     if seen < object.size && !ended {

@@ -9,14 +9,13 @@ use tokio::sync::mpsc;
 
 use crate::remote::RemoteError;
 use crate::remote::body::{Body, BodyStopped};
-
-/// How often progress is checked per idle timeout, so a timeout comes at most an eighth late. Checks are counted, not
-/// time: a process that was frozen for a minute has checked once.
-const CHECKS: u32 = 8;
+use crate::remote::patience::{self, Moved};
+use crate::remote::send_queue::SendQueue;
 
 /// How much of a body the connection has taken.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
+    size: u64,
     handed: AtomicU64,
     taken: AtomicU64,
     at_source: AtomicBool,
@@ -26,7 +25,7 @@ impl Flow {
     /// The flow of a body of `size` bytes, the channel into which [`Flow::feed`] puts its pieces, and the body for
     /// hyper.
     pub(super) fn new(size: u64) -> (Arc<Self>, mpsc::Sender<Bytes>, Outgoing) {
-        let flow = Arc::new(Self::default());
+        let flow = Arc::new(Self { size, ..Self::default() });
         // Room for one piece: hyper has a buffer of its own.
         let (to, pieces) = mpsc::channel(1);
         (Arc::clone(&flow), to, Outgoing { pieces: Body::new(size, pieces), flow })
@@ -61,19 +60,19 @@ impl Flow {
         Ok(())
     }
 
-    /// Returns once the remote has not taken a byte for `idle`, although we had some for it. Waiting for the source
-    /// does not count.
-    pub(super) async fn stalled(&self, idle: Duration) {
-        let mut taken = self.taken();
-        let mut quiet = 0;
-        while quiet < CHECKS {
-            tokio::time::sleep(idle / CHECKS).await;
-            let now = self.taken();
-            let waiting_for_source =
-                self.at_source.load(Ordering::Acquire) && self.handed.load(Ordering::Acquire) == now;
-            quiet = if now == taken && !waiting_for_source { quiet + 1 } else { 0 };
-            taken = now;
-        }
+    /// Returns why the remote is given up: it has taken nothing for `idle`, although we had some for it, or too little.
+    /// What the kernel still holds it has not taken. Waiting for the source does not count.
+    pub(super) async fn runs_out(&self, idle: Duration, queue: &SendQueue) -> String {
+        let look = || {
+            let taken = self.taken();
+            if self.at_source.load(Ordering::Acquire) && self.handed.load(Ordering::Acquire) == taken {
+                return None;
+            }
+            // With TLS the kernel holds a little more than these bytes.
+            let bytes = taken.saturating_sub(queue.held());
+            Some(Moved { bytes, more: bytes < self.size })
+        };
+        patience::runs_out(idle, 1, look).await
     }
 }
 
@@ -86,8 +85,9 @@ pub(in crate::remote) struct Outgoing {
 
 impl Outgoing {
     /// A body that is in memory, for example of a command.
-    pub(in crate::remote) fn in_memory(bytes: Bytes) -> Self {
-        Self { pieces: Body::in_memory(vec![bytes]), flow: Arc::default() }
+    pub(super) fn in_memory(bytes: Bytes) -> (Arc<Flow>, Self) {
+        let flow = Arc::new(Flow { size: bytes.len() as u64, ..Flow::default() });
+        (Arc::clone(&flow), Self { pieces: Body::in_memory(vec![bytes]), flow })
     }
 }
 

@@ -19,7 +19,7 @@ pub(in crate::remote) struct Uploaded {
 pub(super) enum Unanswered {
     /// The connection ended first.
     Ended(RemoteError),
-    /// We stopped, the idle timeout passed, or the server reported a success before it could have the whole body.
+    /// We stopped, the server was silent or too slow, or it reported a success before it could have the whole body.
     Other(RemoteError),
 }
 
@@ -62,16 +62,13 @@ impl Connection {
         if !still_ours() {
             return Err(Unanswered::Other(RemoteError::Stopped));
         }
-        let idle = self.idle();
+        let (idle, queue) = (self.idle(), self.queue());
         // The answer comes first: if the remote refuses and hangs up at once, the refusal counts.
         let answer = tokio::select! {
             biased;
             answer = self.ask(request) => answer.map_err(|why| Unanswered::Ended(later(what, &why)))?,
             Err(stopped) = flow.feed(body, pieces, still_ours) => return Err(Unanswered::Other(stopped)),
-            () = flow.stalled(idle) => {
-                let why = format!("neither took bytes nor answered for {idle:?}");
-                return Err(Unanswered::Other(later(what, &why)));
-            }
+            why = flow.runs_out(idle, &queue) => return Err(Unanswered::Other(later(what, &why))),
         };
         // The server can have only what the connection took, so an earlier success cannot be true.
         let taken = flow.taken();

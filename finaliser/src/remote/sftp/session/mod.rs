@@ -3,6 +3,7 @@
 mod read;
 mod write;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,8 +13,10 @@ use settings::SftpRemote as Settings;
 
 use super::RemoteError;
 use super::host_key::HostKeys;
+use super::line::Traffic;
 use super::login::Login;
 use super::packet::{self, Attributes, Extension, Malformed, Reply, Request, Status, code};
+use crate::remote::patience::{QUESTION, overdue};
 
 /// The most requests in flight, however small they are: their answers fit into the channel's buffer (`login.rs`).
 const REQUESTS: u32 = 64;
@@ -24,6 +27,7 @@ pub(super) struct Session {
     writer: ChannelWriteHalf<Msg>,
     next_id: u32,
     has: Extensions,
+    patience: Patience,
     /// The most bytes of one write and of one read.
     write_bytes: u32,
     read_bytes: u32,
@@ -71,16 +75,47 @@ impl Fault {
     }
 }
 
+/// How long the server may take.
+#[derive(Clone)]
+struct Patience {
+    traffic: Arc<Traffic>,
+    idle: Duration,
+}
+
+impl Patience {
+    /// Waits for the answer to a question, but not for ever.
+    async fn question<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            why = self.traffic.runs_out(self.idle, false, || true) => Err(Fault::Broken(why)),
+            () = tokio::time::sleep(self.idle * QUESTION) => Err(Fault::Broken(overdue(self.idle))),
+        }
+    }
+
+    /// Waits for the end of a transfer, as long as the server does its share whenever it `is_awaited`.
+    async fn transfer<T>(
+        &self,
+        is_awaited: impl Fn() -> bool,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            why = self.traffic.runs_out(self.idle, true, is_awaited) => Err(Fault::Broken(why)),
+        }
+    }
+}
+
 /// The server's side of the session.
 struct Replies {
     login: Login,
     half: ChannelReadHalf,
     buffer: BytesMut,
-    idle: Duration,
 }
 
 impl Replies {
-    /// The next packet, without its length. The server may be silent for `idle`.
+    /// The next packet, without its length.
     async fn packet(&mut self) -> Result<Bytes, Fault> {
         loop {
             if let Some(length) = self.buffer.first_chunk::<4>() {
@@ -93,16 +128,11 @@ impl Replies {
                     return Ok(self.buffer.split_to(length).freeze());
                 }
             }
-            match tokio::time::timeout(self.idle, self.more()).await {
-                Ok(received) => received?,
-                Err(_) => {
-                    return Err(Fault::Broken(format!("no sign of life for {} ms", self.idle.as_millis())));
-                }
-            }
+            self.more().await?;
         }
     }
 
-    /// Waits for one message of any kind, which is a sign of life. Cancel-safe.
+    /// Waits for one message of any kind. Cancel-safe.
     async fn more(&mut self) -> Result<(), Fault> {
         match self.half.wait().await {
             Some(ChannelMsg::Data { data }) if self.buffer.len() <= 2 * packet::PACKET_BYTES => {
@@ -121,12 +151,20 @@ impl Replies {
         }
     }
 
-    /// Waits for the end of the session while no request is in flight.
-    async fn end(&mut self) -> Fault {
-        loop {
-            if let Err(fault) = self.more().await {
-                return fault;
+    /// Waits for the end of the session while no request is in flight. Then only the messages of SSH itself show that the
+    /// server is alive.
+    async fn end(&mut self, patience: &Patience) -> Fault {
+        let ending = async {
+            loop {
+                if let Err(fault) = self.more().await {
+                    return fault;
+                }
             }
+        };
+        tokio::select! {
+            biased;
+            fault = ending => fault,
+            why = patience.traffic.dies(patience.idle) => Fault::Broken(why),
         }
     }
 
@@ -146,17 +184,19 @@ impl Session {
     pub(super) async fn begin(settings: &Settings, known: &HostKeys) -> Result<Self, RemoteError> {
         let login = Login::new(settings, known).await?;
         let (half, writer) = login.channel(settings).await?.split();
-        let replies = Replies { login, half, buffer: BytesMut::new(), idle: settings.idle_timeout() };
+        let patience = Patience { traffic: login.traffic(), idle: settings.idle_timeout() };
+        let replies = Replies { login, half, buffer: BytesMut::new() };
         let mut session = Self {
             replies,
             writer,
             next_id: 0,
             has: Extensions::default(),
+            patience: patience.clone(),
             write_bytes: packet::DATA_BYTES,
             read_bytes: packet::DATA_BYTES,
             is_broken: false,
         };
-        let greeted = session.greet().await;
+        let greeted = patience.question(session.greet()).await;
         greeted.map_err(|fault| fault.of("speak SFTP with", &format!("{}:{}", settings.host, settings.port)))?;
         Ok(session)
     }
@@ -170,7 +210,8 @@ impl Session {
         if self.is_broken {
             return Err(Fault::Broken("the connection has ended before".into()));
         }
-        let answer = self.exchange(request).await;
+        let patience = self.patience.clone();
+        let answer = patience.question(self.exchange(request)).await;
         self.is_broken = matches!(answer, Err(Fault::Broken(_)));
         match answer? {
             Reply::Status(status) if !status.is_ok() => Err(Fault::Status(status)),
@@ -265,12 +306,8 @@ impl Session {
     }
 
     async fn send(&self, packet: Bytes) -> Result<(), Fault> {
-        let idle = self.replies.idle;
-        match tokio::time::timeout(idle, self.writer.data_bytes(packet)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Fault::Broken(format!("cannot send: {error}"))),
-            Err(_) => Err(Fault::Broken(format!("the server accepted no data for {} ms", idle.as_millis()))),
-        }
+        let sent = self.writer.data_bytes(packet).await;
+        sent.map_err(|error| Fault::Broken(format!("cannot send: {error}")))
     }
 
     fn unexpected(&mut self) -> Fault {

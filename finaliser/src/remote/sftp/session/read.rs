@@ -36,6 +36,7 @@ struct Reading<'a> {
 impl Session {
     /// Hashes a file of `size` bytes, with many reads in flight; `None` if it has fewer or more bytes.
     pub(in super::super) async fn hash(&mut self, handle: &[u8], size: u64) -> Result<Option<Digest>, Fault> {
+        let patience = self.patience.clone();
         let most = (REQUESTED / self.read_bytes).clamp(1, REQUESTS) as usize;
         let mut reading = Reading {
             session: self,
@@ -45,7 +46,7 @@ impl Session {
             is_short: false,
             failure: None,
         };
-        let read = reading.run(size, most).await;
+        let read = patience.transfer(|| true, reading.run(size, most)).await;
         let Reading { hasher, is_short, failure, .. } = reading;
         self.is_broken |= read.is_err();
         read?;

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use bytes::Bytes;
 use russh::ChannelWriteHalf;
 use russh::client::Msg;
@@ -5,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::super::packet::{Reply, Request, Status};
-use super::{Fault, REQUESTS, Replies, Session};
+use super::{Fault, Patience, REQUESTS, Replies, Session};
 use crate::remote::body::Body;
 
 /// The most bytes of one write, if the server allows that many: OpenSSH's limit, a little less than its packets hold.
@@ -25,6 +27,7 @@ impl Session {
         let most = (UNANSWERED / self.write_bytes).clamp(1, REQUESTS);
         let (sent, unanswered) = mpsc::channel(most as usize);
         let failed = CancellationToken::new();
+        let awaited = AtomicU32::new(0);
         let mut writes = Writes {
             writer: &self.writer,
             next_id: &mut self.next_id,
@@ -32,11 +35,15 @@ impl Session {
             at_once: self.write_bytes as usize,
             syncs: self.has.fsync,
             sent,
+            awaited: &awaited,
             failed: &failed,
         };
         let sending = async move { writes.send(body).await };
+        let patience = &self.patience;
+        let answering = answers(&mut self.replies, unanswered, &awaited, &failed, patience);
         // A broken session ends both.
-        let ended = tokio::try_join!(sending, answers(&mut self.replies, unanswered, &failed));
+        let working = async { tokio::try_join!(sending, answering) };
+        let ended = patience.transfer(|| awaited.load(Ordering::Relaxed) > 0, working).await;
         self.is_broken |= ended.is_err();
         match ended? {
             (_, Some(status)) => Err(Fault::Status(status)),
@@ -56,6 +63,8 @@ struct Writes<'a> {
     syncs: bool,
     /// It has room for as many requests as may be in flight.
     sent: mpsc::Sender<()>,
+    /// How many answers are awaited.
+    awaited: &'a AtomicU32,
     /// Cancelled when a request failed: no more are sent.
     failed: &'a CancellationToken,
 }
@@ -95,6 +104,7 @@ impl Writes<'_> {
             return;
         }
         permit.send(());
+        self.awaited.fetch_add(1, Ordering::Relaxed);
         let packet = request.with_id(*self.next_id);
         *self.next_id = self.next_id.wrapping_add(1);
         // The task that awaits the answers ends this one: it knows why there will be none.
@@ -108,23 +118,26 @@ impl Writes<'_> {
 async fn answers(
     replies: &mut Replies,
     mut unanswered: mpsc::Receiver<()>,
+    awaited: &AtomicU32,
     failed: &CancellationToken,
+    patience: &Patience,
 ) -> Result<Option<Status>, Fault> {
     let mut failure = None;
     loop {
-        // While we wait for the body, only the keepalives of SSH show that the server is alive.
         let sent = tokio::select! {
             biased;
             sent = unanswered.recv() => sent,
-            fault = replies.end() => return Err(fault),
+            fault = replies.end(patience) => return Err(fault),
         };
         if sent.is_none() {
             return Ok(failure);
         }
         // Answers may come in any order. An excess answer would show at the next request.
-        match replies.reply().await? {
-            (_, Reply::Status(status)) if status.is_ok() => {}
-            (_, Reply::Status(status)) => {
+        let (_, reply) = replies.reply().await?;
+        awaited.fetch_sub(1, Ordering::Relaxed);
+        match reply {
+            Reply::Status(status) if status.is_ok() => {}
+            Reply::Status(status) => {
                 failure.get_or_insert(status);
                 failed.cancel();
             }
