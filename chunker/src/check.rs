@@ -35,7 +35,7 @@ pub(crate) async fn all_are_stored(
             match numbers.next() {
                 Some(expected) if expected == number && split.len(number) == Some(len) => add(&mut stored, sha256),
                 Some(expected) if expected == number => {
-                    return Err(PassError::Changed(format!("chunk {number} is stored with {len} bytes")));
+                    return Err(PassError::changed(format!("chunk {number} is stored with {len} bytes")));
                 }
                 expected => return Err(missing(file, expected)),
             }
@@ -43,7 +43,7 @@ pub(crate) async fn all_are_stored(
     }
     match numbers.next() {
         None if stored.finish() == read => Ok(()),
-        None => Err(PassError::Changed("MongoDB has other chunks than this reading found".into())),
+        None => Err(PassError::changed("MongoDB has other chunks than this reading found".into())),
         Some(number) => Err(missing(file, Some(number))),
     }
 }
@@ -60,7 +60,7 @@ pub(crate) async fn conflict(
         Ok(found) => match found.first() {
             Some(stored) if stored.sha256 != sha256 => {
                 let stored = stored.sha256;
-                PassError::Changed(format!("chunk {number} is stored with SHA-256 {stored}, and now has {sha256}"))
+                PassError::changed(format!("chunk {number} is stored with SHA-256 {stored}, and now has {sha256}"))
             }
             _ => {
                 let why = format!("a store answered that another chunk {number} is stored, but MongoDB has no other");

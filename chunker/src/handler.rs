@@ -4,17 +4,12 @@ use std::sync::Arc;
 
 use bus::{Job, Outcome};
 use contract::{Digest, ProblemKind, Step};
-use ledger::{
-    ClaimRequest, ClaimedFile, GenerationOptions, LedgerError, NextGeneration, Problem, Source, StoredOutcome,
-};
-use runtime::work::{Attempt, Ended, Failure, Fence, Holding, LeaseLost};
+use ledger::{ClaimRequest, ClaimedFile, FileRecord, GenerationOptions, LedgerError, Problem, StoredOutcome};
+use runtime::work::{Attempt, Ended, Failure, Fence, Holding};
 use sources::SourceError;
 
 use crate::Chunker;
 use crate::pass::{self, PassError};
-
-/// How many readings of a source may be found changed before the file is given up.
-const GENERATIONS: u32 = 3;
 
 /// Attempts at a source that is missing. More than one, because a share may be mounted late; few, because most such
 /// sources never return.
@@ -62,27 +57,32 @@ async fn store_or_cancel(chunker: &Arc<Chunker>, held: &mut ClaimedFile, fence: 
     }
 }
 
-/// Reads the source until one reading found it unchanged, each in a generation of its own.
+/// Reads the source and has it stored. If the source changed, `held` then shows it as it looks now.
 async fn store(chunker: &Arc<Chunker>, held: &mut ClaimedFile, fence: &Fence) -> Result<Digest, PassError> {
-    // This generation can have chunks only if a chunker had claimed the file before.
-    let mut resuming = held.file.epoch.0 > 1;
-    loop {
-        let what = match pass::run(chunker, &held.file, fence, resuming).await {
-            Err(PassError::Changed(what)) => what,
-            ended => return ended,
-        };
+    let read = read(chunker, &held.file, fence).await;
+    if matches!(read, Err(PassError::Changed { .. })) {
         fence.check()?;
-        tracing::warn!(file = %held.file.id, generation = %held.file.generation, "the source changed: {what}");
-        if held.file.source_changes + 1 >= GENERATIONS {
-            return Err(PassError::Changed(what));
-        }
         let (_, now) = pass::open(chunker, &held.file).await?;
-        let source = Source { size: now.size, mtime_ns: now.mtime_ns, ..held.file.source.clone() };
-        let next = NextGeneration { source, options: opening(chunker) };
-        let begun = chunker.service.ledger.begin_generation(&held.lease, &next).await?;
-        held.file = begun.ok_or(LeaseLost)?;
-        resuming = false;
+        (held.file.source.size, held.file.source.mtime_ns) = (now.size, now.mtime_ns);
     }
+    read
+}
+
+/// Reads the source, and reads it once more if only its change time changed meanwhile: the content is what both
+/// readings found.
+async fn read(chunker: &Arc<Chunker>, file: &FileRecord, fence: &Fence) -> Result<Digest, PassError> {
+    // This generation can have chunks only if a chunker had claimed the file before.
+    let resuming = file.epoch.0 > 1;
+    let first = pass::run(chunker, file, fence, resuming).await?;
+    if !first.touched {
+        return Ok(first.sha256);
+    }
+    let second = pass::run(chunker, file, fence, true).await?;
+    if first.sha256 != second.sha256 {
+        let what = format!("its SHA-256 was {} and is {}", first.sha256, second.sha256);
+        return Err(PassError::changed(what));
+    }
+    Ok(second.sha256)
 }
 
 /// Records the file as stored and announces what follows.
@@ -114,9 +114,10 @@ fn failure(held: &ClaimedFile, error: PassError) -> Failure {
         }
         PassError::Outage(why) => Failure::Outage(why),
         PassError::Ledger(error) => error.into(),
-        PassError::Changed(what) => {
-            let detail = format!("{GENERATIONS} readings did not agree; in the last one, {what}");
-            Failure::Final(Problem::new(ProblemKind::SourceChanged, detail))
+        PassError::Changed { what, was_read } => {
+            let detail = format!("expected a source that stands still, found that {what}");
+            let problem = Problem::new(ProblemKind::SourceChanged, detail);
+            Failure::Changed { problem, source: held.file.source.clone(), was_read }
         }
         PassError::Source(error @ (SourceError::Missing { .. } | SourceError::UnknownRoot { .. })) => {
             later(ProblemKind::SourceMissing, error.to_string(), Some(MISSING_ATTEMPTS))

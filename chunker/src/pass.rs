@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bus::chunk_client::{Chunk, PassId, SendError};
-use contract::{ChunkNumber, Digest, Split};
+use contract::{ChunkNumber, Split};
 use ledger::{ChunkProof, FileRecord, Layout, LedgerError};
 use runtime::work::{Fence, LeaseLost};
 use sources::{Fingerprint, SourceError, SourcePath};
@@ -22,9 +22,14 @@ pub(crate) const PROOFS: u32 = 1024;
 /// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PassError {
-    /// The source changed; the text says what differs.
-    #[error("the source changed: {0}")]
-    Changed(String),
+    /// The source changed.
+    #[error("the source changed: {what}")]
+    Changed {
+        /// What differs.
+        what: String,
+        /// Whether some of it was read before that was noticed.
+        was_read: bool,
+    },
     /// The source cannot be read now.
     #[error("the source cannot be read: {0}")]
     Unreadable(String),
@@ -48,10 +53,17 @@ pub(crate) enum PassError {
     Cancelled,
 }
 
+impl PassError {
+    /// The source was found changed after some of it was read.
+    pub(crate) const fn changed(what: String) -> Self {
+        Self::Changed { what, was_read: true }
+    }
+}
+
 impl From<ReadError> for PassError {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Changed(what) => Self::Changed(what),
+            ReadError::Changed(what) => Self::changed(what),
             other => Self::Unreadable(other.to_string()),
         }
     }
@@ -65,8 +77,7 @@ pub(crate) async fn open(chunker: &Arc<Chunker>, file: &FileRecord) -> Result<(s
     Ok(opened.map_err(|e| PassError::Outage(e.to_string()))??)
 }
 
-/// Reads the source once and has every chunk stored. Returns the SHA-256 of the file; MongoDB then has every chunk with the
-/// hash of this reading.
+/// Reads the source once and has every chunk stored. MongoDB then has every chunk with the hash of this reading.
 ///
 /// `resuming`: chunks of this generation may be stored already.
 pub(crate) async fn run(
@@ -74,10 +85,10 @@ pub(crate) async fn run(
     file: &FileRecord,
     fence: &Fence,
     resuming: bool,
-) -> Result<Digest, PassError> {
+) -> Result<Reading, PassError> {
     let (source, opened) = open(chunker, file).await?;
     if let Some(what) = differs(file, opened) {
-        return Err(PassError::Changed(what));
+        return Err(PassError::Changed { what, was_read: false });
     }
     let (Some(split), Some(layout)) = (file.split(), file.layout) else {
         return Err(PassError::Stale("the record has no chunk size or layout".into()));
@@ -102,9 +113,9 @@ pub(crate) async fn run(
     // The reader ends by itself when the sender takes no more chunks; in that case the sender returns the reason.
     let whole = reading.await.map_err(|e| PassError::Outage(format!("the reader broke down: {e}")))?;
     sent?;
-    let Reading { sha256, chunks } = whole?;
-    check::all_are_stored(&chunker.service.ledger, file, layout, split, chunks).await?;
-    Ok(sha256)
+    let whole = whole?;
+    check::all_are_stored(&chunker.service.ledger, file, layout, split, whole.chunks).await?;
+    Ok(whole)
 }
 
 /// Sends chunks of this claim while its lease holds. Each counts as progress once it is stored.
@@ -198,9 +209,8 @@ impl StoredProofs<'_> {
         if proof.sha256 == chunk.sha256 && Some(proof.len) == self.split.len(chunk.number) {
             return Ok(true);
         }
-        Err(PassError::Changed(format!(
-            "chunk {} was stored with SHA-256 {}, and now has {}",
-            chunk.number, proof.sha256, chunk.sha256
-        )))
+        let what =
+            format!("chunk {} was stored with SHA-256 {}, and now has {}", chunk.number, proof.sha256, chunk.sha256);
+        Err(PassError::changed(what))
     }
 }

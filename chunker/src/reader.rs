@@ -33,6 +33,9 @@ pub(crate) struct Reading {
     pub(crate) sha256: Digest,
     /// The digest of its chunks' hashes, in order.
     pub(crate) chunks: Digest,
+    /// Whether the change time, and nothing else, changed meanwhile. A hard link, other permissions or a rename change
+    /// it, but so do other bytes whose modification time was set back.
+    pub(crate) touched: bool,
 }
 
 /// Reads the whole file. Blocking; ends early when `chunks` is closed.
@@ -58,8 +61,13 @@ pub(crate) fn read(
         let chunk = Chunk { number, sha256, data: buffer.freeze(), memory: share };
         chunks.blocking_send(chunk).map_err(|_| ReadError::BrokenOff)?;
     }
-    unchanged(file, opened)?;
-    Ok(Reading { sha256: whole.finish(), chunks: hashes.finish() })
+    let now = Fingerprint::of(file).map_err(|source| ReadError::Io { at: opened.size, source })?;
+    match differences(opened, now) {
+        Some(what) => Err(ReadError::Changed(what)),
+        None => {
+            Ok(Reading { sha256: whole.finish(), chunks: hashes.finish(), touched: opened.ctime_ns != now.ctime_ns })
+        }
+    }
 }
 
 fn read_exactly(file: &File, buffer: &mut [u8], at: u64) -> Result<(), ReadError> {
@@ -69,14 +77,7 @@ fn read_exactly(file: &File, buffer: &mut [u8], at: u64) -> Result<(), ReadError
     })
 }
 
-/// Compares the file with its fingerprint at the opening. Inode and ctime count too here, because the file stayed open on this
-/// host.
-fn unchanged(file: &File, opened: Fingerprint) -> Result<(), ReadError> {
-    let now = Fingerprint::of(file).map_err(|source| ReadError::Io { at: opened.size, source })?;
-    differences(opened, now).map_or(Ok(()), |what| Err(ReadError::Changed(what)))
-}
-
-/// What differs between two fingerprints; `None` if nothing does.
+/// What differs between two fingerprints, apart from their change times; `None` if nothing does.
 pub(crate) fn differences(before: Fingerprint, now: Fingerprint) -> Option<String> {
     let mut what = Vec::new();
     let mut note = |name, before: i128, now: i128| {
@@ -85,11 +86,8 @@ pub(crate) fn differences(before: Fingerprint, now: Fingerprint) -> Option<Strin
         }
     };
     note("size in bytes", before.size.into(), now.size.into());
-    note("modification time in ns", before.mtime_ns.into(), now.mtime_ns.into());
+    note("modification time in ns", before.mtime_ns, now.mtime_ns);
     note("inode", before.inode.into(), now.inode.into());
-    if what.is_empty() && before.ctime_ns != now.ctime_ns {
-        return Some(format!("its change time in ns was {} and is {}", before.ctime_ns, now.ctime_ns));
-    }
     (!what.is_empty()).then(|| what.join(", "))
 }
 
@@ -124,7 +122,7 @@ mod tests {
     fn pieces_join_to_the_whole() {
         let bytes: Vec<u8> = (0..1000_u32).flat_map(u32::to_le_bytes).collect();
         let (pieces, whole) = read_all(&bytes, 700, |_| ()).unwrap();
-        assert_eq!(whole.sha256, Digest::of(&bytes));
+        assert_eq!((whole.sha256, whole.touched), (Digest::of(&bytes), false));
         let hashes: Vec<u8> = pieces.iter().flat_map(|piece| *piece.sha256.as_bytes()).collect();
         assert_eq!(whole.chunks, Digest::of(&hashes));
         assert!(pieces.iter().all(|piece| piece.sha256 == Digest::of(&piece.data)));
@@ -135,7 +133,7 @@ mod tests {
     fn an_empty_file_has_no_piece() {
         let (pieces, whole) = read_all(&[], 700, |_| ()).unwrap();
         assert!(pieces.is_empty());
-        assert_eq!(whole, Reading { sha256: Digest::of_nothing(), chunks: Digest::of_nothing() });
+        assert_eq!((whole.sha256, whole.chunks), (Digest::of_nothing(), Digest::of_nothing()));
     }
 
     #[test]
@@ -144,5 +142,20 @@ mod tests {
         assert!(matches!(shorter, Err(ReadError::Changed(what)) if what.contains("ends before")));
         let longer = read_all(&[7; 5000], 700, |file| file.write_all(b"more").unwrap());
         assert!(matches!(longer, Err(ReadError::Changed(what)) if what.contains("size in bytes was 5000 and is 5004")));
+    }
+
+    #[test]
+    fn a_change_of_the_change_time_alone_is_told_apart() {
+        use std::os::unix::fs::PermissionsExt;
+
+        // The clock of the file system may stand still for some milliseconds.
+        let touched = |file: &mut File| {
+            let before = Fingerprint::of(file).unwrap();
+            while Fingerprint::of(file).unwrap() == before {
+                file.set_permissions(PermissionsExt::from_mode(0o640)).unwrap();
+            }
+        };
+        let (_, whole) = read_all(&[7; 5000], 700, touched).unwrap();
+        assert_eq!((whole.sha256, whole.touched), (Digest::of(&[7; 5000]), true));
     }
 }

@@ -105,6 +105,8 @@ problem_kinds! {
     InsufficientStorage, "insufficient-storage", Some(507), "There is no space for new files";
     /// A server behind the gateway does not answer.
     Unavailable, "unavailable", Some(503), "A server that this service needs does not answer";
+    /// The file was stored, and nobody finalised it in time.
+    NotFinalised, "not-finalised", None, "Nobody finalised the file in time";
     /// Every allowed attempt ended when its worker did, without a reason.
     TooManyAttempts, "too-many-attempts", None, "Every attempt broke off";
     /// The source changed between or during its readings.

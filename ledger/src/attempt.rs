@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use contract::{EventKind, FileId, State, Step};
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
 
 use crate::bson_form::{incremented, now_plus, to_bson};
 use crate::failure::appended;
@@ -9,6 +9,11 @@ use crate::filter::{by_id, states_before};
 use crate::lease::lease_is_free;
 use crate::transition::Transition;
 use crate::{FileRecord, Lease, Ledger, LedgerError, Problem};
+
+/// A counter of attempts (`$field`) without the last one.
+pub(crate) fn given_back(field: &str) -> Document {
+    doc! { "$max": [0, { "$subtract": [{ "$ifNull": [field, 0] }, 1] }] }
+}
 
 impl Ledger {
     /// Frees the lease and records why the attempt failed and when to try again. The attempt stays counted. `None`: the lease
@@ -42,9 +47,8 @@ impl Ledger {
     /// worker has claimed the file. The lease may have expired: a holder that could not reach MongoDB in time gives
     /// back late.
     pub async fn hand_back(&self, lease: &Lease) -> Result<Option<FileRecord>, LedgerError> {
-        let less = |field: &str| doc! { "$max": [0, { "$subtract": [{ "$ifNull": [field, 0] }, 1] }] };
         let of_state = |state: State, field: &str| {
-            doc! { "$cond": [{ "$eq": ["$state", state.as_str()] }, less(field), { "$ifNull": [field, 0] }] }
+            doc! { "$cond": [{ "$eq": ["$state", state.as_str()] }, given_back(field), { "$ifNull": [field, 0] }] }
         };
         let transition = Transition::default()
             .set("attempts.chunking", of_state(State::Chunking, "$attempts.chunking"))

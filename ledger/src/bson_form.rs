@@ -70,6 +70,33 @@ pub(crate) mod moment {
     }
 }
 
+/// serde: nanoseconds since 1970. BSON's largest integer ends in 2262; a time that it cannot hold is a text of digits.
+pub(crate) mod nanoseconds {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Number(i64),
+        Digits(String),
+    }
+
+    pub(crate) fn serialize<S: Serializer>(nanos: &i128, to: S) -> Result<S::Ok, S::Error> {
+        match i64::try_from(*nanos) {
+            Ok(number) => to.serialize_i64(number),
+            Err(_) => to.collect_str(nanos),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<i128, D::Error> {
+        match Form::deserialize(from)? {
+            Form::Number(number) => Ok(number.into()),
+            Form::Digits(digits) => digits.parse().map_err(D::Error::custom),
+        }
+    }
+}
+
 /// serde: a moment that may be missing, as a BSON date.
 pub(crate) mod moment_option {
     use super::*;

@@ -74,7 +74,10 @@ mod tests {
             server_selection_timeout: Duration::from_secs(1),
             block_compressor: settings::BlockCompressor::None,
             hint_push: Duration::ZERO,
+            settle: Duration::ZERO,
             retention: crate::RetentionPeriods {
+                record: None,
+                stored: Duration::ZERO,
                 delivered: Duration::ZERO,
                 failed: Duration::ZERO,
                 cancelled: Duration::ZERO,

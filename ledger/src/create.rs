@@ -34,7 +34,7 @@ pub struct NewFile {
 /// What became of a request to record a file.
 #[derive(Debug)]
 pub enum Created {
-    /// Recorded now. Publish the hint to prepare.
+    /// Recorded now. Publish the hint to prepare, unless the source must stand still first (`not_before`).
     New(Box<FileRecord>),
     /// The same request was recorded before, under the same key.
     Existing(Box<FileRecord>),
@@ -46,7 +46,7 @@ impl Ledger {
     /// Records a file. The record is durable when this returns.
     pub async fn create(&self, new: NewFile) -> Result<Created, LedgerError> {
         let operation = "recording a file";
-        let document = new_document(&new, self.hint_push)?;
+        let document = new_document(&new, self.hint_push, self.settle)?;
         // An upsert, not an insert: only an update can use MongoDB's time. An existing record stays as it is, so the
         // driver may send this twice.
         let pipeline = vec![doc! { "$replaceWith": {
@@ -88,7 +88,7 @@ impl Ledger {
     }
 }
 
-fn new_document(new: &NewFile, hint_push: Duration) -> Result<Document, LedgerError> {
+fn new_document(new: &NewFile, hint_push: Duration, settle: Duration) -> Result<Document, LedgerError> {
     let prepared = State::Prepared.as_str();
     let mut document = doc! {
         "_id": literal(crate::bson_form::id(new.id)),
@@ -108,6 +108,11 @@ fn new_document(new: &NewFile, hint_push: Duration) -> Result<Document, LedgerEr
         "outbox": [{ "version": literal(1_i64), "event": EventKind::Prepared.as_str(), "state": prepared, "at": "$$NOW" }],
         "outbox_at": "$$NOW",
     };
+    if !settle.is_zero() {
+        // Nobody can claim the file before, so a source that looks the same at the claim has stood still for so long.
+        document.insert("not_before", now_plus(settle));
+        document.insert("due_at", now_plus(settle));
+    }
     if let Some(remote) = &new.remote {
         document.insert("remote", literal(remote.as_str()));
     }

@@ -1,9 +1,13 @@
+use std::time::Duration;
+
 use contract::State;
 use mongodb::bson::doc;
 
-use crate::bson_form::{incremented, to_bson};
+use crate::attempt::given_back;
+use crate::bson_form::{now_plus, to_bson};
+use crate::failure::appended;
 use crate::transition::Transition;
-use crate::{FileRecord, Layout, Lease, Ledger, LedgerError, Source};
+use crate::{FileRecord, Lease, Ledger, LedgerError, Problem, Source};
 
 /// How a generation is split and stored. A generation keeps the options that it began with.
 #[derive(Debug, Clone, Copy)]
@@ -19,27 +23,38 @@ pub struct GenerationOptions {
 pub struct NextGeneration {
     /// The source as it looks now.
     pub source: Source,
-    /// How to split and store the new generation.
-    pub options: GenerationOptions,
+    /// What changed.
+    pub problem: Problem,
+    /// The pause before the reading, at least.
+    pub delay: Duration,
+    /// Whether this attempt counts as a failed one. It does not if the source only had to stand still first.
+    pub counts: bool,
 }
 
 impl Ledger {
-    /// Begins a new generation under the same lease: what was stored of the old one no longer counts. `None`: the lease was lost.
+    /// Frees the lease and begins a new generation, which is read after a pause: what was stored of the old one no
+    /// longer counts. Nobody can claim the file during the pause, so a source that looks the same at the next claim has
+    /// stood still for so long. `None`: the lease was lost.
     pub async fn begin_generation(
         &self,
         lease: &Lease,
         next: &NextGeneration,
     ) -> Result<Option<FileRecord>, LedgerError> {
+        let NextGeneration { source, problem, delay, counts } = next;
         let mut filter = lease.filter();
         filter.insert("state", State::Chunking.as_str());
-        let layout = Layout::of(next.source.size, next.options.embed_limit);
+        let start = now_plus((*delay).max(self.settle));
         let transition = Transition::default()
             .set("generation", doc! { "$add": ["$generation", 1] })
-            .set("source_changes", incremented("$source_changes"))
-            .set_literal("source", to_bson(&next.source)?)
-            .set("chunk_size", i64::from(next.options.chunk_size))
-            .set("layout", layout.as_str())
-            .unset(&["progress"]);
+            .set_literal("source", to_bson(source)?)
+            .set_literal("error", to_bson(problem)?)
+            .set("not_before", start.clone())
+            .set("due_at", start)
+            .unset(&["lease", "hint_refusals", "layout", "chunk_size", "progress"]);
+        let transition = match counts {
+            true => transition.set("failures", appended(problem)),
+            false => transition.set("attempts.chunking", given_back("$attempts.chunking")),
+        };
         transition.commit(self, "beginning a generation", filter).await
     }
 }

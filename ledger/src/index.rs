@@ -30,7 +30,13 @@ impl Ledger {
             index(doc! { "expectation.remote": 1, "delivery.upload.id": 1 }, with_upload()),
             index(doc! { "delivery.upload.id": 1 }, with_upload()),
         ];
-        self.ensure_indexes("files", files.into()).await?;
+        let mut files = Vec::from(files);
+        if self.retention.record.is_some() {
+            let removed = doc! { "content_removed": { "$exists": true } };
+            let with_content_removed = IndexOptions::builder().partial_filter_expression(removed).build();
+            files.push(index(doc! { "updated_at": 1 }, with_content_removed));
+        }
+        self.ensure_indexes("files", files).await?;
         let proof = IndexOptions::builder().name(PROOF_INDEX.to_owned()).build();
         self.ensure_indexes("chunks", vec![index(doc! { "_id": 1, "len": 1, "sha256": 1 }, proof)]).await?;
         self.ensure_indexes("users", vec![index(doc! { "username": 1 }, unique().build())]).await

@@ -95,6 +95,8 @@ pub struct LedgerOptions {
     pub block_compressor: BlockCompressor,
     /// How far a published hint pushes `due_at` on. A hint that has had no effect by then is published again.
     pub hint_push: Duration,
+    /// How long a source must stand still before it is read.
+    pub settle: Duration,
     /// How long content stays once nothing more happens to its file.
     pub retention: RetentionPeriods,
 }
@@ -116,10 +118,13 @@ impl LedgerOptions {
             server_selection_timeout: Duration::from_millis(mongodb.server_selection_timeout_ms),
             block_compressor: mongodb.block_compressor,
             hint_push: settings.work.lease(),
+            settle: settings.files.settle(),
             retention: RetentionPeriods {
+                stored: Duration::from_secs(retention.stored_seconds),
                 delivered: Duration::from_secs(retention.delivered_seconds),
                 failed: Duration::from_secs(retention.failed_seconds),
                 cancelled: Duration::from_secs(retention.cancelled_seconds),
+                record: retention.record_seconds.map(Duration::from_secs),
             },
         })
     }
@@ -149,6 +154,7 @@ pub struct Ledger {
     operation_timeout: Duration,
     block_compressor: BlockCompressor,
     hint_push: Duration,
+    settle: Duration,
     retention: RetentionPeriods,
     /// Set once the collections and indexes are there.
     made: Arc<OnceCell<()>>,
@@ -182,6 +188,7 @@ impl Ledger {
             operation_timeout: options.operation_timeout,
             block_compressor: options.block_compressor,
             hint_push: options.hint_push,
+            settle: options.settle,
             retention: options.retention,
             made: Arc::default(),
         })

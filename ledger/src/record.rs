@@ -4,7 +4,7 @@ use contract::{Digest, Epoch, Expectation, FileId, Generation, ObjectName, Prove
 use mongodb::bson::{self, Document, doc};
 use serde::{Deserialize, Serialize};
 
-use crate::bson_form::{id_field, moment, moment_option};
+use crate::bson_form::{id_field, moment, moment_option, nanoseconds};
 use crate::lease::LeaseField;
 use crate::outbox::OutboxEntry;
 use crate::{Failure, LedgerError, Problem, Upload};
@@ -40,9 +40,6 @@ pub struct FileRecord {
     pub layout: Option<Layout>,
     /// Bytes of a chunk of this generation; unset until a chunker first claims it.
     pub chunk_size: Option<u32>,
-    /// How often the source changed while it was read.
-    #[serde(default)]
-    pub source_changes: u32,
     /// SHA-256 of the whole file, once it is stored.
     pub sha256: Option<Digest>,
     /// What a finalise request expects: it waits until the file is `stored`, and is accepted from then on.
@@ -68,7 +65,7 @@ pub struct FileRecord {
     pub progress: Progress,
     /// Who holds it.
     pub(crate) lease: Option<LeaseField>,
-    /// When it may be claimed again after a failed attempt.
+    /// When it may be claimed: after the pause that follows a failed attempt, or that the source must stand still for.
     #[serde(default, deserialize_with = "moment_option::deserialize")]
     pub not_before: Option<Timestamp>,
     /// Whether somebody asked to cancel it. Its holder, or the next holder, cancels it.
@@ -103,7 +100,8 @@ pub struct Source {
     /// Its bytes.
     pub size: u64,
     /// When its content last changed, in nanoseconds since 1970 by the file system.
-    pub mtime_ns: i64,
+    #[serde(with = "nanoseconds")]
+    pub mtime_ns: i128,
 }
 
 /// The caller's key for a prepare request, and which request it belongs to.
@@ -197,6 +195,11 @@ impl FileRecord {
     pub(crate) fn from_document(document: Document) -> Result<Self, LedgerError> {
         bson::deserialize_from_document(document)
             .map_err(|e| LedgerError::Unreadable { collection: "files", detail: e.to_string() })
+    }
+
+    /// Whether it is stored and waits for a finalise request.
+    pub fn rests(&self) -> bool {
+        self.state == State::Stored && self.expectation.is_none()
     }
 
     /// How this generation is split; `None` until a chunker first claims it.

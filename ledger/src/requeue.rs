@@ -65,7 +65,6 @@ fn rechunking() -> Transition {
     fresh(State::Prepared)
         .set("generation", doc! { "$add": ["$generation", 1] })
         .set("attempts", doc! { "chunking": 0_i64, "delivering": 0_i64 })
-        .set("source_changes", 0_i64)
         .unset(&["layout", "chunk_size", "sha256", "content_removed", "progress", "lease"])
 }
 

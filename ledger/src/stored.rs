@@ -26,7 +26,7 @@ impl Ledger {
         let mut tries = Tries::of(operation);
         loop {
             tries.begin()?;
-            let (transition, outcome) = judged(&claimed.file, sha256, self.hint_push)?;
+            let (transition, outcome) = judged(&claimed.file, sha256, self.hint_push, self.retention.stored)?;
             let mut filter = claimed.lease.filter();
             filter.extend(doc! { "version": claimed.file.version, "state": State::Chunking.as_str() });
             if let Some(file) = transition.commit(self, operation, filter).await? {
@@ -45,7 +45,13 @@ impl Ledger {
 
 type Outcome = fn(Box<FileRecord>) -> StoredOutcome;
 
-fn judged(file: &FileRecord, sha256: Digest, hint_push: Duration) -> Result<(Transition, Outcome), LedgerError> {
+/// `rest`: how long the file waits for a finalise request.
+fn judged(
+    file: &FileRecord,
+    sha256: Digest,
+    hint_push: Duration,
+    rest: Duration,
+) -> Result<(Transition, Outcome), LedgerError> {
     let split = file.split().ok_or_else(|| LedgerError::Unreadable {
         collection: "files",
         detail: format!("{} is being chunked without a chunk size", file.id),
@@ -59,14 +65,14 @@ fn judged(file: &FileRecord, sha256: Digest, hint_push: Duration) -> Result<(Tra
         .event(EventKind::Stored, State::Stored, Some(detail.into()))
         .unset(&["lease", "not_before", "hint_refusals"]);
     let Some(expectation) = &file.expectation else {
-        return Ok((transition.unset(&["due_at", "error"]), StoredOutcome::Resting));
+        return Ok((transition.set("due_at", now_plus(rest)).unset(&["error"]), StoredOutcome::Resting));
     };
     Ok(match expectation.judge(&Proven { sha256, split }) {
         Ok(()) => {
             let due = transition.set("due_at", now_plus(hint_push)).set("queued_at", "$$NOW").unset(&["error"]);
             (due.set_literal("remote", expectation.remote.as_str()), StoredOutcome::Accepted)
         }
-        Err(mismatch) => (refused(transition, &mismatch)?, StoredOutcome::Resting),
+        Err(mismatch) => (refused(transition, &mismatch)?.set("due_at", now_plus(rest)), StoredOutcome::Resting),
     })
 }
 
@@ -75,5 +81,5 @@ fn refused(transition: Transition, mismatch: &Mismatch) -> Result<Transition, Le
     Ok(transition
         .set_literal("error", problem.clone())
         .event(EventKind::Mismatch, State::Stored, Some(doc! { "error": problem }.into()))
-        .unset(&["expectation", "finalised_by", "due_at"]))
+        .unset(&["expectation", "finalised_by"]))
 }

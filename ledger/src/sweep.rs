@@ -1,11 +1,11 @@
 use std::time::Duration;
 
-use contract::{FileId, Step};
+use contract::{FileId, State, Step};
 use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
 
 use crate::bson_form::{file_id_in, id, incremented, millis, now_plus};
-use crate::filter::terminal_states;
+use crate::filter::waits_for_worker;
 use crate::lease::free_to_claim;
 use crate::record::state_in;
 use crate::{FileRecord, Ledger, LedgerError, Outbox};
@@ -18,6 +18,8 @@ const PUSH_MAX: Duration = Duration::from_secs(300);
 pub enum DueAction {
     /// Publish the hint to take this step.
     Hint(Step),
+    /// End it: it has rested for long, and nobody finalised it.
+    EndRest,
     /// Remove its content: its retention is over.
     RemoveContent,
 }
@@ -35,7 +37,8 @@ pub struct Overdue {
 impl Ledger {
     /// Files whose `due_at` has passed, oldest first, at most `limit`. A record that cannot be read is left out.
     pub async fn overdue(&self, limit: u16) -> Result<Vec<Overdue>, LedgerError> {
-        let found = self.past("due_at", Duration::ZERO, limit, doc! { "state": 1, "due_at": 1 }).await?;
+        let fields = doc! { "state": 1, "due_at": 1, "expectation.remote": 1 };
+        let found = self.past("due_at", Duration::ZERO, limit, fields).await?;
         Ok(readable(found, |document| overdue_of(&document)))
     }
 
@@ -53,12 +56,8 @@ impl Ledger {
     /// up to 5 minutes, or up to the usual push if that is longer.
     pub async fn record_refused_hint(&self, file: FileId) -> Result<(), LedgerError> {
         let files = self.relaxed_files();
-        let filter = doc! {
-            "_id": id(file),
-            "state": { "$not": terminal_states() },
-            "due_at": { "$exists": true },
-            "lease": { "$exists": false },
-        };
+        let mut filter = doc! { "_id": id(file), "due_at": { "$exists": true }, "lease": { "$exists": false } };
+        filter.extend(waits_for_worker());
         let doubled =
             doc! { "$multiply": [millis(self.hint_push), { "$pow": [2, { "$min": ["$hint_refusals", 10] }] }] };
         let span = doc! { "$min": [doubled, millis(PUSH_MAX.max(self.hint_push))] };
@@ -74,11 +73,8 @@ impl Ledger {
     /// created again.
     pub async fn make_all_due(&self) -> Result<u64, LedgerError> {
         let files = self.files.clone();
-        let filter = doc! {
-            "due_at": { "$exists": true },
-            "state": { "$not": terminal_states() },
-            "$expr": free_to_claim(),
-        };
+        let mut filter = doc! { "due_at": { "$exists": true }, "$expr": free_to_claim() };
+        filter.extend(waits_for_worker());
         let due = vec![doc! { "$set": { "due_at": "$$NOW" } }, doc! { "$unset": "hint_refusals" }];
         let made =
             self.run("making all files in work due", async move { files.update_many(filter, due).await }).await?;
@@ -128,6 +124,9 @@ fn overdue_of(document: &Document) -> Result<Overdue, LedgerError> {
         .and_then(file_id_in)
         .ok_or_else(|| unreadable("expected an _id that is a UUID, found something else".into()))?;
     let due_at = *document.get_datetime("due_at").map_err(|e| unreadable(e.to_string()))?;
-    let action = state_in(document)?.next_step().map_or(DueAction::RemoveContent, DueAction::Hint);
+    let action = match state_in(document)? {
+        State::Stored if !document.contains_key("expectation") => DueAction::EndRest,
+        state => state.next_step().map_or(DueAction::RemoveContent, DueAction::Hint),
+    };
     Ok(Overdue { file, action, due_at })
 }

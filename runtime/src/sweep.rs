@@ -14,6 +14,9 @@ use crate::run::waited_for_mongodb;
 /// The most files that one sweep takes up, so that a backlog does not become a flood.
 const AT_MOST: u16 = 256;
 
+/// The most old records that one sweep deletes: four short operations each, one after the other.
+const DELETED_AT_MOST: u16 = 64;
+
 /// The most hints, and then the most outboxes, that one sweep publishes at once.
 const AT_ONCE: usize = 16;
 
@@ -74,7 +77,12 @@ async fn sweep(service: &Service) -> Result<(), BusError> {
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    published.into_iter().collect()
+    published.into_iter().collect::<Result<(), _>>()?;
+    let deleted = service.ledger.delete_old_records(DELETED_AT_MOST).await?;
+    if deleted > 0 {
+        tracing::info!(deleted, "deleted records whose retention is over");
+    }
+    Ok(())
 }
 
 /// Does what a file is due for, unless another sweep took the file up first.
@@ -85,6 +93,13 @@ async fn run_errand(service: &Service, overdue: &Overdue) -> Result<(), BusError
     fail::fail_point!("sweep-after-push", |_| std::process::abort());
     match overdue.action {
         DueAction::Hint(step) => hint_once(&service.nats, &service.ledger, step, overdue.file, Cause::Sweep).await,
+        DueAction::EndRest => match service.ledger.end_rest(overdue.file).await? {
+            Some(record) => {
+                tracing::warn!(file = %overdue.file, "nobody finalised it in time; it has failed");
+                publish(&service.nats, &service.ledger, &record.outbox()).await
+            }
+            None => Ok(()),
+        },
         DueAction::RemoveContent => {
             if service.ledger.remove_content(overdue.file).await? {
                 tracing::info!(file = %overdue.file, "its retention is over; its content was removed");

@@ -86,25 +86,39 @@ impl RetrySettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionSettings {
+    /// How many seconds a stored file waits for a finalise request (60 to 315,360,000). Then it fails, and its chunks are
+    /// removed.
+    pub stored_seconds: u64,
     /// How many seconds after its delivery a file's chunks are removed (0 to 315,360,000).
     pub delivered_seconds: u64,
     /// The same after it failed; a file that is requeued before then need not be read again.
     pub failed_seconds: u64,
     /// The same after it was cancelled.
     pub cancelled_seconds: u64,
+    /// How many seconds after its chunks were removed a file's record is deleted (3,600 to 315,360,000). Unset: never.
+    pub record_seconds: Option<u64>,
 }
 
 impl Default for RetentionSettings {
     fn default() -> Self {
-        // A day to look into a delivered file, thirty days to requeue a failed one, an hour for a cancelled one.
-        Self { delivered_seconds: 86_400, failed_seconds: 2_592_000, cancelled_seconds: 3_600 }
+        // A week to finalise a file, a day to look into a delivered one, thirty days to requeue a failed one, an hour for
+        // a cancelled one.
+        Self {
+            stored_seconds: 604_800,
+            delivered_seconds: 86_400,
+            failed_seconds: 2_592_000,
+            cancelled_seconds: 3_600,
+            record_seconds: None,
+        }
     }
 }
 
 impl RetentionSettings {
     pub(crate) fn check(&self) -> Result<(), SettingsError> {
+        within("retention.stored_seconds", self.stored_seconds, 60..=RETENTION_MAX)?;
         within("retention.delivered_seconds", self.delivered_seconds, 0..=RETENTION_MAX)?;
         within("retention.failed_seconds", self.failed_seconds, 0..=RETENTION_MAX)?;
-        within("retention.cancelled_seconds", self.cancelled_seconds, 0..=RETENTION_MAX)
+        within("retention.cancelled_seconds", self.cancelled_seconds, 0..=RETENTION_MAX)?;
+        self.record_seconds.map_or(Ok(()), |record| within("retention.record_seconds", record, 3_600..=RETENTION_MAX))
     }
 }

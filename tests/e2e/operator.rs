@@ -3,6 +3,7 @@
 mod dead;
 mod doctor;
 mod files;
+mod many;
 mod schedule;
 
 use std::process::Command;

@@ -96,6 +96,38 @@ async fn a_receipt_is_checked_by_whoever_has_the_key_and_the_file() {
     let expected = "expected bytes 3000001, found 3000000";
     comes_to(desk.verify(receipt, &["--key", path(&key), "--data", path(&cut)]), 1, expected);
 
+    // Something else around the receipt than it says itself.
+    for (around, members) in [
+        (&shown, &["/file_id", "/state", "/name", "/file_path", "/sha256", "/size", "/chunks/total", "/remote"][..]),
+        (&event, &["/file_id", "/state", "/name"]),
+    ] {
+        for member in members {
+            let mut forged = around.clone();
+            *forged.pointer_mut(member).unwrap() = json!("forged");
+            comes_to(desk.verify(&forged, &all), 1, "expected, as in the receipt, ");
+        }
+    }
+    for (around, place) in [(&event, ""), (&event, "/detail/receipts"), (&shown, "/detail")] {
+        let mut forged = around.clone();
+        let two = json!({ "receipt": receipt, "note": "two" });
+        match place {
+            "" => forged["receipt"] = receipt.clone(),
+            "/detail" => forged["detail"] = two,
+            _ => forged["detail"]["receipts"] = json!([two]),
+        }
+        comes_to(desk.verify(&forged, &all), 2, "expected one receipt, found several");
+    }
+    // A receipt inside something that looks like one.
+    let mut outer = receipt.clone();
+    outer["remote"]["address"] = json!("https://elsewhere.example/a");
+    outer["receipt"] = receipt.clone();
+    comes_to(desk.verify(&outer, &all), 2, "expected one receipt, found several");
+    let mut noted = receipt.clone();
+    noted["signature"]["comment"] = json!("also signed by the remote");
+    comes_to(desk.verify(&noted, &all), 1, "unknown field `comment`");
+    // With this key anybody can make signatures.
+    comes_to(desk.verify(receipt, &["--key", &format!("01{}", "0".repeat(62))]), 2, "small order");
+
     // A receipt that was changed.
     let mut forged = shown.clone();
     forged["receipt"]["remote"]["address"] = json!("https://elsewhere.example/a");

@@ -21,6 +21,31 @@ const PIECE: usize = 1024 * 1024;
 /// Maximum characters of the text of a check, in a line.
 const SAID: usize = 1000;
 
+/// In the tables below, in place of a member of the receipt: the word `delivered`.
+const DELIVERED: &str = "delivered";
+
+/// What an answer of GET /files/{id} says that its receipt says too: where it stands in each, as JSON pointers.
+const IN_ANSWER: [(&str, &str); 14] = [
+    ("/file_id", "/file_id"),
+    ("/state", DELIVERED),
+    ("/phase", DELIVERED),
+    ("/name", "/source/name"),
+    ("/file_path", "/source/path"),
+    ("/generation", "/source/generation"),
+    ("/sha256", "/sha256"),
+    ("/size", "/size"),
+    ("/bytes/stored", "/size"),
+    ("/bytes/delivered", "/size"),
+    ("/chunks/total", "/chunks"),
+    ("/chunks/stored", "/chunks"),
+    ("/remote", "/remote/name"),
+    ("/attempts", "/attempts"),
+];
+
+/// The same for an event.
+const IN_EVENT: [(&str, &str); 4] =
+    [("/file_id", "/file_id"), ("/event", DELIVERED), ("/state", DELIVERED), ("/name", "/source/name")];
+
 /// Exit status: nothing is wrong, but no key that was named vouches for the receipt.
 const OPEN: u8 = 3;
 
@@ -40,10 +65,18 @@ pub struct VerifyArgs {
     keys: Vec<String>,
 }
 
+/// What was found in a document.
+struct Found {
+    receipt: Value,
+    /// Whether what the answer or event says beside the receipt agrees with it; `None` if it is the receipt alone.
+    around: Option<Check>,
+}
+
 /// Checks a receipt and prints a line for each check.
 pub fn verify(args: &VerifyArgs) -> ExitCode {
-    let verified = read(args).and_then(|(receipt, keys)| {
-        let checks = checks(&receipt, &keys, args.data.as_deref())?;
+    let verified = read(args).and_then(|(Found { receipt, around }, keys)| {
+        let mut checks = checks(&receipt, &keys, args.data.as_deref())?;
+        checks.extend(around);
         print(&checks).context("standard output cannot be written to")?;
         Ok(worst(&checks))
     });
@@ -105,7 +138,7 @@ pub(crate) fn size_and_hash(path: &Path) -> Result<(u64, Digest)> {
     }
 }
 
-fn read(args: &VerifyArgs) -> Result<(Value, Vec<PublicKey>)> {
+fn read(args: &VerifyArgs) -> Result<(Found, Vec<PublicKey>)> {
     let keys = args.keys.iter().map(|key| public_key(key)).collect::<Result<_>>()?;
     let (name, bytes) = match args.file.as_os_str().to_str() {
         Some("-") => ("standard input".to_owned(), bounded(std::io::stdin().lock(), RECEIPT_MAX)),
@@ -116,8 +149,8 @@ fn read(args: &VerifyArgs) -> Result<(Value, Vec<PublicKey>)> {
     };
     let bytes = bytes.with_context(|| format!("{name} cannot be read"))?;
     let document = read_json(&bytes).with_context(|| format!("{name} holds no receipt"))?;
-    let receipt = receipt_in(document).with_context(|| format!("{name} holds no receipt"))?;
-    Ok((receipt, keys))
+    let found = receipt_in(document).with_context(|| format!("{name} holds no receipt that can be checked"))?;
+    Ok((found, keys))
 }
 
 fn bounded(from: impl Read, most: u64) -> Result<Vec<u8>> {
@@ -129,31 +162,69 @@ fn bounded(from: impl Read, most: u64) -> Result<Vec<u8>> {
 
 /// The key in an argument: the key itself, or the file that holds it.
 fn public_key(named: &str) -> Result<PublicKey> {
-    if let Ok(key) = named.parse() {
-        return Ok(key);
-    }
+    let why_not = match named.parse() {
+        Ok(key) => return Ok(key),
+        Err(error) => error,
+    };
     let bytes = File::open(named).map_err(Into::into).and_then(|file| bounded(file, KEY_MAX));
-    let bytes = bytes.with_context(|| format!("{named:?} is not a public key, and cannot be read as a file"))?;
+    let bytes =
+        bytes.with_context(|| format!("{named:?} is not a public key ({why_not}), nor a file that can be read"))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| anyhow!("expected a public key in {named:?}, found something that is not text"))?;
     text.parse().with_context(|| format!("{named:?} holds no public key"))
 }
 
-/// The receipt inside an answer of GET /files/{id}, inside an event, or alone.
-fn receipt_in(document: Value) -> Result<Value> {
-    let Value::Object(mut members) = document else { bail!("expected a JSON object, found something else") };
-    if let Some(event) = members.get("event").cloned() {
-        let within = members.get_mut("detail").and_then(|detail| detail.get_mut("receipt"));
-        return within.map(Value::take).with_context(|| format!("expected the event delivered, found {event}"));
-    }
-    match members.remove("receipt") {
-        Some(Value::Null) => {
-            let state = members.get("state").and_then(Value::as_str).unwrap_or("in no state");
+/// The receipt in an answer of GET /files/{id}, in an event, or alone.
+fn receipt_in(mut document: Value) -> Result<Found> {
+    let Some(members) = document.as_object() else { bail!("expected a JSON object, found something else") };
+    let event = members.get("event").cloned();
+    let (what, place, repeated) = match &event {
+        Some(_) => ("event", "/detail/receipt", &IN_EVENT[..]),
+        None if members.contains_key("receipt") => ("answer", "/receipt", &IN_ANSWER[..]),
+        None => return Ok(Found { receipt: document, around: None }),
+    };
+    let receipt = document.pointer_mut(place).map(Value::take).unwrap_or_default();
+    match (event, receipt.is_null()) {
+        (Some(event), true) => bail!("expected the event delivered, found {event}"),
+        (None, true) => {
+            let state = document.get("state").and_then(Value::as_str).unwrap_or("in no state");
             bail!("expected a file that is delivered, found one that is {state}")
         }
-        Some(receipt) => Ok(receipt),
-        None => Ok(Value::Object(members)),
+        (_, false) => {}
     }
+    ensure!(!holds_receipt(&document), "expected one receipt, found several: which of them counts cannot be told");
+    Ok(Found { around: Some(compare(what, &document, &receipt, repeated)), receipt })
+}
+
+/// Whether anything in it looks like a receipt, or is called one. Metadata may have any name, but only texts.
+fn holds_receipt(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.iter().any(|(name, value)| {
+            let is_one = matches!(name.as_str(), "receipt" | "signature") && (value.is_object() || value.is_array());
+            is_one || holds_receipt(value)
+        }),
+        Value::Array(values) => values.iter().any(holds_receipt),
+        _ => false,
+    }
+}
+
+/// Compares what an answer or an event says beside its receipt with the receipt: people read it there, and nobody
+/// signs it. A member that is missing says nothing.
+fn compare(what: &'static str, around: &Value, receipt: &Value, repeated: &[(&str, &str)]) -> Check {
+    let delivered = Value::from("delivered");
+    let of_receipt = |place: &str| if place == DELIVERED { Some(&delivered) } else { receipt.pointer(place) };
+    let differing: Vec<_> = repeated
+        .iter()
+        .filter_map(|(member, place)| {
+            let (found, expected) = (around.pointer(member)?, of_receipt(place).unwrap_or(&Value::Null));
+            (found != expected).then(|| format!("{} {expected}, found {found}", &member[1..]))
+        })
+        .collect();
+    let (verdict, said) = match differing.is_empty() {
+        true => (ReceiptVerdict::Holds, "repeats what the receipt says; the rest of it is not signed".to_owned()),
+        false => (ReceiptVerdict::Fails, format!("expected, as in the receipt, {}", differing.join("; "))),
+    };
+    Check { what, verdict, said }
 }
 
 fn print(checks: &[Check]) -> std::io::Result<()> {

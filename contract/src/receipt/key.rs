@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use curve25519_dalek::edwards::CompressedEdwardsY;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
@@ -127,12 +128,21 @@ impl FromStr for PublicKey {
     /// Reads PEM (SubjectPublicKeyInfo), or the 32 bytes in base64 or in hexadecimal digits.
     fn from_str(text: &str) -> Result<Self, KeyError> {
         if !text.contains("-----BEGIN") {
-            return raw(text).map(Self).map_err(KeyError::Public);
+            return raw(text).and_then(usable).map_err(KeyError::Public);
         }
         let der = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes())
             .map_err(|_| KeyError::Public("PEM without a complete PUBLIC KEY section"))?;
         let bytes = der.strip_prefix(&PUBLIC_DER[..]).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or(KeyError::Public("a public key of another kind"))
+        bytes.ok_or("a public key of another kind").and_then(usable).map_err(KeyError::Public)
+    }
+}
+
+/// The public key of these bytes, unless it is one that needs no private key.
+fn usable(bytes: [u8; 32]) -> Result<PublicKey, &'static str> {
+    let point = CompressedEdwardsY(bytes).decompress().ok_or("32 bytes that are no public key")?;
+    match point.is_small_order() {
+        true => Err("a key of small order, for which anybody can make signatures"),
+        false => Ok(PublicKey(bytes)),
     }
 }
 
@@ -214,6 +224,36 @@ mod tests {
         for text in ["", "hush", PRIVATE, &x25519, &STANDARD.encode(&SEED[1..])] {
             assert!(text.parse::<PublicKey>().is_err(), "{text:?} was accepted");
         }
+    }
+
+    #[test]
+    fn keys_that_need_no_private_key_are_refused() {
+        // The points of small order, as other libraries list them, and two of them written with y + p.
+        for low in [
+            "0100000000000000000000000000000000000000000000000000000000000000",
+            "0100000000000000000000000000000000000000000000000000000000000080",
+            "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "0000000000000000000000000000000000000000000000000000000000000080",
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+            "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        ] {
+            let bytes = *low.parse::<Digest>().unwrap().as_bytes();
+            for text in [low.to_owned(), STANDARD.encode(bytes), PublicKey(bytes).to_pem()] {
+                let refused = text.parse::<PublicKey>().unwrap_err().to_string();
+                assert!(refused.contains("anybody can make signatures"), "{text}: {refused}");
+            }
+        }
+        // What it is about: with the neutral element as the key, the signature R = B, s = 1 fits every message.
+        let neutral = PublicKey(*[&[1_u8][..], &[0; 31]].concat().first_chunk().unwrap());
+        let base = "5866666666666666666666666666666666666666666666666666666666666666".parse::<Digest>().unwrap();
+        let signature = [&base.as_bytes()[..], &[1], &[0; 31]].concat();
+        assert!(neutral.verifies(b"anything", &signature) && neutral.verifies(b"at all", &signature));
+        assert!("02".repeat(32).parse::<PublicKey>().is_err(), "no point of the curve");
     }
 
     #[test]

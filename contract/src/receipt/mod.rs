@@ -77,8 +77,10 @@ impl Receipt {
     }
 }
 
-/// A signature over the canonical form (RFC 8785) of a receipt without its `signature`.
+/// A signature over the canonical form (RFC 8785) of a receipt without its `signature`. It has no further members:
+/// nobody would sign them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ReceiptSignature {
     /// `ed25519`.
     pub algorithm: String,

@@ -1,7 +1,7 @@
-use contract::{FileId, Generation, State, Step};
+use contract::{FileId, Generation, Step};
 use mongodb::bson::doc;
 
-use crate::filter::{at_version, by_id};
+use crate::filter::{at_version, by_id, waits_for_worker};
 use crate::lease::{free_to_claim, lease_is_free};
 use crate::record::state_in;
 use crate::{Ledger, LedgerError};
@@ -12,9 +12,7 @@ impl Ledger {
     pub async fn make_due(&self, file: FileId, version: i64) -> Result<Option<Step>, LedgerError> {
         let mut filter = at_version(file, version);
         filter.insert("$expr", free_to_claim());
-        let by_itself = [State::Prepared, State::Chunking, State::Delivering].map(State::as_str).to_vec();
-        let of_stored = doc! { "state": State::Stored.as_str(), "expectation": { "$exists": true } };
-        filter.insert("$or", vec![doc! { "state": { "$in": by_itself } }, of_stored]);
+        filter.extend(waits_for_worker());
         let files = self.files.clone();
         let due = vec![doc! { "$set": { "due_at": "$$NOW" } }, doc! { "$unset": "hint_refusals" }];
         let before = self

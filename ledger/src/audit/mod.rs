@@ -41,6 +41,7 @@ async fn after_position<T: serde::de::DeserializeOwned + Send + Sync>(
     // The lower bound is inclusive, so the query asks for one more document.
     let ask = i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1;
     let find = collection.find(doc! {}).hint(Hint::Keys(by_id.clone())).sort(by_id).projection(projection).limit(ask);
+    let find = find.batch_size(u32::try_from(ask).unwrap_or(u32::MAX));
     let cursor = match after {
         Some(Position(id)) => find.min(doc! { "_id": id }).await?,
         None => find.await?,

@@ -14,7 +14,7 @@ pub(crate) fn content_key(file: FileId, generation: Generation) -> Vec<u8> {
 }
 
 /// The key of a chunk document: file id, generation, number and part (always 0 here).
-pub(super) fn chunk_key(file: FileId, generation: Generation, number: ChunkNumber) -> Vec<u8> {
+pub(crate) fn chunk_key(file: FileId, generation: Generation, number: ChunkNumber) -> Vec<u8> {
     let mut key = content_key(file, generation);
     key.extend_from_slice(&number.0.to_be_bytes());
     key.extend_from_slice(&0_u16.to_be_bytes());
@@ -29,13 +29,13 @@ pub(crate) fn generation_in(key: &[u8]) -> Option<(FileId, Generation)> {
 }
 
 /// The number in a chunk's key.
-pub(super) fn number_in(key: &[u8]) -> Option<ChunkNumber> {
+pub(crate) fn number_in(key: &[u8]) -> Option<ChunkNumber> {
     let bytes = key.get(20..24).filter(|_| key.len() == 26)?;
     Some(ChunkNumber(u32::from_be_bytes(bytes.try_into().ok()?)))
 }
 
 /// The key of a document of content.
-pub(super) fn key_of(document: &RawDocument) -> Result<&[u8]> {
+pub(crate) fn key_of(document: &RawDocument) -> Result<&[u8]> {
     Ok(document.get_binary("_id").map_err(Error::custom)?.bytes)
 }
 

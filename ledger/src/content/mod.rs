@@ -15,7 +15,7 @@ use mongodb::error::{Error, Result};
 use crate::{Layout, Ledger};
 
 pub use garbage::CheckedContent;
-pub(crate) use key::{content_key, generation_in};
+pub(crate) use key::{chunk_key, content_key, generation_in, key_of, number_in};
 pub use put::{NewChunk, PutOutcome};
 pub use read::{ChunkProof, StoredChunk};
 
@@ -32,7 +32,7 @@ impl Ledger {
 }
 
 /// The proof of a stored chunk, from its document.
-fn proof_in(chunk: &RawDocument) -> Result<Proof> {
+pub(crate) fn proof_in(chunk: &RawDocument) -> Result<Proof> {
     let sha256 = chunk.get_binary("sha256").map_err(Error::custom)?;
     let sha256 =
         sha256.bytes.try_into().map_err(|_| Error::custom("expected a SHA-256 of 32 bytes, found another length"))?;

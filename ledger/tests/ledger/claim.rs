@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use contract::{Digest, Epoch, EventKind, FileId, State};
-use ledger::{
-    Claim, ClaimRequest, ClaimedFile, GenerationOptions, Layout, NextGeneration, Progress, Renewal, StoredOutcome,
-};
+use ledger::{Claim, ClaimRequest, ClaimedFile, GenerationOptions, Layout, Progress, Renewal, StoredOutcome};
 use testing::{MIB, new_file, receipt, taken, until};
 
-use crate::stage::{LEASE, OPENING, Stage, problem, request, request_for};
+use crate::stage::{LEASE, OPENING, Stage, next_generation, problem, request, request_for};
 
 #[tokio::test]
 async fn a_claim_takes_the_file() {
@@ -107,7 +105,7 @@ async fn assert_powerless(stage: &Stage, first: &mut ClaimedFile) {
     assert!(ledger.record_retry(&lease, &problem(), Duration::ZERO).await.unwrap().is_none());
     assert!(ledger.hand_back(&lease).await.unwrap().is_none());
     assert!(ledger.record_failed(&lease, &problem()).await.unwrap().is_none());
-    let next = NextGeneration { source: new_file(4).source, options: OPENING };
+    let next = next_generation(new_file(4).source);
     assert!(ledger.begin_generation(&lease, &next).await.unwrap().is_none());
     let stored = ledger.record_stored(first, Digest::of(b"abc")).await.unwrap();
     assert!(matches!(stored, StoredOutcome::Lost), "{stored:?}");

@@ -21,6 +21,7 @@ fn options(uri: &str) -> LedgerOptions {
         server_selection_timeout: Duration::from_millis(100),
         block_compressor: BlockCompressor::None,
         hint_push: HINT_PUSH,
+        settle: Duration::ZERO,
         retention: RETENTION,
     }
 }

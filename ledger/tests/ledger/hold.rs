@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use contract::{Digest, EventKind, State};
-use ledger::{Claim, NextGeneration, Problem, Progress, Renewal, StoredOutcome};
+use ledger::{Claim, Problem, Progress, Renewal, StoredOutcome};
 use testing::receipt;
 
-use crate::stage::{LEASE, OPENING, RETENTION, Stage, problem};
+use crate::stage::{LEASE, RETENTION, Stage, next_generation, problem};
 
 const PROGRESS: Progress = Progress { chunks_stored: 7, bytes_stored: 7 << 20, bytes_delivered: 1 << 40 };
 
@@ -118,8 +118,7 @@ async fn who_wakes_after_its_lease_changes_nothing_even_if_nobody_took_the_file(
 
     let stored = stage.ledger.record_stored(&mut chunking, Digest::of(b"abc")).await.unwrap();
     assert!(matches!(stored, StoredOutcome::Lost), "{stored:?}");
-    let source = chunking.file.source.clone();
-    let next = NextGeneration { source, options: OPENING };
+    let next = next_generation(chunking.file.source.clone());
     assert!(stage.ledger.begin_generation(&reading, &next).await.unwrap().is_none());
     for lease in [&reading, &sending] {
         assert!(stage.ledger.record_retry(lease, &problem(), LEASE).await.unwrap().is_none());

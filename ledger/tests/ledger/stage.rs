@@ -7,7 +7,7 @@ use std::time::Duration;
 use contract::{ChunkNumber, Digest, Expectation, FileId, Generation, ObjectName};
 use ledger::{
     Claim, ClaimRequest, ClaimedFile, ExpectationOutcome, FileRecord, GenerationOptions, Ledger, LedgerOptions,
-    NewChunk, Problem, RetentionPeriods, StoredOutcome,
+    NewChunk, NextGeneration, Problem, RetentionPeriods, Source, StoredOutcome,
 };
 use settings::BlockCompressor;
 use testing::{DEADLINE, MIB, Sandbox, new_file, taken};
@@ -21,9 +21,11 @@ pub(crate) const OPENING: GenerationOptions = GenerationOptions { chunk_size: MI
 pub(crate) const HINT_PUSH: Duration = Duration::from_secs(15);
 
 pub(crate) const RETENTION: RetentionPeriods = RetentionPeriods {
+    stored: Duration::from_secs(400),
     delivered: Duration::from_secs(100),
     failed: Duration::from_secs(200),
     cancelled: Duration::from_secs(300),
+    record: Some(Duration::from_secs(5_000)),
 };
 
 /// What connects to the database of a sandbox.
@@ -37,6 +39,7 @@ pub(crate) fn options(sandbox: &Sandbox) -> LedgerOptions {
         server_selection_timeout: Duration::from_secs(10),
         block_compressor: BlockCompressor::None,
         hint_push: HINT_PUSH,
+        settle: Duration::ZERO,
         retention: RETENTION,
     }
 }
@@ -56,8 +59,14 @@ impl Deref for Stage {
 
 impl Stage {
     pub(crate) async fn set() -> Self {
+        Self::with_settle(Duration::ZERO).await
+    }
+
+    /// Where sources must stand still for so long before they are read.
+    pub(crate) async fn with_settle(settle: Duration) -> Self {
         let sandbox = Sandbox::new().await;
-        Self { ledger: Ledger::connect(&options(&sandbox)).await.unwrap(), sandbox }
+        let options = LedgerOptions { settle, ..options(&sandbox) };
+        Self { ledger: Ledger::connect(&options).await.unwrap(), sandbox }
     }
 
     /// The ledger as another process has it.
@@ -162,6 +171,11 @@ pub(crate) fn expectation(content: &[u8]) -> Expectation {
 
 pub(crate) fn problem() -> Problem {
     Problem::new(contract::ProblemKind::SourceMissing, "expected a file, found none")
+}
+
+/// Another reading of this source, at once, after a failed attempt.
+pub(crate) fn next_generation(source: Source) -> NextGeneration {
+    NextGeneration { source, problem: problem(), delay: Duration::ZERO, counts: true }
 }
 
 /// A chunk whose hash is right.

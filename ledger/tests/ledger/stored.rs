@@ -9,7 +9,7 @@ use serde_json::json;
 use testing::MIB;
 use tokio::sync::Barrier;
 
-use crate::stage::{HINT_PUSH, Stage, expectation, problem};
+use crate::stage::{HINT_PUSH, RETENTION, Stage, expectation, problem};
 
 #[track_caller]
 fn resting(outcome: StoredOutcome) -> FileRecord {
@@ -52,7 +52,7 @@ async fn a_file_that_nobody_asked_for_rests() {
     assert_eq!(events_since(&record, before), [(before + 1, EventKind::Stored)]);
     let detail = json!({ "size": 2 * MIB + 1, "chunks": 3, "sha256": Digest::of(b"abc") });
     assert_eq!(record.outbox().events.last().unwrap().detail, detail);
-    assert_eq!(stage.ms_until(record.id, "due_at").await, None);
+    stage.assert_set_to(record.id, "due_at", RETENTION.stored).await;
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn an_expectation_that_is_not_met_is_dropped_and_named() {
         assert_eq!(events_since(&record, before), both);
         let detail = json!({ "error": record.error });
         assert_eq!(record.outbox().events.last().unwrap().detail, detail);
-        assert_eq!(stage.ms_until(record.id, "due_at").await, None);
+        stage.assert_set_to(record.id, "due_at", RETENTION.stored).await;
     }
 }
 
@@ -181,6 +181,6 @@ async fn a_wrong_request_at_the_same_moment_is_refused_either_way() {
         };
         assert_eq!((record.state, record.expectation.as_ref()), (State::Stored, None), "round {round}");
         assert_eq!(record.error.is_some(), noted, "round {round}: a request that was taken is answered in the record");
-        assert_eq!(stage.ms_until(file, "due_at").await, None);
+        stage.assert_set_to(file, "due_at", RETENTION.stored).await;
     }
 }

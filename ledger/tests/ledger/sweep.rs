@@ -31,7 +31,7 @@ async fn what_is_due_is_listed_oldest_first_with_its_errand() {
     stage.chunking(3).await;
     stage.resting(b"abc").await;
     stage.accepted(b"abc").await;
-    let delivered = stage.delivered(b"abc").await;
+    let (delivered, resting) = (stage.delivered(b"abc").await, stage.resting(b"abc").await);
     stage.failed().await;
     assert!(stage.ledger.overdue(256).await.unwrap().is_empty());
 
@@ -39,12 +39,14 @@ async fn what_is_due_is_listed_oldest_first_with_its_errand() {
         stage.set_ago(file, "due_at", ms).await;
     }
     stage.set_ago(delivered, "due_at", 500).await;
+    stage.set_ago(resting, "due_at", 400).await;
     let due = [
         (chunking, DueAction::Hint(Step::Prepare)),
         (prepared, DueAction::Hint(Step::Prepare)),
         (delivering, DueAction::Hint(Step::Finalise)),
         (accepted, DueAction::Hint(Step::Finalise)),
         (delivered, DueAction::RemoveContent),
+        (resting, DueAction::EndRest),
     ];
     assert_eq!(summary(&stage.ledger.overdue(256).await.unwrap()), due);
     assert_eq!(summary(&stage.ledger.overdue(3).await.unwrap()), due[..3]);

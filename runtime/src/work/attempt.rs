@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bus::Outcome;
 use contract::ProblemKind;
-use ledger::{Claim, ClaimedFile, FileRecord, Lease, LedgerError, Problem};
+use ledger::{Claim, ClaimedFile, FileRecord, Lease, LedgerError, NextGeneration, Problem, Source};
 
 use super::retry;
 use crate::Service;
@@ -37,6 +37,15 @@ pub enum Failure {
         attempts: Option<u32>,
         /// The pause that the remote asked for.
         at_least: Option<Duration>,
+    },
+    /// The source changed. It is read again, in a new generation, after a pause.
+    Changed {
+        /// What changed.
+        problem: Problem,
+        /// The source as it looks now.
+        source: Source,
+        /// Whether some of it was read before the change was noticed.
+        was_read: bool,
     },
     /// No further attempt can succeed.
     Final(Problem),
@@ -92,10 +101,25 @@ impl<'a> Attempt<'a> {
                 tracing::info!(file = %lease.file, "cancelled");
                 ledger.record_cancelled(lease).await
             }
-            Failure::Later { problem, attempts, at_least } => match self.delay(attempts, at_least) {
-                Some(delay) => return self.end(self.retry_later(&problem, delay).await).await,
-                None => self.give_up(&problem).await,
-            },
+            Failure::Later { problem, attempts, at_least } => {
+                let attempt = self.held.file.attempts();
+                match self.delay(attempt, attempts, at_least) {
+                    Some(delay) => return self.end(self.retry_later(&problem, delay).await).await,
+                    None => self.give_up(&problem).await,
+                }
+            }
+            Failure::Changed { problem, source, was_read } => {
+                // To wait until a source stands still is no attempt; only its age ends that.
+                let counts = was_read || self.service.settings.files.settle_seconds == 0;
+                let attempt = if counts { self.held.file.attempts() } else { 0 };
+                match self.delay(attempt, None, None) {
+                    Some(delay) => {
+                        let next = NextGeneration { source, problem, delay, counts };
+                        return self.end(self.read_again(&next).await).await;
+                    }
+                    None => self.give_up(&problem).await,
+                }
+            }
             Failure::Final(problem) => self.give_up(&problem).await,
         };
         self.end(written.map(|record| self.announced(record))).await
@@ -126,10 +150,9 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// How long to wait for the next attempt; `None` if this was the last.
-    fn delay(&self, attempts: Option<u32>, at_least: Option<Duration>) -> Option<Duration> {
+    /// How long to wait after attempt number `attempt`; `None` if this was the last.
+    fn delay(&self, attempt: u32, attempts: Option<u32>, at_least: Option<Duration>) -> Option<Duration> {
         let (settings, file) = (&self.service.settings.retry, &self.held.file);
-        let attempt = file.attempts();
         let queued = file.queued_at.unwrap_or(file.created_at);
         let last = attempts.is_some_and(|most| attempt >= most)
             || retry::is_last(settings, attempt, queued, self.held.lease.now());
@@ -142,6 +165,15 @@ impl<'a> Attempt<'a> {
         let (file, attempt) = (self.held.file.id, self.held.file.attempts());
         tracing::warn!(%file, attempt, ?delay, "{}; trying again later", problem.detail);
         let record = self.service.ledger.record_retry(&self.held.lease, problem, delay).await?;
+        fail::fail_point!("retry-after-commit", |_| std::process::abort());
+        Ok(record.map_or(Outcome::Lost, |_| Outcome::Done))
+    }
+
+    /// As [`Self::retry_later`], in a new generation.
+    async fn read_again(&self, next: &NextGeneration) -> Result<Outcome, LedgerError> {
+        let (file, attempt) = (self.held.file.id, self.held.file.attempts());
+        tracing::warn!(%file, attempt, "{}; reading it again later", next.problem.detail);
+        let record = self.service.ledger.begin_generation(&self.held.lease, next).await?;
         fail::fail_point!("retry-after-commit", |_| std::process::abort());
         Ok(record.map_or(Outcome::Lost, |_| Outcome::Done))
     }

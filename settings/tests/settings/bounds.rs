@@ -3,13 +3,14 @@
 use crate::{load_environment, load_file, refused};
 
 /// Every number in a section, with its smallest and its largest value as documented.
-const BOUNDED: [(&str, &str, i64, i64); 31] = [
+const BOUNDED: [(&str, &str, i64, i64); 34] = [
     ("mongodb", "pool_size", 1, 1000),
     ("mongodb", "operation_timeout_ms", 500, 120_000),
     ("mongodb", "server_selection_timeout_ms", 100, 60_000),
     ("files", "chunk_size", 65_536, 4_194_304),
     ("files", "embed_limit", 0, 15_728_640),
     ("files", "max_size", 1, 1 << 54),
+    ("files", "settle_seconds", 0, 86_400),
     ("work", "lease_ms", 1_000, 600_000),
     ("work", "sweep_ms", 100, 60_000),
     ("work", "grace_ms", 500, 300_000),
@@ -17,9 +18,11 @@ const BOUNDED: [(&str, &str, i64, i64); 31] = [
     ("retry", "max_ms", 10, 86_400_000),
     ("retry", "attempts", 1, 10_000),
     ("retry", "max_age_seconds", 60, 31_536_000),
+    ("retention", "stored_seconds", 60, 315_360_000),
     ("retention", "delivered_seconds", 0, 315_360_000),
     ("retention", "failed_seconds", 0, 315_360_000),
     ("retention", "cancelled_seconds", 0, 315_360_000),
+    ("retention", "record_seconds", 3_600, 315_360_000),
     ("auth", "token_seconds", 1, 86_400),
     ("gateway", "body_limit", 1_024, 16_777_216),
     ("gateway", "max_connections", 1, 100_000),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contract::{ChunkAnswer, ChunkHeader, Digest, Epoch, Generation};
-use ledger::{GenerationOptions, NextGeneration, Problem, Source};
+use ledger::{NextGeneration, Problem, Source};
 use testing::{bytes, until};
 
 use crate::stage::{BOTH, KIB_64, Kept, Stage, assert_refused, chunks_of, header};
@@ -89,10 +89,10 @@ async fn a_newer_generation_than_the_cached_one_is_taken_at_once() {
         assert_eq!(stage.put(old, data).await.answer, ChunkAnswer::Ok);
         // The source has grown: numbers that were past its end are valid now.
         let source = Source { size: 3 * SIZE as u64, ..held.file.source.clone() };
-        let embed_limit = if matches!(kept, Kept::Embedded) { 1 << 20 } else { 0 };
-        let next = NextGeneration { source, options: GenerationOptions { chunk_size: KIB_64, embed_limit } };
-        let file = stage.service.ledger.begin_generation(&held.lease, &next).await.unwrap().unwrap();
-        stage.open_content(&file).await;
+        let problem = Problem::new(contract::ProblemKind::SourceChanged, "it has grown");
+        let next = NextGeneration { source, problem, delay: Duration::ZERO, counts: true };
+        stage.service.ledger.begin_generation(&held.lease, &next).await.unwrap().unwrap();
+        let file = stage.claim(held.lease.file, kept, KIB_64).await.file;
 
         let content = bytes(3 * SIZE, 2);
         let all = chunks_of(&file, &content);

@@ -165,3 +165,23 @@ async fn streams_and_consumers_are_made_and_repaired() {
     let due = system.stored().await.document(&files[0]).await.get_datetime("due_at").unwrap().timestamp_millis();
     assert!(due <= mongodb::bson::DateTime::now().timestamp_millis(), "everything in work is due");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_nobody_finalises_are_ended_in_time() {
+    let mut system = System::start(Options::default()).await;
+    let (over, _) = system.store("over", 1000).await;
+    let (old_release, _) = system.store("old-release", 1000).await;
+    stop_services(&mut system);
+    let stored = system.stored().await;
+    // Its retention of a week has been over for a while; the other one rests without a time.
+    stored.set_ago(&over, "updated_at", 700_000_000).await;
+    stored.set_ago(&over, "due_at", 90_000).await;
+    stored.change(&old_release, vec![doc! { "$unset": "due_at" }]).await;
+    let list = expected(&[("overdue", &over), ("unscheduled", &old_release)]);
+    assert_eq!(kinds(&doctor(&system, &[]).await.expect(1)), list);
+    assert_eq!(kinds(&doctor(&system, &["--repair"]).await.expect(0)), list);
+    assert_eq!(stored.document(&over).await.get_str("state").unwrap(), "failed");
+    let rests = stored.ms_until(&old_release, "due_at").await.unwrap();
+    assert!((600_000_000..604_800_000).contains(&rests), "until a week after it was stored: {rests}");
+    healthy(&system, &[]).await;
+}

@@ -20,10 +20,10 @@ const TRIES: u32 = 3;
 const NAMED: usize = 8;
 
 /// The content that a file must have.
-struct ExpectedContent<'a> {
-    record: &'a FileRecord,
-    split: Split,
-    layout: Layout,
+pub(super) struct ExpectedContent<'a> {
+    pub(super) record: &'a FileRecord,
+    pub(super) split: Split,
+    pub(super) layout: Layout,
     sha256: Digest,
 }
 
@@ -59,7 +59,7 @@ pub(super) async fn check(doctor: &mut Doctor, record: &FileRecord) -> Result<()
     Ok(())
 }
 
-fn should_be_whole(record: &FileRecord) -> bool {
+pub(super) fn should_be_whole(record: &FileRecord) -> bool {
     matches!(record.state, State::Stored | State::Delivering | State::Delivered)
         && record.content_removed != Some(record.generation)
 }
@@ -101,7 +101,8 @@ async fn report(doctor: &mut Doctor, expected: &ExpectedContent<'_>, faults: &[F
 }
 
 impl<'a> ExpectedContent<'a> {
-    fn of(record: &'a FileRecord) -> Option<Self> {
+    /// `None` if the record lacks what its state implies.
+    pub(super) fn of(record: &'a FileRecord) -> Option<Self> {
         let proven = record.proven()?;
         Some(Self { record, split: proven.split, layout: record.layout?, sha256: proven.sha256 })
     }

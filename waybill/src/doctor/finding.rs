@@ -27,7 +27,7 @@ pub(super) enum FindingKind {
     RecordIncomplete,
     /// Nobody looked at a file in time.
     Overdue,
-    /// A file in work has no `due_at`.
+    /// A file that has not ended has no `due_at`.
     Unscheduled,
     /// A lease expired long ago and nobody has claimed the file since.
     LeaseRunOut,

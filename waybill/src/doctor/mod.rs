@@ -7,6 +7,7 @@ mod content;
 mod finding;
 mod leftover;
 mod record;
+mod scan;
 mod streams;
 
 use std::process::ExitCode;

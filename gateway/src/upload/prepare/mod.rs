@@ -101,7 +101,9 @@ fn new_file(
 fn answer(gateway: &Gateway, created: Created) -> Result<Response, Refusal> {
     match created {
         Created::New(record) => {
-            gateway.service.announcer.announce(&record, Some(Step::Prepare));
+            // While the source must stand still, nobody can claim the file; the sweep publishes the hint then.
+            let hint = record.not_before.is_none().then_some(Step::Prepare);
+            gateway.service.announcer.announce(&record, hint);
             Ok(accepted(StatusCode::CREATED, record.id, record.state))
         }
         // The first answer again, whatever has become of the file since.
