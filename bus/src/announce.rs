@@ -59,7 +59,8 @@ impl Announcer {
         }
     }
 
-    /// Waits until no announcement is queued or in flight, or NATS is away: then the sweep of another service makes them.
+    /// Waits until no announcement is queued or in flight, or NATS is away: then the sweep of another service makes
+    /// them.
     pub async fn drain(&self) {
         let drained = async {
             while self.queue.capacity() < QUEUE {

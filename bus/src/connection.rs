@@ -198,7 +198,8 @@ impl Nats {
     }
 }
 
-/// 100 ms, doubled up to 2 s; the upper half is random, so that services that lost the same server do not all return at once.
+/// 100 ms, doubled up to 2 s; the upper half is random, so that services that lost the same server do not all return at
+/// once.
 fn reconnect_delay(attempt: usize) -> Duration {
     let doublings = u32::try_from(attempt.min(5)).unwrap_or(5);
     let span = Duration::from_millis(100 * 2_u64.pow(doublings)).min(Duration::from_secs(2));

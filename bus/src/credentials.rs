@@ -1,5 +1,5 @@
-//! Who a service is to NATS. Files are read again at every connect: passwords and credentials are renewed while a service
-//! runs.
+//! Who a service is to NATS. Files are read again at every connect: passwords and credentials are renewed while a
+//! service runs.
 
 use std::path::Path;
 

@@ -1,7 +1,8 @@
 //! What NATS carries: hints, events, dead letters and chunks.
 //!
-//! `connection` opens connections with the `credentials` of the settings; `publish` and `announce` send; `consume` is the one loop that takes hints; `chunk_client`
-//! sends chunks; `streams` makes and mends the streams of `stream_config`; `drift` and `dead_letters` are for operators.
+//! `connection` opens connections with the `credentials` of the settings; `publish` and `announce` send; `consume` is
+//! the one loop that takes hints; `chunk_client` sends chunks; `streams` makes and mends the streams of
+//! `stream_config`; `drift` and `dead_letters` are for operators.
 
 mod announce;
 pub mod chunk_client;

@@ -33,8 +33,8 @@ impl Nats {
 
     /// Publishes an event. JetStream drops a repetition by its id within the duplicate window.
     ///
-    /// Whoever may publish can guess the id and use it first. So an event that JetStream calls a repetition is compared with
-    /// the message that it repeats, and is published without an id if that is another one.
+    /// Whoever may publish can guess the id and use it first. So an event that JetStream calls a repetition is compared
+    /// with the message that it repeats, and is published without an id if that is another one.
     pub async fn event(&self, event: &Event) -> Result<(), NatsError> {
         fail::fail_point!("break-outbox", |_| Ok(()));
         let subject = self.names().event(event.file_id, event.event);
@@ -78,8 +78,8 @@ impl Nats {
     }
 }
 
-/// Whether JetStream refused the message because of the limits of the stream (10077): the stream already has one for the
-/// subject, or is full.
+/// Whether JetStream refused the message because of the limits of the stream (10077): the stream already has one for
+/// the subject, or is full.
 fn is_refusal(error: &PublishError) -> bool {
     let source = std::error::Error::source(error).and_then(|e| e.downcast_ref::<jetstream::Error>());
     source.is_some_and(|source| source.error_code() == ErrorCode::STREAM_STORE_FAILED)

@@ -29,7 +29,8 @@ pub async fn make_streams(nats: &Nats, ledger: &Ledger) -> Result<(), BusError> 
     Ok(())
 }
 
-/// Makes all streams that are missing and mends those that differ. `true`: the stream of hints was made, so it is empty.
+/// Makes all streams that are missing and mends those that differ. `true`: the stream of hints was made, so it is
+/// empty.
 pub(crate) async fn ensure(nats: &Nats) -> Result<bool, NatsError> {
     let mut work_was_made = false;
     for spec in StreamSpec::all(nats.names()) {

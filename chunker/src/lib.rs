@@ -1,7 +1,7 @@
 //! Reads files, splits and hashes them, and sends the chunks to the store.
 //!
-//! `handler` says what is done with one hint; `pass` is one reading of a source; `reader` reads and hashes within the bounds of
-//! `memory`; `bus::chunk_client` sends; `check` asks MongoDB for what was sent.
+//! `handler` says what is done with one hint; `pass` is one reading of a source; `reader` reads and hashes within the
+//! bounds of `memory`; `bus::chunk_client` sends; `check` asks MongoDB for what was sent.
 
 mod check;
 mod handler;

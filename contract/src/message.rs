@@ -93,8 +93,8 @@ pub struct Event {
     pub state: State,
     /// The file's own name.
     pub name: String,
-    /// Details: size and hash for `stored`, the error for `failed` and `mismatch`, the receipt for `delivered`. If they would
-    /// make the event larger than [`Event::MAX_BYTES`], `omitted_bytes` says how large they are.
+    /// Details: size and hash for `stored`, the error for `failed` and `mismatch`, the receipt for `delivered`. If they
+    /// would make the event larger than [`Event::MAX_BYTES`], `omitted_bytes` says how large they are.
     #[serde(skip_serializing_if = "serde_json::Value::is_null", default)]
     pub detail: serde_json::Value,
     /// The user whose request made the file known.
@@ -106,12 +106,12 @@ pub struct Event {
 }
 
 impl Event {
-    /// The most bytes of an event as JSON. NATS takes a chunk of the least chunk size and its headers wherever a service is
-    /// ready, so it takes an event as well.
+    /// The most bytes of an event as JSON. NATS takes a chunk of the least chunk size and its headers wherever a
+    /// service is ready, so it takes an event as well.
     pub const MAX_BYTES: usize = CHUNK_SIZE_MIN as usize;
 
-    /// The event of the change that made `version` of the record of `file_id`. The details are left out if the event would
-    /// be too large: an event that NATS does not take would hold up all later ones of its file.
+    /// The event of the change that made `version` of the record of `file_id`. The details are left out if the event
+    /// would be too large: an event that NATS does not take would hold up all later ones of its file.
     pub fn new(
         file_id: FileId,
         version: i64,
@@ -177,8 +177,8 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// The most bytes of the payload and characters of the reason that are kept. A message of Waybill's own is smaller; quoted
-    /// as JSON, these fit wherever an [event](Event::MAX_BYTES) fits.
+    /// The most bytes of the payload and characters of the reason that are kept. A message of Waybill's own is smaller;
+    /// quoted as JSON, these fit wherever an [event](Event::MAX_BYTES) fits.
     const KEPT_BYTES: usize = 8 * 1024;
     const REASON_CHARS: usize = 1000;
 

@@ -22,8 +22,8 @@ pub fn one_line(text: &str, length: usize) -> String {
     line
 }
 
-/// As [`one_line`] for a text that may have several lines, such as what a parser says about a file. Those after the first
-/// are indented, so that none looks like a line of ours.
+/// As [`one_line`] for a text that may have several lines, such as what a parser says about a file. Those after the
+/// first are indented, so that none looks like a line of ours.
 pub fn indented(text: &str, length: usize) -> String {
     text.lines().map(|line| one_line(line, length)).collect::<Vec<_>>().join("\n    ")
 }

@@ -1,5 +1,5 @@
-//! Messages of version 1, pinned. The files in `golden/` are what services of other releases send and expect: they are never
-//! written again to make this test pass. A message that must change gets a new version and a new file.
+//! Messages of version 1, pinned. The files in `golden/` are what services of other releases send and expect: they are
+//! never written again to make this test pass. A message that must change gets a new version and a new file.
 
 use contract::{
     Cause, ChunkAnswer, ChunkHeader, ChunkNumber, ChunkReply, DeadLetter, Digest, Epoch, Event, EventKind,
@@ -150,7 +150,8 @@ fn full() -> Receipt {
     }
 }
 
-/// OpenSSL made the signature over the canonical form that Python's `json` wrote: nothing in them comes from this crate.
+/// OpenSSL made the signature over the canonical form that Python's `json` wrote: nothing in them comes from this
+/// crate.
 #[test]
 fn signed_receipt() {
     let golden = include_str!("golden/receipt_signed.v1.json");

@@ -203,8 +203,9 @@ impl<'a> Delivery<'a> {
             Ok::<_, DeliveryError>(())
         };
         let sending = self.remote().send_resumable(&self.object, source, &self.log);
-        // If either side stops, the other notices by the channel. The reason of the feeding side takes precedence. But a file
-        // that the remote took is delivered: an empty one needs no piece, so a cancel while it is fed stops nothing.
+        // If either side stops, the other notices by the channel. The reason of the feeding side takes precedence. But
+        // a file that the remote took is delivered: an empty one needs no piece, so a cancel while it is fed stops
+        // nothing.
         let evidence = match tokio::join!(feeding, sending) {
             (_, Ok(evidence)) => evidence,
             (Err(error), Err(_)) => return Err(error),

@@ -64,8 +64,8 @@ impl Gateway {
 ///
 /// # Errors
 ///
-/// `auth.jwt_secret` is missing or shorter than 32 bytes, `files.roots` is empty or a root cannot be opened as a folder,
-/// or `gateway.listen` cannot be bound.
+/// `auth.jwt_secret` is missing or shorter than 32 bytes, `files.roots` is empty or a root cannot be opened as a
+/// folder, or `gateway.listen` cannot be bound.
 pub async fn run(service: Service) -> Result<SocketAddr, StartError> {
     let gateway = Arc::new(Gateway::new(service.clone())?);
     let (listener, address) = serve::bind(service.settings.gateway.listen).map_err(StartError::Own)?;

@@ -10,8 +10,8 @@ use ledger::LedgerError;
 use serde::Serialize;
 use serde_json::Value;
 
-/// How many seconds a client should wait when a server behind us does not answer: MongoDB takes about as long to elect a
-/// primary.
+/// How many seconds a client should wait when a server behind us does not answer: MongoDB takes about as long to elect
+/// a primary.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// Why one request is not served.

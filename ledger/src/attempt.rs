@@ -16,8 +16,8 @@ pub(crate) fn given_back(field: &str) -> Document {
 }
 
 impl Ledger {
-    /// Frees the lease and records why the attempt failed and when to try again. The attempt stays counted. `None`: the lease
-    /// was lost.
+    /// Frees the lease and records why the attempt failed and when to try again. The attempt stays counted. `None`: the
+    /// lease was lost.
     pub async fn record_retry(
         &self,
         lease: &Lease,
@@ -58,7 +58,8 @@ impl Ledger {
         transition.commit(self, "handing back a file", lease.last_claim_filter()).await
     }
 
-    /// Puts off the delivery of a file that nobody holds, because its remote is at its concurrency limit. No attempt is counted.
+    /// Puts off the delivery of a file that nobody holds, because its remote is at its concurrency limit. No attempt is
+    /// counted.
     ///
     /// Written with `w: 1`: losing it in a failover only means that somebody looks at the file earlier.
     pub async fn defer(&self, file: FileId, delay: Duration) -> Result<(), LedgerError> {

@@ -23,8 +23,8 @@ fn refused(why: String) -> LedgerError {
     LedgerError::Settings(SettingsError::Value { key: "mongodb.uri".into(), why })
 }
 
-/// What is wrong with a connection string, without its user and password: if they end at the wrong character, the driver
-/// takes the rest of them for a host, a port or an option, and repeats it.
+/// What is wrong with a connection string, without its user and password: if they end at the wrong character, the
+/// driver takes the rest of them for a host, a port or an option, and repeats it.
 fn why_unparsed(uri: &str, error: &Error) -> String {
     let told = message(error);
     let (scheme, rest) = uri.split_once("://").unwrap_or_default();

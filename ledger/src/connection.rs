@@ -6,8 +6,8 @@ use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreferenc
 
 use crate::LedgerOptions;
 
-/// Where MongoDB gives an operation up, as a share of the time that its caller waits for it: an operation that nobody waits
-/// for any more must not go on in MongoDB, where it holds a connection.
+/// Where MongoDB gives an operation up, as a share of the time that its caller waits for it: an operation that nobody
+/// waits for any more must not go on in MongoDB, where it holds a connection.
 const SERVER_SHARE: f64 = 0.75;
 
 /// How long MongoDB may work on one operation, or wait for a majority to have it.
@@ -15,8 +15,9 @@ pub(crate) fn server_limit(operation_timeout: Duration) -> Duration {
     operation_timeout.mul_f64(SERVER_SHARE)
 }
 
-/// Completes what the connection string says. Reads go to the primary and writes to a majority's journal, whatever it says: a
-/// secondary lags, and a sound file would look as if chunks were missing. Options that have no effect are logged.
+/// Completes what the connection string says. Reads go to the primary and writes to a majority's journal, whatever it
+/// says: a secondary lags, and a sound file would look as if chunks were missing. Options that have no effect are
+/// logged.
 pub(crate) fn complete(client: &mut ClientOptions, options: &LedgerOptions) {
     let ignored = ignored(client);
     if !ignored.is_empty() {

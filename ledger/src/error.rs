@@ -7,8 +7,8 @@ use mongodb::error::{Error, ErrorKind, WriteFailure};
 const DETAIL_CHARS: usize = 500;
 
 /// MongoDB's codes for a document that it does not take: too large (10334, 17419, 17420), against the collection's
-/// validation (121), with field names that it does not take (52, 56, 57), or with a value of another type than an update
-/// needs (14, 15, 16554, 16555, 16556, 17124, 28651, 28664).
+/// validation (121), with field names that it does not take (52, 56, 57), or with a value of another type than an
+/// update needs (14, 15, 16554, 16555, 16556, 17124, 28651, 28664).
 const ABOUT_THE_DOCUMENT: [i32; 15] =
     [14, 15, 52, 56, 57, 121, 10334, 16554, 16555, 16556, 17124, 17419, 17420, 28651, 28664];
 
@@ -130,8 +130,8 @@ fn detail_of(error: &Error) -> String {
     one_line(&custom.unwrap_or_else(|| error.to_string()), DETAIL_CHARS)
 }
 
-/// Whether a write was refused because of the document that it makes. An `InvalidArgument` is the driver's own check of a
-/// document's size.
+/// Whether a write was refused because of the document that it makes. An `InvalidArgument` is the driver's own check of
+/// a document's size.
 fn is_refusal(error: &Error) -> bool {
     let refused = |code: i32| ABOUT_THE_DOCUMENT.contains(&code);
     match error.kind.as_ref() {

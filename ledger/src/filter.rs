@@ -24,8 +24,9 @@ pub(crate) fn terminal_states() -> Document {
     states(State::is_terminal)
 }
 
-/// Selects the records that a worker is to take up: neither those of files that have ended, nor those of files that rest
-/// until a finalise request comes. For these, `due_at` is the end of a retention, which no lost hint brings nearer.
+/// Selects the records that a worker is to take up: neither those of files that have ended, nor those of files that
+/// rest until a finalise request comes. For these, `due_at` is the end of a retention, which no lost hint brings
+/// nearer.
 pub(crate) fn waits_for_worker() -> Document {
     let by_itself = [State::Prepared, State::Chunking, State::Delivering].map(State::as_str).to_vec();
     let accepted = doc! { "state": State::Stored.as_str(), "expectation": { "$exists": true } };

@@ -43,12 +43,14 @@ pub(crate) struct LeaseField {
 }
 
 impl Lease {
-    /// Now by MongoDB's clock, as far as this process can tell: never earlier than MongoDB's, at most one round trip later.
+    /// Now by MongoDB's clock, as far as this process can tell: never earlier than MongoDB's, at most one round trip
+    /// later.
     pub fn now(&self) -> Timestamp {
         self.claimed_at.after(self.taken.elapsed())
     }
 
-    /// Selects the record while this lease holds. An expired lease fences its holder even if nobody else has claimed the file.
+    /// Selects the record while this lease holds. An expired lease fences its holder even if nobody else has claimed
+    /// the file.
     pub(crate) fn filter(&self) -> Document {
         let mut filter = self.last_claim_filter();
         filter.insert("$expr", doc! { "$gt": ["$lease.until", "$$NOW"] });

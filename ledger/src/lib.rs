@@ -1,5 +1,5 @@
-//! What is true: the file record and its states, leases, the outbox of events, the chunks, the users. All of it is in MongoDB,
-//! and no other crate touches MongoDB.
+//! What is true: the file record and its states, leases, the outbox of events, the chunks, the users. All of it is in
+//! MongoDB, and no other crate touches MongoDB.
 //!
 //! Three rules hold everywhere here:
 //! - every change of state is one compare-and-set: on the record's `version`, or, for the holder of a lease, on its owner and
@@ -169,7 +169,8 @@ impl Ledger {
     }
 
     /// A ledger that connects by itself, now or later. Its first operation makes the collections and indexes that are
-    /// missing, and every further one waits for that. Only the resolution of `mongodb+srv://` waits for the network here.
+    /// missing, and every further one waits for that. Only the resolution of `mongodb+srv://` waits for the network
+    /// here.
     ///
     /// # Errors
     ///
@@ -194,8 +195,9 @@ impl Ledger {
         })
     }
 
-    /// Begins no more operations, waits for those that have begun, and shuts the driver down; gives up after a moment, as
-    /// MongoDB may be away. To be called before the runtime ends: the driver panics if its tasks end under an operation.
+    /// Begins no more operations, waits for those that have begun, and shuts the driver down; gives up after a moment,
+    /// as MongoDB may be away. To be called before the runtime ends: the driver panics if its tasks end under an
+    /// operation.
     pub async fn close(&self) {
         let ended = tokio::time::timeout(CLOSE, self.operations.acquire_many(self.pool_size)).await;
         self.operations.close();
@@ -253,9 +255,9 @@ impl Ledger {
 
     /// Runs one operation to its end on a task of its own, and waits for it at most the operation timeout.
     ///
-    /// The driver's futures must not be dropped half-way (a connection would be left in the middle of a message), and the
-    /// driver has no time limit for a server that went silent. So the caller stops waiting, and the operation goes on. No
-    /// more of them go on than there are connections: the others are not begun.
+    /// The driver's futures must not be dropped half-way (a connection would be left in the middle of a message), and
+    /// the driver has no time limit for a server that went silent. So the caller stops waiting, and the operation goes
+    /// on. No more of them go on than there are connections: the others are not begun.
     async fn run_now<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -284,8 +286,8 @@ impl Ledger {
         connection::server_limit(self.operation_timeout)
     }
 
-    /// The record of a file; `None` if there is none. A failover may undo what it shows: whoever decides something by it
-    /// must write under a condition.
+    /// The record of a file; `None` if there is none. A failover may undo what it shows: whoever decides something by
+    /// it must write under a condition.
     pub async fn file(&self, id: FileId) -> Result<Option<FileRecord>, LedgerError> {
         self.read_file(id, ReadConcern::local()).await
     }
@@ -295,8 +297,8 @@ impl Ledger {
         self.read_file(id, ReadConcern::majority()).await
     }
 
-    /// The record of a file, of a version that a majority has, so that no failover undoes it: for answers to callers that no
-    /// write confirms.
+    /// The record of a file, of a version that a majority has, so that no failover undoes it: for answers to callers
+    /// that no write confirms.
     pub(crate) async fn confirmed_file(&self, id: FileId) -> Result<Option<FileRecord>, LedgerError> {
         let Some(newest) = self.file(id).await? else { return Ok(None) };
         match self.durable_file(id).await? {

@@ -21,8 +21,8 @@ pub(crate) struct OutboxEntry {
 
 /// The events of a file that are not known to be published, oldest first.
 ///
-/// A publisher sends each event after NATS has acknowledged the one before. So the first occurrences of a file's events are in
-/// order, even if several publishers are at work. Events may be repeated.
+/// A publisher sends each event after NATS has acknowledged the one before. So the first occurrences of a file's events
+/// are in order, even if several publishers are at work. Events may be repeated.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     /// The file.

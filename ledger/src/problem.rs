@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 
 /// What went wrong, for people and programs (RFC 9457).
 ///
-/// Its constructors bound it, so that a record and an event always have room for it: a detail may quote what a remote said.
+/// Its constructors bound it, so that a record and an event always have room for it: a detail may quote what a remote
+/// said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Problem {
@@ -12,7 +13,8 @@ pub struct Problem {
     pub uri: String,
     /// The same for every problem of the type.
     pub title: String,
-    /// What was expected, what was found, what to do. At most [`Problem::DETAIL_CHARS`] characters, none of them hidden.
+    /// What was expected, what was found, what to do. At most [`Problem::DETAIL_CHARS`] characters, none of them
+    /// hidden.
     pub detail: String,
     /// The expected value, if there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -26,8 +28,8 @@ impl Problem {
     /// The most characters of a detail.
     pub const DETAIL_CHARS: usize = 2000;
 
-    /// A problem of this kind; `detail` says what was expected, what was found and what to do. It is made one line, and cut
-    /// if it is too long.
+    /// A problem of this kind; `detail` says what was expected, what was found and what to do. It is made one line, and
+    /// cut if it is too long.
     pub fn new(kind: ProblemKind, detail: impl AsRef<str>) -> Self {
         Self {
             uri: kind.uri().to_owned(),

@@ -76,7 +76,8 @@ pub struct FileRecord {
     /// How often in a row its delivery was put off because its remote was at its concurrency limit.
     #[serde(default)]
     pub deferrals: u32,
-    /// When it was last recorded, accepted or requeued: the age of the phase that it is in, or waits for, counts from here.
+    /// When it was last recorded, accepted or requeued: the age of the phase that it is in, or waits for, counts from
+    /// here.
     #[serde(default, deserialize_with = "moment_option::deserialize")]
     pub queued_at: Option<Timestamp>,
     /// When it was recorded.

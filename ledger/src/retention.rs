@@ -40,8 +40,8 @@ impl Ledger {
     /// Removes the content of a file whose retention is over. `false`: the file was requeued meanwhile and keeps its
     /// content.
     ///
-    /// The record is marked first, then the content is removed: a requeue in between finds the mark and has the source read
-    /// again. If the process dies half-way, `due_at` stays set, and the next sweep goes on.
+    /// The record is marked first, then the content is removed: a requeue in between finds the mark and has the source
+    /// read again. If the process dies half-way, `due_at` stays set, and the next sweep goes on.
     pub async fn remove_content(&self, file: FileId) -> Result<bool, LedgerError> {
         let Some(record) = self.durable_file(file).await?.filter(|record| record.state.is_terminal()) else {
             return Ok(false);

@@ -20,7 +20,8 @@ pub enum StoredOutcome {
 }
 
 impl Ledger {
-    /// Records that all chunks are stored and proved, and judges an expectation that is waiting, in one compare-and-set.
+    /// Records that all chunks are stored and proved, and judges an expectation that is waiting, in one
+    /// compare-and-set.
     pub async fn record_stored(&self, claimed: &mut ClaimedFile, sha256: Digest) -> Result<StoredOutcome, LedgerError> {
         let operation = "recording a file as stored";
         let mut tries = Tries::of(operation);

@@ -81,8 +81,8 @@ impl Ledger {
         Ok(made.modified_count)
     }
 
-    /// Outboxes that have waited for longer than the usual push of `due_at`, oldest first, at most `limit`. A record that
-    /// cannot be read is left out.
+    /// Outboxes that have waited for longer than the usual push of `due_at`, oldest first, at most `limit`. A record
+    /// that cannot be read is left out.
     pub async fn stale_outboxes(&self, limit: u16) -> Result<Vec<Outbox>, LedgerError> {
         let found = self.past("outbox_at", self.hint_push, limit, Document::new()).await?;
         Ok(readable(found, |document| Ok(FileRecord::from_document(document)?.outbox())))
@@ -90,7 +90,8 @@ impl Ledger {
 
     /// Records whose `field` is more than `age` in the past, by MongoDB's clock, at most `limit`.
     ///
-    /// The clock is read first: a range that ends at a constant uses the index, and a missing field is in no such range.
+    /// The clock is read first: a range that ends at a constant uses the index, and a missing field is in no such
+    /// range.
     async fn past(
         &self,
         field: &'static str,

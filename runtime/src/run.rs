@@ -106,8 +106,8 @@ pub(crate) async fn waited_for_mongodb(error: &LedgerError, life: &Lifecycle) ->
     }
 }
 
-/// The recipe of a service's `main`: settings, telemetry, connect, run, shut down. `run` starts the tasks that only this
-/// service has.
+/// The recipe of a service's `main`: settings, telemetry, connect, run, shut down. `run` starts the tasks that only
+/// this service has.
 pub async fn main<F, Fut>(role: Role, args: ServiceArgs, run: F) -> ExitCode
 where
     F: FnOnce(Service) -> Fut,

@@ -1,5 +1,5 @@
-//! Searches periodically for files that nobody works on, content that nobody needs and events that nobody published. Every
-//! service sweeps; none of them is special.
+//! Searches periodically for files that nobody works on, content that nobody needs and events that nobody published.
+//! Every service sweeps; none of them is special.
 
 use std::time::Duration;
 

@@ -45,7 +45,8 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Makes the directory if need be, for its owner alone, and locks it. The lock goes with the process, however that ends.
+    /// Makes the directory if need be, for its owner alone, and locks it. The lock goes with the process, however that
+    /// ends.
     pub(crate) fn open(server: Server, dir: &Path) -> Result<Self, Error> {
         let failed = || Error::io(format!("could not open the data directory {}", dir.display()));
         fs::DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(dir).map_err(failed())?;

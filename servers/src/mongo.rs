@@ -22,7 +22,8 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 const ADOPT_LIMIT: Duration = Duration::from_secs(10);
 /// mongod steps down and writes a checkpoint of its cache.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// Another process may take a free port before mongod does. If that happens five times in a row, something else is wrong.
+/// Another process may take a free port before mongod does. If that happens five times in a row, something else is
+/// wrong.
 const PORTS_TO_TRY: usize = 5;
 /// mongod's exit status when it cannot listen (`EXIT_NET_ERROR`).
 const CANNOT_LISTEN: i32 = 48;
@@ -43,8 +44,8 @@ pub struct MongoOptions {
     /// Insist on this port. Without it, the server takes the port of the last start on this data directory if that is
     /// free, or else any.
     pub port: Option<u16>,
-    /// Whether clients must log in, with a password that is made at the first start. Without it, the server serves every
-    /// process on this machine: enough for tests.
+    /// Whether clients must log in, with a password that is made at the first start. Without it, the server serves
+    /// every process on this machine: enough for tests.
     pub login: bool,
     /// Kill the server when this process dies, even by SIGKILL. For tests.
     pub die_with_parent: bool,
@@ -88,8 +89,8 @@ impl Mongo {
         Ok(Self { running, options, login })
     }
 
-    /// Where clients connect: to this server only, whatever its replica set says. With the user and the password if they
-    /// must log in.
+    /// Where clients connect: to this server only, whatever its replica set says. With the user and the password if
+    /// they must log in.
     pub fn uri(&self) -> String {
         let login =
             self.login.as_ref().map_or_else(String::new, |login| format!("{USER}:{}@", login.password.expose()));
@@ -159,8 +160,8 @@ fn arguments(options: &MongoOptions) -> Vec<String> {
         "--nounixsocket",
         "--replSet",
         replica_set::NAME,
-        // On loopback it saves nothing, and the decompression of zlib in old releases shows memory to anybody who connects
-        // (CVE-2025-14847).
+        // On loopback it saves nothing, and the decompression of zlib in old releases shows memory to anybody who
+        // connects (CVE-2025-14847).
         "--networkMessageCompressors",
         "disabled",
         "--oplogSize",

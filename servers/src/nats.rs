@@ -44,8 +44,8 @@ pub struct NatsOptions {
     /// Insist on this port. Without it, the server takes the port of the last start on this data directory if that is
     /// free, or else any.
     pub port: Option<u16>,
-    /// Whether clients must log in, with a password that is made at the first start. Without it, the server serves every
-    /// process on this machine: enough for tests.
+    /// Whether clients must log in, with a password that is made at the first start. Without it, the server serves
+    /// every process on this machine: enough for tests.
     pub login: bool,
     /// Kill the server when this process dies, even by SIGKILL. For tests.
     pub die_with_parent: bool,

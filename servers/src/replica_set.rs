@@ -62,8 +62,8 @@ impl Founder {
         Ok(Self { admin: None, runtime, login })
     }
 
-    /// Checks how far mongod has come, and does what is needed next. `pid` is that of our mongod: another server may have
-    /// taken the port first, and must be neither mistaken for ours nor changed.
+    /// Checks how far mongod has come, and does what is needed next. `pid` is that of our mongod: another server may
+    /// have taken the port first, and must be neither mistaken for ours nor changed.
     pub(crate) fn look(&mut self, port: u16, pid: u32) -> Result<Progress<()>, Error> {
         let admin = match self.admin.take() {
             Some(admin) => admin,
@@ -102,8 +102,8 @@ async fn connect(port: u16, login: Option<&Login>) -> Result<Database, Error> {
         .connect_timeout(CONNECT_LIMIT)
         .server_selection_timeout(CONNECT_LIMIT)
         .build();
-    // As a member of the set. Each side proves to the other that it has the key, so this is our mongod, and no user need
-    // exist yet.
+    // As a member of the set. Each side proves to the other that it has the key, so this is our mongod, and no user
+    // need exist yet.
     options.credential = login.map(|login| {
         let member = Credential::builder().username("__system".to_owned()).source("local".to_owned());
         member.password(login.key.expose().to_owned()).mechanism(AuthMechanism::ScramSha256).build()

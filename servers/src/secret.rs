@@ -26,8 +26,8 @@ const LENGTH: usize = 48;
 pub(crate) struct Secret(String);
 
 impl Secret {
-    /// The secret that the data directory keeps in the file `name`; the first start makes it. One that is not whole is made
-    /// anew: only this server and those who read the file know it.
+    /// The secret that the data directory keeps in the file `name`; the first start makes it. One that is not whole is
+    /// made anew: only this server and those who read the file know it.
     pub(crate) fn kept(home: &Home, name: &str) -> Result<Self, Error> {
         let path = home.dir.join(name);
         match fs::read_to_string(&path) {

@@ -35,8 +35,8 @@ pub enum SettingsError {
 }
 
 impl From<config::ConfigError> for SettingsError {
-    /// Keeps the message without what may be a secret: the lines of the file that it quotes (`19 | jwt_secret = ...`), and a
-    /// value of the wrong type.
+    /// Keeps the message without what may be a secret: the lines of the file that it quotes (`19 | jwt_secret = ...`),
+    /// and a value of the wrong type.
     fn from(error: config::ConfigError) -> Self {
         let shown = error.to_string();
         let quoted = |line: &&str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');

@@ -11,8 +11,8 @@ use crate::{Secret, SettingsError};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NatsSettings {
-    /// The URLs of the servers: `nats://host:port`, several separated by commas; `tls://` for TLS. Without user and password.
-    /// Empty: not configured.
+    /// The URLs of the servers: `nats://host:port`, several separated by commas; `tls://` for TLS. Without user and
+    /// password. Empty: not configured.
     pub url: String,
     /// The prefix of all subjects, streams and services.
     pub prefix: String,

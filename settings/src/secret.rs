@@ -28,8 +28,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A secret that is given as a setting, or else in a file; a byte order mark at the beginning of the file and a line end at
-/// its end do not count.
+/// A secret that is given as a setting, or else in a file; a byte order mark at the beginning of the file and a line
+/// end at its end do not count.
 pub(crate) fn secret_of(
     key: &'static str,
     clear: Option<&Secret>,

@@ -22,8 +22,8 @@ pub struct GatewaySettings {
     pub body_limit: usize,
     /// The most connections at once (1 to 100,000). On further ones, only health checks are answered.
     pub max_connections: usize,
-    /// The most connections at once from one address, or from one IPv6 network of 64 bits (1 to 100,000). A proxy before
-    /// the gateway is one address.
+    /// The most connections at once from one address, or from one IPv6 network of 64 bits (1 to 100,000). A proxy
+    /// before the gateway is one address.
     pub max_connections_per_peer: usize,
     /// How many milliseconds a client has to send the head of a request, and then its body, and how long it may take
     /// nothing of an answer (100 to 600,000).
@@ -95,7 +95,8 @@ pub struct StoreSettings {
     /// The most bytes of chunks taken in and not yet answered (4,194,304 to 1,073,741,824); beyond, a chunk is answered
     /// `busy`.
     pub in_flight_bytes: u32,
-    /// The free bytes at MongoDB below which chunks are answered `busy` (0 to 2^50; 0: never): a full disk stops MongoDB.
+    /// The free bytes at MongoDB below which chunks are answered `busy` (0 to 2^50; 0: never): a full disk stops
+    /// MongoDB.
     pub free_space_floor: u64,
 }
 
@@ -123,7 +124,8 @@ pub struct FinaliserSettings {
     /// files at once have twice as many.
     pub prefetch: u32,
     /// Files at once to one remote (1 to 64), so that a slow or dead remote leaves slots for the others. Of the last
-    /// quarter of the slots a remote gets none, but for its first file, while there are remotes to which nothing is sent.
+    /// quarter of the slots a remote gets none, but for its first file, while there are remotes to which nothing is
+    /// sent.
     pub per_remote: usize,
 }
 

@@ -53,7 +53,8 @@ pub fn start(settings: &TelemetrySettings) -> Result<(), SettingsError> {
         LogFormat::Json => PlainLines::Json,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || plain);
-    // At info, async-nats logs every event of a connection, even those that a stop causes, and `bus` logs those that matter.
+    // At info, async-nats logs every event of a connection, even those that a stop causes, and `bus` logs those that
+    // matter.
     let without_events =
         filter_fn(|metadata| *metadata.level() != LevelFilter::INFO || !metadata.target().starts_with("async_nats"));
     // An error means that logging has begun already, as in tests that share a process.

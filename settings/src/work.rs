@@ -56,7 +56,8 @@ impl WorkSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetrySettings {
-    /// How many milliseconds to wait after the first failed attempt (10 to 600,000); twice as long after each further one.
+    /// How many milliseconds to wait after the first failed attempt (10 to 600,000); twice as long after each further
+    /// one.
     pub first_ms: u64,
     /// The longest wait in milliseconds (10 to 86,400,000).
     pub max_ms: u64,
@@ -86,8 +87,8 @@ impl RetrySettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionSettings {
-    /// How many seconds a stored file waits for a finalise request (60 to 315,360,000). Then it fails, and its chunks are
-    /// removed.
+    /// How many seconds a stored file waits for a finalise request (60 to 315,360,000). Then it fails, and its chunks
+    /// are removed.
     pub stored_seconds: u64,
     /// How many seconds after its delivery a file's chunks are removed (0 to 315,360,000).
     pub delivered_seconds: u64,
@@ -101,8 +102,8 @@ pub struct RetentionSettings {
 
 impl Default for RetentionSettings {
     fn default() -> Self {
-        // A week to finalise a file, a day to look into a delivered one, thirty days to requeue a failed one, an hour for
-        // a cancelled one.
+        // A week to finalise a file, a day to look into a delivered one, thirty days to requeue a failed one, an hour
+        // for a cancelled one.
         Self {
             stored_seconds: 604_800,
             delivered_seconds: 86_400,

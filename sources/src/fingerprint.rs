@@ -9,8 +9,8 @@ pub struct Fingerprint {
     pub size: u64,
     /// When its content last changed, in nanoseconds since 1970. Times that some file systems keep do not fit 64 bits.
     pub mtime_ns: i128,
-    /// When its inode last changed: with its content, but also with its links and permissions. Comparable only while the
-    /// file stays open: another host may report another time.
+    /// When its inode last changed: with its content, but also with its links and permissions. Comparable only while
+    /// the file stays open: another host may report another time.
     pub ctime_ns: i128,
     /// Its inode; comparable under the same condition.
     pub inode: u64,

@@ -31,7 +31,8 @@ pub struct SourcePath {
 }
 
 impl Roots {
-    /// Opens the configured roots. A root stays the folder that was opened, even if another folder takes its name. Blocking.
+    /// Opens the configured roots. A root stays the folder that was opened, even if another folder takes its name.
+    /// Blocking.
     pub fn open(paths: &[PathBuf]) -> io::Result<Self> {
         let open = |path: &PathBuf| {
             let folder = Dir::open_ambient_dir(path, ambient_authority());
@@ -46,7 +47,8 @@ impl Roots {
         paths.iter().map(open).collect::<io::Result<_>>().map(Self)
     }
 
-    /// Resolves a caller's path: absolute beneath a root, or relative to the first root. Does not touch the file system.
+    /// Resolves a caller's path: absolute beneath a root, or relative to the first root. Does not touch the file
+    /// system.
     pub fn locate(&self, asked: &str) -> Result<SourcePath, SourceError> {
         if asked.is_empty() || asked.len() > PATH_MAX || asked.contains('\0') {
             let found = if asked.contains('\0') { "one with NUL".into() } else { format!("{} bytes", asked.len()) };
@@ -122,8 +124,8 @@ impl Root {
     }
 }
 
-/// `O_NONBLOCK | O_NOCTTY`: a FIFO or a terminal may have taken the file's place since its type was checked; opening it must
-/// neither block nor make it the controlling terminal.
+/// `O_NONBLOCK | O_NOCTTY`: a FIFO or a terminal may have taken the file's place since its type was checked; opening it
+/// must neither block nor make it the controlling terminal.
 const NON_BLOCKING: i32 = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
 
 fn require_regular(path: &str, file_type: cap_std::fs::FileType) -> Result<(), SourceError> {

@@ -1,7 +1,8 @@
 //! Checks chunks and persists them.
 //!
-//! A chunk comes as a core NATS request, and no stream holds it: until our reply, the source file is its durable copy. So we
-//! reply only after a majority has journaled the write, and answer `busy` at once to a chunk that cannot be taken in now.
+//! A chunk comes as a core NATS request, and no stream holds it: until our reply, the source file is its durable copy.
+//! So we reply only after a majority has journaled the write, and answer `busy` at once to a chunk that cannot be taken
+//! in now.
 
 mod admission;
 mod garbage;

@@ -79,8 +79,8 @@ async fn a_disk_that_fills_stops_new_files_slows_the_others_and_fails_nothing() 
     let (before, _) = system.send("before", MIB, "folder").await;
     system.api.until_state(&before, "delivered").await;
 
-    // MongoDB writes everything three times, to its journal, its oplog and the collection: this file would fill the disk, and that
-    // would end MongoDB.
+    // MongoDB writes everything three times, to its journal, its oplog and the collection: this file would fill the
+    // disk, and that would end MongoDB.
     disk.fill_but(350 * MIB).unwrap();
     let (file, _) = system.send("large", 200 * MIB, "folder").await;
     let refused = until("a new file is refused", async || {

@@ -15,14 +15,14 @@ const SHIPPED: [&str; 5] = ["gateway", "chunker", "store", "finaliser", "waybill
 
 static PLAIN: AtomicBool = AtomicBool::new(false);
 
-/// Makes [`binary`] build the binaries as they are shipped, without the failpoints that tests need. For benchmarks, before
-/// the first call of [`binary`].
+/// Makes [`binary`] build the binaries as they are shipped, without the failpoints that tests need. For benchmarks,
+/// before the first call of [`binary`].
 pub fn without_failpoints() {
     PLAIN.store(true, Ordering::SeqCst);
 }
 
-/// The path of a binary of the workspace. The first call builds all of them: `cargo test` does not build the binaries of other
-/// packages.
+/// The path of a binary of the workspace. The first call builds all of them: `cargo test` does not build the binaries
+/// of other packages.
 pub fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(build).join(name)
@@ -41,8 +41,8 @@ fn build() -> PathBuf {
         true => build.args(SHIPPED.map(|package| ["-p", package]).concat()),
         false => build.arg("--workspace"),
     };
-    // cargo sets variables about this test's package. ring's build script would take them for changes, and half of the tree
-    // would be built again, now and at the next `cargo test`.
+    // cargo sets variables about this test's package. ring's build script would take them for changes, and half of the
+    // tree would be built again, now and at the next `cargo test`.
     let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| about_us.iter().any(|prefix| name.starts_with(prefix))) {

@@ -13,8 +13,8 @@ use servers::{Mongo, MongoOptions, Nats, NatsOptions};
 use settings::{DirectoryRemote, NatsSettings, RemoteSettings, Secret, Settings};
 use tempfile::NamedTempFile;
 
-/// mongod's cache. Each chunk passes through it once on its way in and once on its way out; a larger cache would not make that
-/// faster.
+/// mongod's cache. Each chunk passes through it once on its way in and once on its way out; a larger cache would not
+/// make that faster.
 const MONGOD_CACHE_MIB: u32 = 1024;
 
 /// The remote that `up` configures if the settings have no default remote.
@@ -166,8 +166,8 @@ impl DataDir {
         Ok(Secret::new(secret))
     }
 
-    /// The key that signs receipts: made once and kept for the next start, so that one key verifies all receipts. It is never
-    /// replaced.
+    /// The key that signs receipts: made once and kept for the next start, so that one key verifies all receipts. It is
+    /// never replaced.
     fn receipt_key(&self) -> Result<PathBuf> {
         let path = receipt_key_of(&self.path);
         if path.exists() {

@@ -1,5 +1,5 @@
-//! The command `waybill`: runs all of Waybill on one machine, with the same services as the four binaries, and has the tools of
-//! an operator.
+//! The command `waybill`: runs all of Waybill on one machine, with the same services as the four binaries, and has the
+//! tools of an operator.
 
 pub mod client;
 pub mod connection;

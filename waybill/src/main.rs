@@ -138,8 +138,8 @@ enum DeadCommand {
 enum ReceiptCommand {
     /// Check a receipt, its signature, and the delivered file; needs no servers and no settings
     ///
-    /// Exit status: 0 if all holds and a key that was named vouches for it, 1 if something does not hold, 2 if the receipt
-    /// cannot be checked, 3 if all holds but no key was named (--key) or nobody signed it.
+    /// Exit status: 0 if all holds and a key that was named vouches for it, 1 if something does not hold, 2 if the
+    /// receipt cannot be checked, 3 if all holds but no key was named (--key) or nobody signed it.
     Verify(receipt::VerifyArgs),
     /// Print the public key that verifies receipts, as PEM
     Key {

@@ -1,4 +1,5 @@
-//! Sends chunks to the store: a window of requests at once, smaller while the store is busy, repeated until each is stored.
+//! Sends chunks to the store: a window of requests at once, smaller while the store is busy, repeated until each is
+//! stored.
 
 mod request;
 mod window;
@@ -101,8 +102,8 @@ impl ChunkClient {
         Self { nats, window, timeout }
     }
 
-    /// Sends all chunks that come through the channel. A store has said of every one of them that it is stored when this
-    /// returns `Ok`.
+    /// Sends all chunks that come through the channel. A store has said of every one of them that it is stored when
+    /// this returns `Ok`.
     ///
     /// It calls `may_send` before every request, and gives each chunk to `stored` once it is stored. `chunk_size` is
     /// the most bytes of a chunk of the pass.

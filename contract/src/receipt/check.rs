@@ -51,8 +51,8 @@ impl Check {
     }
 }
 
-/// Checks what a receipt says of itself: its form, its signature, whether the signer is one of `trusted`, and whether its
-/// figures fit each other.
+/// Checks what a receipt says of itself: its form, its signature, whether the signer is one of `trusted`, and whether
+/// its figures fit each other.
 pub fn check_receipt(receipt: &Value, trusted: &[PublicKey]) -> Vec<Check> {
     let mut unsigned = receipt.clone();
     let signature = unsigned.as_object_mut().and_then(|members| members.remove("signature"));

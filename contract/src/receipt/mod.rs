@@ -46,8 +46,8 @@ pub struct Receipt {
     pub bytes_sent: u64,
     /// Attempts to deliver since the file was accepted or last requeued, this one included.
     pub attempts: u32,
-    /// The attempts that failed before, oldest first, at most the last 20. An attempt without an entry ended when its worker
-    /// did. Where the numbers start again, the file was requeued.
+    /// The attempts that failed before, oldest first, at most the last 20. An attempt without an entry ended when its
+    /// worker did. Where the numbers start again, the file was requeued.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub failures: Vec<FailedAttempt>,
     /// `exactly-once` if the remote can tell what it has, else `at-least-once`.
@@ -153,6 +153,7 @@ pub struct ReceiptRemote {
 pub struct RemoteChecksum {
     /// The field of its answer: `x-amz-checksum-sha256`, `repr-digest`.
     pub field: String,
-    /// Its value. For an object in parts, S3 reports the SHA-256 of the parts' SHA-256s, then `-` and the number of parts.
+    /// Its value. For an object in parts, S3 reports the SHA-256 of the parts' SHA-256s, then `-` and the number of
+    /// parts.
     pub value: String,
 }

@@ -23,8 +23,9 @@ pub(super) struct Moved {
     pub(super) more: bool,
 }
 
-/// Returns why a remote is given up: it was silent for `idle`, which means that it moved fewer than `least` bytes, or was
-/// slower than [`LEAST_RATE`]. `look` says what was moved; `None` while the remote waits for us, which does not count.
+/// Returns why a remote is given up: it was silent for `idle`, which means that it moved fewer than `least` bytes, or
+/// was slower than [`LEAST_RATE`]. `look` says what was moved; `None` while the remote waits for us, which does not
+/// count.
 pub(super) async fn runs_out(idle: Duration, least: u64, mut look: impl FnMut() -> Option<Moved>) -> String {
     let (mut quiet, mut seen) = (0, 0);
     let (mut checked, mut from) = (0, 0);

@@ -1,8 +1,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// What the kernel holds of a connection's bytes: those that the peer has not acknowledged. It takes megabytes from us at
-/// once, so what we wrote says little about what a remote at the end of a slow line has taken.
+/// What the kernel holds of a connection's bytes: those that the peer has not acknowledged. It takes megabytes from us
+/// at once, so what we wrote says little about what a remote at the end of a slow line has taken.
 ///
 /// It keeps the socket open, so it is to be dropped with the connection.
 #[derive(Debug)]

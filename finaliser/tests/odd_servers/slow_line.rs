@@ -1,5 +1,5 @@
-//! Servers at the end of a slow line. The kernel takes megabytes from us at once, so the line is busy for longer than the
-//! idle timeout after our last write, and between two writes: nobody is silent meanwhile.
+//! Servers at the end of a slow line. The kernel takes megabytes from us at once, so the line is busy for longer than
+//! the idle timeout after our last write, and between two writes: nobody is silent meanwhile.
 
 use std::net::SocketAddr;
 use std::time::Duration;

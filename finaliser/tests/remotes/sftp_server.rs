@@ -160,7 +160,8 @@ async fn requests(
     }
 }
 
-/// Changes an answer with attributes: their mode is the fifth number after the flags if the size and the owner are there.
+/// Changes an answer with attributes: their mode is the fifth number after the flags if the size and the owner are
+/// there.
 fn attributes(twist: Twist, packet: &mut Vec<u8>) {
     assert_eq!(packet[8] & 0x07, 0x07, "sftp-server says everything");
     let mode = &mut packet[25..29];

@@ -68,7 +68,8 @@ async fn a_refusal_before_the_body_was_read_counts() {
     let url = format!("https://{}/in/", listener.local_addr().unwrap());
     let server = async {
         let (stream, _) = listener.accept().await.unwrap();
-        // Otherwise the kernel holds the answer back until the session tickets are acknowledged, and the reset discards it.
+        // Otherwise the kernel holds the answer back until the session tickets are acknowledged, and the reset discards
+        // it.
         stream.set_nodelay(true).unwrap();
         let mut stream = acceptor.accept(stream).await.unwrap();
         let mut head = Vec::new();

@@ -18,8 +18,8 @@ use crate::refusal::Refusal;
 use crate::seats::Seats;
 use crate::serve::Peer;
 
-/// How many passwords are checked at once. Each takes tens of milliseconds of a core and 19 MiB; an imported one may take
-/// ten times as much.
+/// How many passwords are checked at once. Each takes tens of milliseconds of a core and 19 MiB; an imported one may
+/// take ten times as much.
 const AT_ONCE: usize = 2;
 
 /// How many logins there may be, with those that wait for their turn: about ten seconds' worth.

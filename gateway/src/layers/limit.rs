@@ -25,8 +25,8 @@ pub(crate) const HEAD_MAX: usize = 32 * 1024;
 /// still sends is reset, and the client may never see the answer that says why.
 const DISCARDED_MAX: u64 = 1024 * 1024;
 
-/// How many files the gateway opens besides connections of callers and of MongoDB, and sources: its listener, NATS, logs,
-/// and in `waybill up` what the other services need.
+/// How many files the gateway opens besides connections of callers and of MongoDB, and sources: its listener, NATS,
+/// logs, and in `waybill up` what the other services need.
 const OTHER_FILES: u64 = 256;
 
 /// The limits that the settings give.

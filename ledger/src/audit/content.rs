@@ -68,8 +68,8 @@ impl Ledger {
         Ok(Batch { found: ids.iter().map(|id| FoundContent { layout, key: key(id, layout) }).collect(), next })
     }
 
-    /// The first `limit` chunks in `chunks` from this one on, whichever files they belong to, in order of their keys and
-    /// by the index alone.
+    /// The first `limit` chunks in `chunks` from this one on, whichever files they belong to, in order of their keys
+    /// and by the index alone.
     pub async fn audit_chunks(
         &self,
         (file, generation, number): (FileId, Generation, ChunkNumber),
@@ -96,8 +96,8 @@ impl Ledger {
         .await
     }
 
-    /// The chunks in the documents of `contents` that these generations have, in order. What is not as a store writes it
-    /// is left out with its whole generation.
+    /// The chunks in the documents of `contents` that these generations have, in order. What is not as a store writes
+    /// it is left out with its whole generation.
     pub async fn audit_embedded(
         &self,
         of: &[(FileId, Generation)],

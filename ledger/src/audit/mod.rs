@@ -1,5 +1,5 @@
-//! What an audit reads and mends, for `waybill doctor`: reads of whole collections in bounded steps, by index, and the few
-//! writes that put a file back on its way.
+//! What an audit reads and mends, for `waybill doctor`: reads of whole collections in bounded steps, by index, and the
+//! few writes that put a file back on its way.
 
 mod content;
 mod files;

@@ -16,9 +16,9 @@ pub struct CheckedContent {
 }
 
 impl Ledger {
-    /// Looks at the next file after `after` that has content in the collection of `layout`, and removes the generations that
-    /// no longer count: those below the record's, and the record's own if the record says that it is removed. `None`: there
-    /// is no next file.
+    /// Looks at the next file after `after` that has content in the collection of `layout`, and removes the generations
+    /// that no longer count: those below the record's, and the record's own if the record says that it is removed.
+    /// `None`: there is no next file.
     ///
     /// Such content is left by a source that changed, by a requeue, and by a late write: the store reads the record and
     /// writes the chunk in two steps. The record is read after the content was seen, and its generation only ever

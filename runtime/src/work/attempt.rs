@@ -125,8 +125,9 @@ impl<'a> Attempt<'a> {
         self.end(written.map(|record| self.announced(record))).await
     }
 
-    /// Ends the attempt with the outcome that was written. If MongoDB does not take what was to be written, the file fails.
-    /// If it did not answer, the write may or may not have happened: then the file is handed back if it is still ours.
+    /// Ends the attempt with the outcome that was written. If MongoDB does not take what was to be written, the file
+    /// fails. If it did not answer, the write may or may not have happened: then the file is handed back if it is still
+    /// ours.
     pub async fn end(&self, written: Result<Outcome, LedgerError>) -> Outcome {
         let mut error = match written {
             Ok(outcome) => return outcome,

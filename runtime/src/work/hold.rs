@@ -46,8 +46,8 @@ pub enum Ended<T> {
     Finished(T),
     /// The lease was lost on the way.
     Lost,
-    /// The file must be handed back: the process stops, or MongoDB did not answer for so long that the lease could not be
-    /// renewed.
+    /// The file must be handed back: the process stops, or MongoDB did not answer for so long that the lease could not
+    /// be renewed.
     HandBack,
 }
 
@@ -118,11 +118,11 @@ impl Holding {
         &self.fence
     }
 
-    /// Runs `work` until it ends, the lease is lost, or the process must hand its work back. In the last two cases it drops
-    /// `work`, which must tolerate that at any await.
+    /// Runs `work` until it ends, the lease is lost, or the process must hand its work back. In the last two cases it
+    /// drops `work`, which must tolerate that at any await.
     ///
-    /// Then nobody renews the lease any more: a renewal would meet the write that ends the attempt and frees the lease, and
-    /// find the lease lost.
+    /// Then nobody renews the lease any more: a renewal would meet the write that ends the attempt and frees the lease,
+    /// and find the lease lost.
     pub async fn run<T>(self, service: &Service, work: impl Future<Output = T>) -> Ended<T> {
         tokio::select! {
             biased;

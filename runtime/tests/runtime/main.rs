@@ -1,5 +1,5 @@
-//! How services run: what they are told, how they take hints, hold files, announce and end. On a real nats-server and a real
-//! mongod.
+//! How services run: what they are told, how they take hints, hold files, announce and end. On a real nats-server and a
+//! real mongod.
 
 mod announce;
 mod attempt;

@@ -58,8 +58,9 @@ pub struct HttpRemote {
     /// credentials.
     #[serde(default)]
     pub redirect_origins: Vec<String>,
-    /// How long the server may be silent, in milliseconds (100 to 600,000): it takes nothing of what the kernel holds for
-    /// it, and sends nothing. In twice this time it must move 256 bytes for each second. The whole transfer has no limit.
+    /// How long the server may be silent, in milliseconds (100 to 600,000): it takes nothing of what the kernel holds
+    /// for it, and sends nothing. In twice this time it must move 256 bytes for each second. The whole transfer has no
+    /// limit.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
     /// Only for `kind = "webdav"`: the name of the folder that holds what is being written.

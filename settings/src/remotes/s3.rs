@@ -38,8 +38,9 @@ pub struct S3Remote {
     pub session_token_file: Option<PathBuf>,
     /// Certificates (PEM) to trust instead of the public authorities.
     pub ca_file: Option<PathBuf>,
-    /// How long the server may be silent, in milliseconds (100 to 600,000): it takes nothing of what the kernel holds for
-    /// it, and sends nothing. In twice this time it must move 256 bytes for each second. The whole transfer has no limit.
+    /// How long the server may be silent, in milliseconds (100 to 600,000): it takes nothing of what the kernel holds
+    /// for it, and sends nothing. In twice this time it must move 256 bytes for each second. The whole transfer has no
+    /// limit.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
     /// Bytes of one part of an upload (8 MiB to 1 GiB); larger if a file would otherwise have more than 10,000 parts.

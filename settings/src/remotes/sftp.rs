@@ -35,8 +35,9 @@ pub struct SftpRemote {
     /// The name of the folder in it that holds what is being written.
     #[serde(default = "staging_folder")]
     pub staging_folder: ObjectName,
-    /// How long the server may be silent, in milliseconds (100 to 600,000): it takes nothing of what the kernel holds for
-    /// it, and sends nothing. In twice this time it must move 256 bytes for each second. The whole transfer has no limit.
+    /// How long the server may be silent, in milliseconds (100 to 600,000): it takes nothing of what the kernel holds
+    /// for it, and sends nothing. In twice this time it must move 256 bytes for each second. The whole transfer has no
+    /// limit.
     #[serde(default = "idle_timeout_ms")]
     pub idle_timeout_ms: u64,
     /// What happens if the name is taken.

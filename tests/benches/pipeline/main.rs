@@ -1,7 +1,7 @@
 //! How fast the pipeline is, beside its peers on the same mongod in the same run.
 //!
-//! `cargo bench -p tests` prints the table that `docs/performance.md` keeps. Machines differ and are shared: read the ratios of one run,
-//! not figures of two. A benchmark never fails a build.
+//! `cargo bench -p tests` prints the table that `docs/performance.md` keeps. Machines differ and are shared: read the
+//! ratios of one run, not figures of two. A benchmark never fails a build.
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "it prints its result, and rounds it")]
 
 mod figures;

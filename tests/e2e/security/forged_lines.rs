@@ -4,8 +4,8 @@ use harness::{Options, System, Variable};
 
 use crate::operator::waybill;
 
-/// A line end and what looks like the beginning of a line of a log, and a mark that turns the direction of the text after
-/// it. `files ls` shows 40 characters of a name.
+/// A line end and what looks like the beginning of a line of a log, and a mark that turns the direction of the text
+/// after it. `files ls` shows 40 characters of a name.
 const NAME: &str = "bill\n2026-01-01 \u{202e}FORGED gpj.exe";
 
 #[tokio::test(flavor = "multi_thread")]

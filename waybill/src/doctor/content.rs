@@ -13,7 +13,8 @@ const PROOFS: u32 = 1024;
 /// How many bytes of chunks one query reads.
 const BYTES: u32 = 4 * 1024 * 1024;
 
-/// How often a file is checked if its record changes meanwhile. After so many changes a service is clearly working on it.
+/// How often a file is checked if its record changes meanwhile. After so many changes a service is clearly working on
+/// it.
 const TRIES: u32 = 3;
 
 /// The maximum number of chunks that a finding names.
@@ -142,7 +143,8 @@ impl<'a> ExpectedContent<'a> {
         Ok(faults.0)
     }
 
-    /// Compares which chunks exist, and their lengths, using the index alone. Also looks for a chunk directly after the last one.
+    /// Compares which chunks exist, and their lengths, using the index alone. Also looks for a chunk directly after the
+    /// last one.
     async fn compare_proofs(&self, ledger: &Ledger, faults: &mut Faults) -> Result<(), LedgerError> {
         let FileRecord { id, generation, .. } = self.record;
         let count = self.split.count();
@@ -175,8 +177,8 @@ impl<'a> ExpectedContent<'a> {
         Ok(())
     }
 
-    /// Compares the bytes of every chunk with its hash, and all bytes together with the hash of the whole. Only a few chunks at a
-    /// time are in memory, whatever the file's size.
+    /// Compares the bytes of every chunk with its hash, and all bytes together with the hash of the whole. Only a few
+    /// chunks at a time are in memory, whatever the file's size.
     async fn compare_bytes(&self, ledger: &Ledger, faults: &mut Faults) -> Result<(), LedgerError> {
         let FileRecord { id, generation, .. } = self.record;
         let step = (BYTES / self.split.chunk_size()).max(1);

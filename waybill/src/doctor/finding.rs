@@ -49,7 +49,8 @@ pub(super) enum FindingKind {
     ContentWithoutRecord,
     /// Content of a generation that no longer counts.
     OlderGeneration,
-    /// Content of a generation that the record has not reached: impossible unless MongoDB was restored from an older dump.
+    /// Content of a generation that the record has not reached: impossible unless MongoDB was restored from an older
+    /// dump.
     HigherGeneration,
     /// Content in a collection that is not the one for the layout of this generation.
     ContentMisplaced,

@@ -1,7 +1,7 @@
 //! `waybill doctor`: reads everything, reports what is not as it should be, and mends what can be mended without loss.
 //!
-//! It may run beside the services, so a file may change while the doctor reads it. Whatever looks wrong is checked against the
-//! record once more, and is a finding only if the record has not changed since.
+//! It may run beside the services, so a file may change while the doctor reads it. Whatever looks wrong is checked
+//! against the record once more, and is a finding only if the record has not changed since.
 
 mod content;
 mod finding;
@@ -21,7 +21,8 @@ use ledger::Ledger;
 use crate::connection::{self, ConnectionArgs};
 use finding::Report;
 
-/// How overdue something must be to be a finding. Sweeps run every few seconds, and publish what was left for longer than a lease.
+/// How overdue something must be to be a finding. Sweeps run every few seconds, and publish what was left for longer
+/// than a lease.
 const LATE: Duration = Duration::from_secs(60);
 
 /// How many records, or generations of content, one query reads.
@@ -53,7 +54,8 @@ struct Doctor {
     generations: u64,
 }
 
-/// Reads everything. Exit status 0: nothing was found, or all of it was mended; 1: something is left; 2: it could not run.
+/// Reads everything. Exit status 0: nothing was found, or all of it was mended; 1: something is left; 2: it could not
+/// run.
 pub async fn command(args: Args, connection: &ConnectionArgs) -> ExitCode {
     match audit(args, connection).await {
         Ok(Report { findings, mended, .. }) if findings == mended => ExitCode::SUCCESS,
@@ -74,8 +76,8 @@ async fn audit(args: Args, connection: &ConnectionArgs) -> Result<Report> {
     let Args { deep, repair, json } = args;
     let lease = settings.work.lease();
     let mut doctor = Doctor { ledger, nats, lease, deep, repair, report: Report::new(json), files: 0, generations: 0 };
-    // Streams come first: hints need them. Records come last: repairing one begins a new generation, and the content of the old
-    // one would then be a finding among the leftovers.
+    // Streams come first: hints need them. Records come last: repairing one begins a new generation, and the content of
+    // the old one would then be a finding among the leftovers.
     streams::audit(&mut doctor).await?;
     leftover::audit(&mut doctor).await?;
     record::audit(&mut doctor).await?;
@@ -86,7 +88,8 @@ async fn audit(args: Args, connection: &ConnectionArgs) -> Result<Report> {
 }
 
 impl Doctor {
-    /// Publishes the hint to look at a file, and says so. If that fails, the sweep of a service publishes it: the file is due.
+    /// Publishes the hint to look at a file, and says so. If that fails, the sweep of a service publishes it: the file
+    /// is due.
     async fn hint(&self, step: Step, file: FileId) -> String {
         let hinted = bus::hint_once(&self.nats, &self.ledger, step, file, Cause::Sweep).await;
         match hinted {

@@ -59,8 +59,9 @@ impl Folder {
         Ok(Some(folder))
     }
 
-    /// Refuses if a file could not be renamed from the staging folder to the folder at the end of `names`, because another
-    /// file system is mounted there. Folders that are missing will be made on the file system of those before them.
+    /// Refuses if a file could not be renamed from the staging folder to the folder at the end of `names`, because
+    /// another file system is mounted there. Folders that are missing will be made on the file system of those before
+    /// them.
     pub(super) fn check_file_system(&self, names: &[ObjectName], staging: &OwnedFd) -> Result<(), RemoteError> {
         let mut folder = self.reopened()?;
         for name in names {

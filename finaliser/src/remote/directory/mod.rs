@@ -13,7 +13,8 @@ use super::{Comparison, Evidence, Object, Remote, RemoteError, Source};
 use folder::Folder;
 use staging_file::{Existing, StagingFile};
 
-/// A folder. A file is written to its folder for staging files, under a temporary name, and renamed when it is complete.
+/// A folder. A file is written to its folder for staging files, under a temporary name, and renamed when it is
+/// complete.
 #[derive(Debug)]
 pub(super) struct DirectoryRemote {
     settings: Settings,

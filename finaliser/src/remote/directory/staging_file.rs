@@ -135,8 +135,8 @@ impl StagingFile {
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) if existing == Existing::Kept => {
                 self.link(&folder, name)?;
             }
-            // The devices are the same, and still no file can be renamed: a folder of the same file system is mounted there, or
-            // it has another quota.
+            // The devices are the same, and still no file can be renamed: a folder of the same file system is mounted
+            // there, or it has another quota.
             Err(Errno::XDEV) => return Err(folder.other_file_system()),
             // A folder has the path, and no file replaces a folder.
             Err(error @ Errno::ISDIR) => {

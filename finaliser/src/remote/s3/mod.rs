@@ -35,8 +35,8 @@ const META_SHA256: &str = "x-amz-meta-waybill-sha256";
 /// The SHA-256 of a body, in base64. The server compares it and keeps it.
 const CHECKSUM: &str = "x-amz-checksum-sha256";
 
-/// The longest id of an upload, in bytes: several times what servers send. It is in the file's record and in the address
-/// of every part.
+/// The longest id of an upload, in bytes: several times what servers send. It is in the file's record and in the
+/// address of every part.
 const UPLOAD_ID_BYTES: usize = 1024;
 
 /// The most bytes of a list of 1,000 uploads.

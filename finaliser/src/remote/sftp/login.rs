@@ -97,7 +97,8 @@ impl Login {
         let handle = match greeting.await {
             Ok(Ok(handle)) => handle,
             Ok(Err(error @ Broken::OtherKey { .. })) => return Err(RemoteError::Refused(format!("{at}: {error}"))),
-            // Nobody has shown the server's key, so that whatever answered may have been somebody else, such as a proxy.
+            // Nobody has shown the server's key, so that whatever answered may have been somebody else, such as a
+            // proxy.
             Ok(Err(error)) => return Err(later(&at, &format!("no SSH session: {}", said(&error.to_string())))),
             Err(_) => return Err(silent(idle, &at, "the greeting")),
         };

@@ -121,9 +121,9 @@ async fn not_renamed(
     ))
 }
 
-/// Whether a rename failed because another file system is mounted at the folder of the target, so that it would not help
-/// to write the file again. The draft has one status for nearly all causes. Where the server does not tell about its
-/// file systems, and nothing `is_taken`, the staging file is renamed in its own folder: if that works, the cause is
+/// Whether a rename failed because another file system is mounted at the folder of the target, so that it would not
+/// help to write the file again. The draft has one status for nearly all causes. Where the server does not tell about
+/// its file systems, and nothing `is_taken`, the staging file is renamed in its own folder: if that works, the cause is
 /// where the file was to go.
 async fn is_elsewhere(folder: &mut Folder, staging: &str, target: &str, object: &Object, is_taken: bool) -> bool {
     let inner = target.rsplit_once('/').map_or(".", |(inner, _)| inner);

@@ -161,7 +161,8 @@ mod tests {
         }
     }
 
-    /// A document may be as odd as it likes: reading it takes no longer than its length, and what is said of it is short.
+    /// A document may be as odd as it likes: reading it takes no longer than its length, and what is said of it is
+    /// short.
     #[test]
     fn no_document_takes_long_or_much() {
         let many = |piece: &dyn Fn(usize) -> String| (0..300_000).map(piece).collect::<String>();

@@ -151,8 +151,8 @@ impl Replies {
         }
     }
 
-    /// Waits for the end of the session while no request is in flight. Then only the messages of SSH itself show that the
-    /// server is alive.
+    /// Waits for the end of the session while no request is in flight. Then only the messages of SSH itself show that
+    /// the server is alive.
     async fn end(&mut self, patience: &Patience) -> Fault {
         let ending = async {
             loop {
