@@ -7,7 +7,7 @@ use contract::{ProblemKind, State};
 use super::sample::keys;
 use super::{file, text};
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -17,6 +17,7 @@ const DOCUMENTS: [&str; 9] = [
     "docs/receipts.md",
     "docs/reliability.md",
     "docs/remotes.md",
+    "docs/security.md",
 ];
 
 /// All documents, decisions too.
