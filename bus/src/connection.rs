@@ -70,7 +70,7 @@ impl Nats {
         usage: Use,
         stopping: &CancellationToken,
     ) -> Result<Self, NatsError> {
-        // Said now: later they would only be logged, at every try to connect.
+        // Errors are returned now: later they would only be logged, at every try to connect.
         credentials::read(settings.clone(), Vec::new()).await?;
         let (connected, connects) = watch::channel(0_u64);
         let (failing, failures) = watch::channel(String::new());

@@ -33,8 +33,8 @@ impl Nats {
 
     /// Publishes an event. JetStream drops a repetition by its id within the duplicate window.
     ///
-    /// Whoever may publish can guess the id and use it first. So an event that JetStream calls a repetition is compared
-    /// with the message that it repeats, and is published without an id if that is another one.
+    /// Anybody who may publish can guess the id and use it first. So an event that JetStream calls a repetition is
+    /// compared with the message that it repeats, and is published without an id if that is another one.
     pub async fn event(&self, event: &Event) -> Result<(), NatsError> {
         fail::fail_point!("break-outbox", |_| Ok(()));
         let subject = self.names().event(event.file_id, event.event);

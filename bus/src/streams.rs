@@ -14,7 +14,8 @@ use crate::{BusError, Nats, NatsError};
 
 /// Makes the streams that are missing. If the stream of hints was among them, every file in work becomes due.
 pub async fn make_streams(nats: &Nats, ledger: &Ledger) -> Result<(), BusError> {
-    // Whoever makes the stream of hints must be able to say so: a second try would find it made.
+    // Making every file due needs MongoDB, and must follow if the stream of hints is made now: a second try would find
+    // the stream and make nothing due.
     ledger.ping().await?;
     if ensure(nats).await? {
         // All hints are gone, so every file in work needs a new one.

@@ -1,5 +1,5 @@
-//! Before a file is recorded as stored, MongoDB is asked for its chunks. Whoever may answer chunks on NATS can say that
-//! a chunk is stored, or that another one is; only MongoDB knows.
+//! Before a file is recorded as stored, MongoDB is asked for its chunks. Anybody who may answer chunks on NATS can say
+//! that a chunk is stored, or that another one is; only MongoDB knows.
 
 use contract::{ChunkNumber, Digest, Hasher, Split};
 use futures_util::{StreamExt, stream};
@@ -10,7 +10,7 @@ use crate::pass::{PROOFS, PassError};
 /// Look-ups of proofs at the same time.
 const LOOK_UPS: usize = 4;
 
-/// What one chunk adds to the digest that a whole generation is compared by: a file may have too many chunks to
+/// Adds the hash of one chunk to the digest by which a whole generation is compared: a file may have too many chunks to
 /// remember each.
 pub(crate) fn add(all: &mut Hasher, sha256: Digest) {
     all.update(sha256.as_bytes());
@@ -48,8 +48,8 @@ pub(crate) async fn all_are_stored(
     }
 }
 
-/// What a store's word that a chunk conflicts with a stored one is worth. `sha256` is the hash of the chunk that was
-/// sent.
+/// Asks MongoDB whether a chunk really conflicts with the stored one, as a store has answered. `sha256` is the hash of
+/// the chunk that was sent.
 pub(crate) async fn conflict(
     ledger: &Ledger,
     file: &FileRecord,

@@ -31,12 +31,12 @@ pub(crate) struct Slots {
 struct Taken {
     /// How many deliveries run.
     slots: usize,
-    /// To how many remotes.
+    /// To how many remotes they run.
     remotes: usize,
 }
 
 impl Slots {
-    /// So many slots for the deliveries to so many remotes.
+    /// `all` slots for the deliveries to `remotes` remotes.
     pub(crate) fn new(all: usize, remotes: usize) -> Arc<Self> {
         Arc::new(Self { all, remotes, taken: Mutex::default(), ended: Notify::new() })
     }
@@ -188,7 +188,7 @@ mod tests {
         assert!(third.must_defer().await);
         assert!(!other.must_defer().await);
         let of_other = other.acquire().await;
-        // What ends makes room for whoever waits.
+        // A delivery that ends makes room for one that waits.
         running.truncate(4);
         drop(of_other);
         running.push(second.acquire().await);

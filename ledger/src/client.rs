@@ -1,4 +1,4 @@
-//! The driver's client: what the connection string can say wrong, and what the driver's errors say right.
+//! The driver's client: what may be wrong with the connection string, and what the driver's errors mean.
 
 use mongodb::Client;
 use mongodb::error::{Error, ErrorKind};

@@ -148,7 +148,7 @@ pub struct Ledger {
     contents: Collection<RawDocumentBuf>,
     chunks: Collection<RawDocumentBuf>,
     users: Collection<Document>,
-    /// As many as there are connections. Also operations that nobody waits for any more have one.
+    /// A permit per connection. An operation that nobody waits for any more keeps its permit until it ends.
     operations: Arc<Semaphore>,
     pool_size: u32,
     operation_timeout: Duration,

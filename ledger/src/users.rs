@@ -48,7 +48,7 @@ pub(crate) struct UserDocument {
     pub(crate) disabled: Option<bool>,
 }
 
-/// The dearest bcrypt hash that is compared: each step doubles the time, and cost 18 takes the better part of a minute.
+/// The highest cost of a bcrypt hash that is compared: each step doubles the time, and cost 18 takes 43 seconds.
 const BCRYPT_MAX: u32 = 12;
 
 /// The most memory of an argon2id hash that is compared, in KiB. Ours has 19 MiB.

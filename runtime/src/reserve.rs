@@ -2,8 +2,8 @@ use tokio::task::AbortHandle;
 
 /// The newest connections of an address that answers health checks: a further one ends the oldest.
 ///
-/// Nobody can hold such an address by opening connections. A probe sends its request at once, so whoever wants to
-/// displace it needs as many new connections in the few milliseconds until it has its answer.
+/// Nobody can hold such an address by opening connections. A probe sends its request at once, so displacing it
+/// takes as many new connections in the few milliseconds until it has its answer.
 #[derive(Debug)]
 pub struct Reserve {
     tasks: [Option<AbortHandle>; Self::SIZE],

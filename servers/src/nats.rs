@@ -29,7 +29,7 @@ const GREETING_LIMIT: Duration = Duration::from_secs(1);
 /// The greeting is some 500 bytes; a longer line comes from something else.
 const GREETING_BYTES: u64 = 64 << 10;
 
-/// Its configuration, with the password: a command line is everybody's to read.
+/// Its configuration, with the password: everybody can read a command line.
 const CONFIG: &str = "nats.conf";
 
 /// How to run nats-server.

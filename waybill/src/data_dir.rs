@@ -60,7 +60,7 @@ impl Endpoints {
         })
     }
 
-    /// Has the settings lead to these servers.
+    /// Makes the settings lead to these servers.
     pub fn put_into(self, settings: &mut Settings) {
         settings.mongodb.uri = Secret::new(self.mongodb);
         settings.nats.url = self.nats;
@@ -152,7 +152,7 @@ impl DataDir {
     fn jwt_secret(&self) -> Result<Secret> {
         let path = self.path.join("jwt-secret");
         match fs::read_to_string(&path) {
-            // As long as the setting wants it.
+            // The setting requires as many bytes.
             Ok(secret) if secret.len() >= 32 => return Ok(Secret::new(secret)),
             Ok(_) => tracing::warn!(
                 "{} is not whole, so it is made anew: whoever has a token must log in again",

@@ -248,7 +248,7 @@ mod tests {
                 assert!(refused.contains("anybody can make signatures"), "{text}: {refused}");
             }
         }
-        // What it is about: with the neutral element as the key, the signature R = B, s = 1 fits every message.
+        // The reason: with the neutral element as the key, the signature R = B, s = 1 fits every message.
         let neutral = PublicKey(*[&[1_u8][..], &[0; 31]].concat().first_chunk().unwrap());
         let base = "5866666666666666666666666666666666666666666666666666666666666666".parse::<Digest>().unwrap();
         let signature = [&base.as_bytes()[..], &[1], &[0; 31]].concat();

@@ -53,7 +53,7 @@ pub(super) async fn runs_out(idle: Duration, least: u64, mut look: impl FnMut() 
     }
 }
 
-/// Why a question is given up whose answer is still on its way.
+/// Why a question is given up while its answer is still on its way.
 pub(super) fn overdue(idle: Duration) -> String {
     format!("not answered within {:?}", idle * QUESTION)
 }
@@ -64,7 +64,7 @@ mod tests {
 
     const IDLE: Duration = Duration::from_secs(30);
 
-    /// How long a remote is borne with that moves so many bytes in each check, and why it is given up.
+    /// How long a remote that moves so many bytes in each check is tolerated, and why it is given up.
     async fn borne(moves: impl Fn(u64) -> Option<u64>, more: bool) -> Option<(u64, String)> {
         let (mut bytes, mut check) = (0, 0);
         let began = tokio::time::Instant::now();

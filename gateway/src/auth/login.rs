@@ -160,7 +160,7 @@ impl Logins {
             let _seat = seat;
             // Nobody closes the semaphore, so there is always a permit.
             let permit = at_once.acquire_owned().await.ok();
-            // Those before it in the queue may have been too many.
+            // Logins before it in the queue may have failed meanwhile, and made too many.
             check(&guard, &attempt)?;
             let begun = Instant::now();
             let verdict = ledger.authenticate(&username, &password).await?;

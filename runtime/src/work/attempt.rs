@@ -52,7 +52,7 @@ pub enum Failure {
 }
 
 impl From<LedgerError> for Failure {
-    /// An error about a document is the file's own, and its attempt counts: only an outage does not.
+    /// An error about a document belongs to the file, and its attempt counts. Only an outage counts no attempt.
     fn from(error: LedgerError) -> Self {
         let why = error.to_string();
         if error.is_refusal() {
@@ -109,7 +109,7 @@ impl<'a> Attempt<'a> {
                 }
             }
             Failure::Changed { problem, source, was_read } => {
-                // To wait until a source stands still is no attempt; only its age ends that.
+                // Waiting until a source stands still counts no attempt; only the age of the phase ends the waiting.
                 let counts = was_read || self.service.settings.files.settle_seconds == 0;
                 let attempt = if counts { self.held.file.attempts() } else { 0 };
                 match self.delay(attempt, None, None) {

@@ -169,7 +169,7 @@ impl HttpRemote {
         for (name, value) in &self.headers {
             let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
             if name.is_empty() || !name.chars().all(token) {
-                // No more of it: whoever writes `name: value` there writes a secret.
+                // Only its beginning: somebody who writes `name: value` there writes a secret.
                 let begin: String = name.chars().take_while(|c| token(*c)).collect();
                 return Err(format!("headers: expected field names, found one that is none and begins with {begin:?}"));
             }

@@ -12,8 +12,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use crate::remote::patience::{self, Moved};
 use crate::remote::send_queue::SendQueue;
 
-/// What the messages of SSH itself that keep a session alive may have within an idle timeout: no more than this many
-/// bytes count as silence.
+/// The most bytes within an idle timeout that count as silence: SSH's own messages that keep a session alive have
+/// fewer.
 const ALIVE_BYTES: u64 = 2048;
 
 /// What passes over the socket of a session.
@@ -35,7 +35,7 @@ impl Traffic {
         self.received() + self.written.load(Ordering::Relaxed).saturating_sub(self.queue.held())
     }
 
-    /// Returns why the server is given up that is to answer, or to move `more` than an answer, while `is_awaited`.
+    /// Returns why the server is given up. While `is_awaited`, it is to answer, or to move `more` than an answer.
     pub(super) async fn runs_out(&self, idle: Duration, more: bool, is_awaited: impl Fn() -> bool) -> String {
         let look = || is_awaited().then(|| Moved { bytes: self.moved(), more });
         patience::runs_out(idle, ALIVE_BYTES, look).await
