@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::remotes::object::{IMPATIENT, http, later, object, within};
-use crate::remotes::raw_server::{answer, read_head, read_to_end};
+use crate::remotes::raw_server::{answer, raw_server, read_head, read_to_end};
 use crate::remotes::webdav::open_webdav;
 
 /// A server that answers one request after another, each on a connection of its own, as long as there are answers. Then
@@ -57,10 +57,7 @@ async fn an_answer_that_drips_is_given_up() {
 async fn a_list_that_is_no_list_freezes_nothing() {
     let head = "HTTP/1.1 207 Multi-Status\r\nConnection: close\r\n\r\n";
     let attributes: String = (0..300_000).map(|number| format!("a{number}='' ")).collect();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/in/", listener.local_addr().unwrap());
-    let server = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
+    let (url, server) = raw_server(move |mut stream| {
         read_head(&mut stream);
         answer(&mut stream, head);
         answer(&mut stream, &format!("<multistatus xmlns='DAV:' {attributes}/>"));

@@ -4,17 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use contract::ObjectPath;
 use finaliser::remote::{Comparison, Object, Precondition, Remote, RemoteError};
 use testing::names;
 
 use super::mounted::Mounted;
-use crate::remotes::object::{bytes, folder, object, open_body, refused, send, within};
+use crate::remotes::object::{bytes, folder, object, object_at, open_body, refused, send, within};
 use crate::remotes::sftp::Own;
-
-fn at(path: &str, content: &[u8]) -> Object {
-    Object { path: ObjectPath::try_from(path.to_owned()).unwrap(), ..object("x", content) }
-}
 
 #[tokio::test]
 async fn a_file_system_inside_a_folder_is_refused_before_anything_is_written() {
@@ -26,7 +21,7 @@ async fn a_file_system_inside_a_folder_is_refused_before_anything_is_written() {
     for path in ["inner/x", "inner/made/later/x"] {
         // Nobody feeds the body.
         let (_to, body) = open_body(6);
-        let detail = refused(within(remote.send(&at(path, b"abcdef"), body)).await);
+        let detail = refused(within(remote.send(&object_at(path, b"abcdef"), body)).await);
         assert!(detail.contains("another file system") && detail.contains("inner"), "{detail}");
     }
     assert!(names(&inner).is_empty() && names(&root.path().join(".waybill")).is_empty());
@@ -40,7 +35,7 @@ async fn a_folder_of_the_same_file_system_that_is_mounted_inside_is_refused_once
     fs::create_dir(&inner).unwrap();
     let Some(_mounted) = Mounted::new(&["--bind", elsewhere.path().to_str().unwrap()], &inner) else { return };
     let remote = folder(root.path()).unwrap();
-    let detail = refused(send(&*remote, &at("inner/x", b"abc"), b"abc").await);
+    let detail = refused(send(&*remote, &object_at("inner/x", b"abc"), b"abc").await);
     assert!(detail.contains("another file system") && detail.contains("inner"), "{detail}");
     assert!(names(&inner).is_empty() && names(&root.path().join(".waybill")).is_empty());
 }
@@ -54,12 +49,12 @@ async fn a_file_system_inside_the_folder_of_an_sftp_server_is_refused() {
         fs::create_dir(&inner).unwrap();
         let Some(_mounted) = Mounted::tmpfs(&inner) else { return };
         let content = bytes(1_000_000);
-        let detail = refused(send(&*inbox.remote, &at("inner/x", &content), &content).await);
+        let detail = refused(send(&*inbox.remote, &object_at("inner/x", &content), &content).await);
         assert!(detail.contains("another file system") && detail.contains("inner"), "{detail}");
         assert_eq!((names(&inner), inbox.asides()), (BTreeSet::new(), BTreeSet::new()));
         // What it was to replace is still there.
         fs::write(inner.join("x"), "old").unwrap();
-        let object = Object { precondition: Precondition::Replace(None), ..at("inner/x", &content) };
+        let object = Object { precondition: Precondition::Replace(None), ..object_at("inner/x", &content) };
         let detail = refused(send(&*inbox.remote, &object, &content).await);
         assert!(detail.contains("another file system"), "{detail}");
         assert_eq!(fs::read(inner.join("x")).unwrap(), b"old");

@@ -2,18 +2,10 @@
 
 use std::sync::Mutex;
 
-use contract::ObjectPath;
-use finaliser::remote::Object;
 use futures_util::future::join_all;
 
 use super::webdav_server::{OddServer, status};
-use crate::remotes::object::{body, later, object, refused, send, within};
-
-fn object_at(path: &str, content: &[u8]) -> Object {
-    let mut object = object("x", content);
-    object.path = ObjectPath::try_from(path.to_owned()).unwrap();
-    object
-}
+use crate::remotes::object::{body, later, object, object_at, refused, send, within};
 
 /// Apache answered 403, rclone 423, and others 409.
 const REFUSALS: [u16; 4] = [403, 409, 423, 500];

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use contract::ObjectPath;
 use finaliser::remote::{Comparison, Precondition, Remote, RemoteError};
 use testing::names as names_in;
 
-use crate::remotes::object::{PATIENT, body, bytes, folder, http, object, open_body, send, within};
+use crate::remotes::object::{PATIENT, body, bytes, folder, http, object, object_at, open_body, send, within};
 use crate::remotes::storing_server::StoringServer;
 
 /// A remote whose content the test sees directly.
@@ -81,8 +80,7 @@ async fn names(place: &dyn Place) {
 
 async fn folders(place: &dyn Place) {
     for path in ["2026/11/25/x y", "2026/11/26/x y", "2026/11/25/..z", "größe/a%2fb/文件"] {
-        let mut object = object("x", path.as_bytes());
-        object.path = ObjectPath::try_from(path.to_owned()).unwrap();
+        let object = object_at(path, path.as_bytes());
         assert!(matches!(within(place.remote().compare(&object)).await, Ok(Comparison::Absent)), "{path}");
         send(place.remote(), &object, path.as_bytes()).await.unwrap();
         assert_eq!(place.stored(path).as_deref(), Some(path.as_bytes()));

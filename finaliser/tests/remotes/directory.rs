@@ -11,7 +11,9 @@ use finaliser::remote::{Comparison, Precondition, RemoteError};
 use rustix::fs::{CWD, FileType, Mode};
 use testing::names;
 
-use crate::remotes::object::{PATIENT, body, bytes, folder, later, object, open_body, refused, send, within};
+use crate::remotes::object::{
+    PATIENT, body, bytes, folder, later, object, object_at, open_body, refused, send, within,
+};
 
 /// Waits until a staged file exists, or none does.
 async fn until_aside(root: &Path, there: bool) {
@@ -209,8 +211,7 @@ async fn its_own_folder_is_refused_as_a_name() {
 async fn folders_are_made_only_for_what_becomes_visible() {
     let root = tempfile::tempdir().unwrap();
     let remote = folder(root.path()).unwrap();
-    let mut object = object("x", b"abc");
-    object.path = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
+    let mut object = object_at("a/b/x", b"abc");
     assert!(matches!(within(remote.compare(&object)).await, Ok(Comparison::Absent)));
     object.still_ours = Box::new(|| false);
     assert!(matches!(send(&*remote, &object, b"abc").await, Err(RemoteError::Stopped)));

@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use contract::{Digest, Epoch, FileId, ObjectName};
+use contract::{Digest, Epoch, FileId, ObjectName, ObjectPath};
 use finaliser::remote::{Evidence, Object, Precondition, Remote, RemoteError, Source};
 use settings::{DirectoryRemote, HttpRemote, RemoteSettings};
 use tokio::sync::mpsc;
@@ -46,6 +46,11 @@ pub(crate) fn object(name: &str, content: &[u8]) -> Object {
         sha256: Digest::of(content),
         still_ours: Box::new(|| true),
     }
+}
+
+/// An object in folders, with `/` between them.
+pub(crate) fn object_at(path: &str, content: &[u8]) -> Object {
+    Object { path: ObjectPath::try_from(path.to_owned()).unwrap(), ..object("x", content) }
 }
 
 /// Bytes that come by themselves, in pieces, as often as they are opened.

@@ -15,7 +15,7 @@ use testing::{names, sshd};
 
 use crate::odd_servers::mounted::Mounted;
 use crate::remotes::conformance::{Place, suite};
-use crate::remotes::object::{body, bytes, later, object, open_body, refused, send, within};
+use crate::remotes::object::{body, bytes, later, object, object_at, open_body, refused, send, within};
 
 /// A folder of its own at the server.
 pub(crate) struct Inbox {
@@ -324,8 +324,7 @@ async fn its_own_folder_is_refused_as_a_name() {
 #[tokio::test]
 async fn anything_else_in_the_place_of_a_folder_is_refused() {
     let Some(inbox) = Inbox::new().await else { return };
-    let mut object = object("x", b"abc");
-    object.path = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
+    let mut object = object_at("a/b/x", b"abc");
     assert!(matches!(within(inbox.remote.compare(&object)).await, Ok(Comparison::Absent)));
     // Folders are made only for what becomes visible.
     object.still_ours = Box::new(|| false);

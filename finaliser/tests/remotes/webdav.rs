@@ -13,7 +13,7 @@ use settings::{RemoteSettings, Secret, WebdavRemote};
 use testing::{Served, ask_bucket, names};
 
 use crate::remotes::conformance::{Place, suite};
-use crate::remotes::object::{body, object, open_body, refused, send, within};
+use crate::remotes::object::{body, object, object_at, open_body, refused, send, within};
 
 pub(crate) fn open_webdav(url: &str, change: impl FnOnce(&mut WebdavRemote)) -> Box<dyn Remote> {
     let mut settings = WebdavRemote::new(url);
@@ -233,9 +233,7 @@ async fn a_collection_in_the_way_stays() {
 async fn a_file_in_the_place_of_a_collection_is_refused() {
     async fn is_refused(remote: &dyn Remote) {
         for path in ["a/x", "a/b/x", "a/b/c/x"] {
-            let mut object = object("x", b"abc");
-            object.path = ObjectPath::try_from(path.to_owned()).unwrap();
-            let detail = refused(send(remote, &object, b"abc").await);
+            let detail = refused(send(remote, &object_at(path, b"abc"), b"abc").await);
             assert!(detail.contains("expected a collection, found something else"), "{path}: {detail}");
         }
     }
@@ -255,8 +253,7 @@ async fn a_file_in_the_place_of_a_collection_is_refused() {
 #[tokio::test]
 async fn collections_are_made_only_for_what_becomes_visible() {
     let Some(served) = Share::new(|_| {}).await else { return };
-    let mut object = object("x", b"abc");
-    object.path = ObjectPath::try_from("a/b/x".to_owned()).unwrap();
+    let mut object = object_at("a/b/x", b"abc");
     let (to, body) = open_body(3);
     drop(to);
     let sent = within(served.remote.send(&object, body)).await;
@@ -278,9 +275,7 @@ async fn behind_a_proxy_that_changes_the_host_files_are_moved_by_path() {
     let pass = format!("proxy_pass {};\nproxy_set_header Host inner.example;", inner.trim_end_matches('/'));
     let Some(proxy) = Share::new(|options| options.directives = pass).await else { return };
     for path in ["x", "a b;c", "2026/11/28/größe & ü"] {
-        let mut object = object("x", b"abc");
-        object.path = ObjectPath::try_from(path.to_owned()).unwrap();
-        send(&*proxy.remote, &object, b"abc").await.unwrap();
+        send(&*proxy.remote, &object_at(path, b"abc"), b"abc").await.unwrap();
         assert_eq!(served.stored(path).as_deref(), Some(&b"abc"[..]), "{path}");
     }
     assert_eq!(served.asides(), BTreeSet::new());
@@ -290,13 +285,7 @@ async fn behind_a_proxy_that_changes_the_host_files_are_moved_by_path() {
 #[tokio::test]
 async fn many_files_at_once_make_the_same_collections() {
     async fn all_arrive(remote: &dyn Remote) {
-        let objects: Vec<_> = (0..12)
-            .map(|n| {
-                let mut object = object("x", b"abc");
-                object.path = ObjectPath::try_from(format!("2026-11-28/acme/{n}")).unwrap();
-                object
-            })
-            .collect();
+        let objects: Vec<_> = (0..12).map(|n| object_at(&format!("2026-11-28/acme/{n}"), b"abc")).collect();
         let deliver = async |object| {
             // A lock is for now; anything else that is not a delivery fails.
             while let Err(error) = remote.send(object, body(b"abc")).await {

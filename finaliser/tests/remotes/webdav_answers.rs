@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use finaliser::remote::{Comparison, Remote, RemoteError};
 
 use crate::remotes::conformance::Place;
-use crate::remotes::object::{IMPATIENT, bytes, later, object, refused, send, within};
+use crate::remotes::object::{IMPATIENT, bytes, later, object, object_at, refused, send, within};
 use crate::remotes::scripted_proxy::{Action, ScriptedProxy};
 use crate::remotes::webdav::{Share, open_webdav};
 
@@ -36,8 +36,7 @@ fn asked(proxy: &ScriptedProxy) -> Vec<String> {
 #[tokio::test]
 async fn requests_come_in_this_order() {
     let Some((remote, proxy, served)) = behind("nothing", || Action::Pass).await else { return };
-    let mut object = object("x", b"abc");
-    object.path = contract::ObjectPath::try_from("a/b/x".to_owned()).unwrap();
+    let object = object_at("a/b/x", b"abc");
     let evidence = send(&*remote, &object, b"abc").await.unwrap();
     assert_eq!((evidence.proof.as_str(), evidence.sent), ("put", 3));
     let put = proxy.seen().into_iter().find(|line| line.starts_with("PUT ")).unwrap();
