@@ -155,7 +155,7 @@ impl DataDir {
             // The setting requires as many bytes.
             Ok(secret) if secret.len() >= 32 => return Ok(Secret::new(secret)),
             Ok(_) => tracing::warn!(
-                "{} is not whole, so it is made anew: whoever has a token must log in again",
+                "{} is not whole, so it is made anew: users with a token must log in again",
                 path.display()
             ),
             Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -234,7 +234,7 @@ fn print_ready(ready: &Ready, json: bool) -> Result<()> {
     println!("  gateway   {}", ready.gateway);
     println!("  NATS      {}", ready.nats);
     println!("  MongoDB   {}", ready.mongodb);
-    println!("  logins    of both: {}", ready.endpoints.display());
+    println!("  logins    of NATS and MongoDB: {}", ready.endpoints.display());
     println!("  nats tool XDG_CONFIG_HOME={} nats --context waybill", shell_word(&ready.nats_cli));
     println!("  sources   {}", ready.root.display());
     if let Some(folder) = &ready.remote_dir {

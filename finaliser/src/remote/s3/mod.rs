@@ -19,7 +19,8 @@ use percent_encoding::percent_decode_str;
 use settings::{HttpVersion, S3Remote as Settings};
 
 use super::wire::{
-    self, Answered, Connector, USER_AGENT, Uploaded, different, encode, encoded, evidence, later, on_condition,
+    self, ANSWER_BYTES, Answered, Connector, LIST_BYTES, USER_AGENT, Uploaded, different, encode, encoded, evidence,
+    later, on_condition,
 };
 use super::{Comparison, Evidence, MultipartUpload, Object, Precondition, Remote, RemoteError, Source, UploadLog};
 use answer::{describe, failure};
@@ -38,12 +39,6 @@ const CHECKSUM: &str = "x-amz-checksum-sha256";
 /// The longest id of an upload, in bytes: several times what servers send. It is in the file's record and in the
 /// address of every part.
 const UPLOAD_ID_BYTES: usize = 1024;
-
-/// The most bytes of a list of 1,000 uploads.
-const LIST_BYTES: usize = 4 * 1024 * 1024;
-
-/// The most bytes of any other answer to a command.
-const ANSWER_BYTES: usize = 64 * 1024;
 
 /// A bucket.
 #[derive(Debug)]

@@ -10,13 +10,7 @@ use super::multistatus::{self, Member, PROPFIND};
 use crate::remote::RemoteError;
 use crate::remote::http::Server;
 use crate::remote::staging_name::StagingName;
-use crate::remote::wire::{answer, encode, encoded_folders, later};
-
-/// The most bytes of a list of members: about 10,000 names.
-const LIST_BYTES: usize = 4 * 1024 * 1024;
-
-/// The most bytes of an answer about one resource.
-const ANSWER_BYTES: usize = 64 * 1024;
+use crate::remote::wire::{ANSWER_BYTES, LIST_BYTES, answer, encode, encoded_folders, later};
 
 /// What a path refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,6 +32,12 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// The name of this client in its requests.
 pub(super) const USER_AGENT: &str = concat!("waybill/", env!("CARGO_PKG_VERSION"));
 
+/// The most bytes of a list: 1,000 uploads of S3, or about 10,000 names of WebDAV.
+pub(super) const LIST_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most bytes of any other answer that is read as a whole.
+pub(super) const ANSWER_BYTES: usize = 64 * 1024;
+
 /// The answer to a request. Its content has not been read.
 pub(super) type Answered = (Connection, Response<Incoming>);
 
