@@ -63,6 +63,7 @@ async fn store(chunker: &Arc<Chunker>, held: &mut ClaimedFile, fence: &Fence) ->
     if matches!(read, Err(PassError::Changed { .. })) {
         fence.check()?;
         let (_, now) = pass::open(chunker, &held.file).await?;
+        pass::check_size(chunker, now.size)?;
         (held.file.source.size, held.file.source.mtime_ns) = (now.size, now.mtime_ns);
     }
     read
@@ -119,6 +120,7 @@ fn failure(held: &ClaimedFile, error: PassError) -> Failure {
             let problem = Problem::new(ProblemKind::SourceChanged, detail);
             Failure::Changed { problem, source: held.file.source.clone(), was_read }
         }
+        PassError::TooLarge(why) => Failure::Final(Problem::new(ProblemKind::FileTooLarge, why)),
         PassError::Source(error @ (SourceError::Missing { .. } | SourceError::UnknownRoot { .. })) => {
             later(ProblemKind::SourceMissing, error.to_string(), Some(MISSING_ATTEMPTS))
         }

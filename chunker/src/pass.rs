@@ -39,6 +39,9 @@ pub(crate) enum PassError {
     /// The record names another holder, generation or state: our claim is over.
     #[error("the store refused: {0}")]
     Stale(String),
+    /// It has more bytes than a file may have.
+    #[error("{0}")]
+    TooLarge(String),
     /// NATS or the store was out of reach. Such an attempt does not count.
     #[error("{0}")]
     Outage(String),
@@ -77,6 +80,19 @@ pub(crate) async fn open(chunker: &Arc<Chunker>, file: &FileRecord) -> Result<(s
     Ok(opened.map_err(|e| PassError::Outage(e.to_string()))??)
 }
 
+/// Refuses a source that is too large. The gateway has looked at its size too, but it may have grown since.
+pub(crate) fn check_size(chunker: &Chunker, size: u64) -> Result<(), PassError> {
+    let files = &chunker.service.settings.files;
+    if size > files.max_size {
+        let most = files.max_size;
+        return Err(PassError::TooLarge(format!("expected at most {most} bytes (files.max_size), found {size}")));
+    }
+    match Split::new(size, files.chunk_size) {
+        Some(_) => Ok(()),
+        None => Err(PassError::TooLarge(format!("found {size} bytes, which are more chunks than can be counted"))),
+    }
+}
+
 /// Reads the source once and has every chunk stored. MongoDB then has every chunk with the hash of this reading.
 ///
 /// `resuming`: chunks of this generation may be stored already.
@@ -90,6 +106,7 @@ pub(crate) async fn run(
     if let Some(what) = differs(file, opened) {
         return Err(PassError::Changed { what, was_read: false });
     }
+    check_size(chunker, file.source.size)?;
     let (Some(split), Some(layout)) = (file.split(), file.layout) else {
         return Err(PassError::Stale("the record has no chunk size or layout".into()));
     };

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 /// How long a slot waits for a remote that works and is at its limit. Most deliveries are shorter; a remote at which
 /// none ends in this time is struggling.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a delivery is deferred at first; each further time in a row doubles it.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -106,7 +106,9 @@ impl ConcurrencyLimit {
             return true;
         }
         let waited = tokio::time::timeout(PATIENCE, self.acquire()).await;
-        self.is_struggling.fetch_or(waited.is_err(), Ordering::Relaxed);
+        // Deliveries to other remotes may be what takes the slots.
+        let is_ours = self.count(|_, ours| *ours >= self.most);
+        self.is_struggling.fetch_or(waited.is_err() && is_ours, Ordering::Relaxed);
         waited.is_err()
     }
 
@@ -184,6 +186,7 @@ mod tests {
         running.push(second.acquire().await);
         // Six of eight slots are taken: neither gets another, but every other remote gets one.
         assert!(first.must_defer().await && second.must_defer().await);
+        assert!(!second.is_struggling.load(Ordering::Relaxed), "it has places of its own");
         running.push(third.acquire().await);
         assert!(third.must_defer().await);
         assert!(!other.must_defer().await);

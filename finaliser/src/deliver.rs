@@ -52,6 +52,9 @@ pub(crate) enum DeliveryError {
     /// A caller asks to cancel the file, and the remote does not have it.
     #[error("the file is to be cancelled")]
     Cancelled,
+    /// Other deliveries take all that may run to the remote.
+    #[error("no place was free at the remote")]
+    Crowded,
 }
 
 impl From<RemoteError> for DeliveryError {
@@ -112,7 +115,7 @@ impl<'a> Delivery<'a> {
             Ok(_) | Err(DeliveryError::Conflict(_) | DeliveryError::Refused(_) | DeliveryError::Cancelled) => true,
             // The remote may have parts that were sent before the content was known to be wrong.
             Err(DeliveryError::Proof(error)) => matches!(error, ProofError::Wrong(_)),
-            Err(DeliveryError::Later { .. } | DeliveryError::Lost(_)) => false,
+            Err(DeliveryError::Later { .. } | DeliveryError::Lost(_) | DeliveryError::Crowded) => false,
         };
         if is_over && let Err(error) = self.log.give_up(self.remote()).await {
             tracing::warn!(file = %self.object.file_id, "an upload was not aborted: {error}");

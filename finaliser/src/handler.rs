@@ -7,7 +7,7 @@ use contract::ProblemKind;
 use ledger::{ClaimRequest, LedgerError, Problem};
 use runtime::work::{Attempt, Ended, Failure, Holding};
 
-use crate::concurrency::{self, ConcurrencyLimit};
+use crate::concurrency::{self, ConcurrencyLimit, PATIENCE};
 use crate::deliver::{Delivered, Delivery, DeliveryError};
 use crate::plan::Plan;
 use crate::prove::ProofError;
@@ -38,13 +38,17 @@ pub(crate) async fn handle(finaliser: Arc<Finaliser>, job: Job) -> Outcome {
     let limit = &plan.destination.limit;
     let fence = holding.fence().clone();
     let work = async {
-        let _running = limit.acquire().await;
+        // The consumer's slot is taken meanwhile: a file that would wait longer makes room for others.
+        let Ok(_running) = tokio::time::timeout(PATIENCE, limit.acquire()).await else {
+            return Err(DeliveryError::Crowded);
+        };
         Delivery::new(&plan, &service.ledger, &fence).run().await
     };
     let ended = holding.run(service, work).await;
     note(limit, &ended);
     match ended {
         Ended::Finished(Ok(delivered)) => attempt.end(record(&finaliser, &plan, delivered).await).await,
+        Ended::Finished(Err(DeliveryError::Crowded)) => put_off(&finaliser, attempt).await,
         Ended::Finished(Err(error)) => attempt.fail(failure(error)).await,
         Ended::Lost => Outcome::Lost,
         Ended::HandBack => attempt.fail(Failure::HandBack).await,
@@ -68,6 +72,16 @@ async fn defer(finaliser: &Finaliser, job: &Job) -> Result<bool, LedgerError> {
     }
     ledger.defer(job.file, concurrency::delay(record.deferrals, rand::random())).await?;
     Ok(true)
+}
+
+/// Hands back a file that found no place at its remote, and defers it. If we die in between, it is due at once.
+async fn put_off(finaliser: &Finaliser, attempt: Attempt<'_>) -> Outcome {
+    let file = attempt.held.file.id;
+    let handed_back = attempt.fail(Failure::HandBack).await;
+    match finaliser.service.ledger.defer(file, concurrency::delay(0, rand::random())).await {
+        Ok(()) => Outcome::Done,
+        Err(_) => handed_back,
+    }
 }
 
 /// Notes whether the remote works. An end that the remote did not cause says nothing about the remote.
@@ -96,6 +110,7 @@ fn failure(error: DeliveryError) -> Failure {
     match error {
         DeliveryError::Lost(_) | DeliveryError::Proof(ProofError::Lost(_)) => Failure::Lost,
         DeliveryError::Cancelled | DeliveryError::Proof(ProofError::Cancelled) => Failure::Cancelled,
+        DeliveryError::Crowded => Failure::HandBack,
         DeliveryError::Conflict(detail) => final_one(ProblemKind::RemoteClash, detail),
         DeliveryError::Refused(detail) => final_one(ProblemKind::RemoteRefused, detail),
         DeliveryError::Later { detail, after } => {

@@ -15,6 +15,11 @@ pub(crate) fn given_back(field: &str) -> Document {
     doc! { "$max": [0, { "$subtract": [{ "$ifNull": [field, 0] }, 1] }] }
 }
 
+/// When the next attempt begins: `delay` from now, or at once if a caller has asked to cancel the file.
+pub(crate) fn start_of_next(delay: Duration) -> Document {
+    doc! { "$cond": [{ "$eq": ["$cancel_requested", true] }, "$$NOW", now_plus(delay)] }
+}
+
 impl Ledger {
     /// Frees the lease and records why the attempt failed and when to try again. The attempt stays counted. `None`: the
     /// lease was lost.
@@ -27,8 +32,8 @@ impl Ledger {
         let transition = Transition::default()
             .set_literal("error", to_bson(problem)?)
             .set("failures", appended(problem))
-            .set("not_before", now_plus(delay))
-            .set("due_at", now_plus(delay))
+            .set("not_before", start_of_next(delay))
+            .set("due_at", start_of_next(delay))
             .unset(&["lease", "hint_refusals"]);
         transition.commit(self, "recording a retry", lease.filter()).await
     }

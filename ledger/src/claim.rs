@@ -5,6 +5,7 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, doc};
 use uuid::Uuid;
 
+use crate::attempt::given_back;
 use crate::bson_form::{incremented, literal, now_plus};
 use crate::contention::Tries;
 use crate::filter::{by_id, states_before};
@@ -107,8 +108,13 @@ impl Ledger {
             let taken = Instant::now();
             let claimed =
                 |file| Ok(Claim::Taken(Box::new(ClaimedFile::new(file, taken, owner.clone(), request.lease))));
-            if let Some(file) = transition.clone().commit(self, operation, filter.clone()).await? {
-                return claimed(file);
+            match transition.clone().commit(self, operation, filter.clone()).await {
+                Ok(Some(file)) => return claimed(file),
+                Ok(None) => {}
+                Err(error) => {
+                    self.give_back_claim(request.file, step, &owner).await;
+                    return Err(error);
+                }
             }
             match self.why_not_claimed(request.file, step, &owner).await? {
                 Refusal::Ours(file) => return claimed(*file),
@@ -118,6 +124,26 @@ impl Ledger {
                 Refusal::NothingToDo => return Ok(Claim::NothingToDo),
                 Refusal::FreeAgain => {}
             }
+        }
+    }
+
+    /// Gives back a claim whose write failed or was not answered, if it took effect: the primary may have it without a
+    /// majority. Nobody holds the file then, and nobody is to blame for the attempt. `due_at` stays at the lease's end.
+    ///
+    /// Written with `w: 1`: if a failover takes this back, it takes back the claim as well.
+    async fn give_back_claim(&self, file: FileId, step: Step, owner: &str) {
+        let attempts = match step {
+            Step::Prepare => "attempts.chunking",
+            Step::Finalise => "attempts.delivering",
+        };
+        let mut filter = by_id(file);
+        filter.insert("lease.owner", owner);
+        let update =
+            vec![doc! { "$set": { attempts: given_back(&format!("${attempts}")) } }, doc! { "$unset": "lease" }];
+        let files = self.relaxed_files();
+        let given = self.run("giving back a claim", async move { files.update_one(filter, update).await }).await;
+        if let Err(error) = given {
+            tracing::debug!(%file, "a claim was not given back; its lease ends by itself: {error}");
         }
     }
 

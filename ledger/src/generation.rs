@@ -3,8 +3,8 @@ use std::time::Duration;
 use contract::State;
 use mongodb::bson::doc;
 
-use crate::attempt::given_back;
-use crate::bson_form::{now_plus, to_bson};
+use crate::attempt::{given_back, start_of_next};
+use crate::bson_form::to_bson;
 use crate::failure::appended;
 use crate::transition::Transition;
 use crate::{FileRecord, Lease, Ledger, LedgerError, Problem, Source};
@@ -43,7 +43,7 @@ impl Ledger {
         let NextGeneration { source, problem, delay, counts } = next;
         let mut filter = lease.filter();
         filter.insert("state", State::Chunking.as_str());
-        let start = now_plus((*delay).max(self.settle));
+        let start = start_of_next((*delay).max(self.settle));
         let transition = Transition::default()
             .set("generation", doc! { "$add": ["$generation", 1] })
             .set_literal("source", to_bson(source)?)

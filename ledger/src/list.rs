@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use contract::{FileId, State};
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
@@ -48,7 +50,7 @@ impl Ledger {
         }
         let files = self.files.clone();
         let limit = listing.limit;
-        let (documents, more) = self.run("listing files", page(files, filter, limit)).await?;
+        let (documents, more) = self.run("listing files", page(files, filter, limit, self.server_limit())).await?;
         let files: Vec<_> = documents.into_iter().map(FileRecord::from_document).collect::<Result<_, _>>()?;
         let next = files.last().filter(|_| more).map(|file| file.id);
         Ok(Page { files, next })
@@ -60,12 +62,13 @@ async fn page(
     files: Collection<Document>,
     filter: Document,
     limit: u16,
+    at_most: Duration,
 ) -> mongodb::error::Result<(Vec<Document>, bool)> {
     // An upload may have thousands of parts, and a list shows none.
     let without = doc! { "delivery.upload.parts": 0 };
     // One more than the limit tells whether there is a next page.
     let find = files.find(filter).projection(without).sort(doc! { "_id": -1 }).limit(i64::from(limit) + 1);
-    let mut cursor = find.batch_size(BATCH).await?;
+    let mut cursor = find.batch_size(BATCH).max_time(at_most).await?;
     let (mut documents, mut bytes) = (Vec::new(), 0);
     while cursor.advance().await? {
         bytes += cursor.current().as_bytes().len();

@@ -106,18 +106,20 @@ impl Lifecycle {
         }
     }
 
-    /// Stops at the first SIGTERM or SIGINT. The second ends the process at once with status 130, as shells do.
+    /// Stops at the first SIGTERM, SIGINT or SIGHUP (the terminal was closed). The second ends the process at once with status 130, as shells do.
     #[expect(clippy::disallowed_methods, reason = "the second signal means: at once")]
     pub fn stop_on_signals(&self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let life = self.clone();
         tokio::spawn(async move {
             for first in [true, false] {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
+                    _ = hangup.recv() => {}
                 }
                 if first {
                     tracing::info!(grace = ?life.grace, "stopping; a second signal cuts");

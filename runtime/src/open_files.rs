@@ -13,6 +13,8 @@ pub(crate) fn raise_open_files_max() {
         return;
     }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::warn!("the limit of open files (ulimit -n) stays at {current:?}, and was to be {maximum:?}: {error}");
+        let shown = |limit: Option<u64>| limit.map_or_else(|| "unlimited".into(), |files| files.to_string());
+        let (current, maximum) = (shown(current), shown(maximum));
+        tracing::warn!("the limit of open files (ulimit -n) stays at {current}; expected {maximum}: {error}");
     }
 }

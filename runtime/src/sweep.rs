@@ -65,7 +65,16 @@ pub(crate) async fn run(service: Service) {
 async fn sweep(service: &Service) -> Result<(), BusError> {
     let overdue = service.ledger.overdue(AT_MOST).await?;
     let hinted: Vec<Result<(), BusError>> = stream::iter(overdue)
-        .map(|overdue| async move { run_errand(service, &overdue).await })
+        .map(|overdue| async move {
+            match run_errand(service, &overdue).await {
+                // It must not keep the sweep from others.
+                Err(BusError::Ledger(error)) if error.is_corrupt_data() => {
+                    tracing::error!(file = %overdue.file, "nothing can be done for a file: {error}");
+                    Ok(())
+                }
+                ended => ended,
+            }
+        })
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;

@@ -167,7 +167,6 @@ fn config(
         "# Written at every start; changes are lost.\n\
          server_name: \"waybill\"\n\
          listen: \"127.0.0.1:{listen}\"\n\
-         http: \"127.0.0.1:-1\"\n\
          ports_file_dir: {ports}\n\
          max_payload: {max_payload}\n\
          jetstream {{\n\

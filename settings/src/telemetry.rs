@@ -1,8 +1,8 @@
 //! What is logged: to standard error, so that standard output stays for results.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
-use contract::{is_hidden, plain_json};
+use contract::{one_line, plain_json};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
@@ -47,19 +47,18 @@ pub fn start(settings: &TelemetrySettings) -> Result<(), SettingsError> {
             format!("expected directives like info or chunker=debug,info, found {filter:?}: {error}"),
         )
     })?;
-    let is_terminal = io::stderr().is_terminal();
     let plain = match settings.format {
-        LogFormat::Plain => PlainLines::Text { colours: is_terminal },
+        LogFormat::Plain => PlainLines::Text,
         LogFormat::Json => PlainLines::Json,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || plain);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || plain);
     // At info, async-nats logs every event of a connection, even those that a stop causes, and `bus` logs those that
     // matter.
     let without_events =
         filter_fn(|metadata| *metadata.level() != LevelFilter::INFO || !metadata.target().starts_with("async_nats"));
     // An error means that logging has begun already, as in tests that share a process.
     let _already_begun = match settings.format {
-        LogFormat::Plain => builder.with_ansi(is_terminal).finish().with(without_events).try_init(),
+        LogFormat::Plain => builder.finish().with(without_events).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).finish().with(without_events).try_init(),
     };
     Ok(())
@@ -69,24 +68,16 @@ pub fn start(settings: &TelemetrySettings) -> Result<(), SettingsError> {
 /// quote what others wrote, and one name must not look like two lines.
 #[derive(Debug, Clone, Copy)]
 enum PlainLines {
-    /// With `colours`, the escape character stays: it is tracing's own, which escapes it in what is quoted.
-    Text {
-        colours: bool,
-    },
+    Text,
     Json,
 }
 
 impl PlainLines {
     fn plain(self, line: &str) -> String {
-        let Self::Text { colours } = self else { return plain_json(line) };
-        let mut plain = String::with_capacity(line.len());
-        for character in line.chars() {
-            match is_hidden(character) && !(colours && character == '\u{1b}') {
-                true => plain.extend(character.escape_default()),
-                false => plain.push(character),
-            }
+        match self {
+            Self::Text => one_line(line, usize::MAX),
+            Self::Json => plain_json(line),
         }
-        plain
     }
 }
 
@@ -109,11 +100,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_stays_one_line_and_keeps_its_colours() {
-        let line = "\u{1b}[32m INFO\u{1b}[0m name=a\n2026 ERROR\u{202e}ü";
-        let plain = PlainLines::Text { colours: true }.plain(line);
-        assert_eq!(plain, "\u{1b}[32m INFO\u{1b}[0m name=a\\n2026 ERROR\\u{202e}ü");
-        assert_eq!(PlainLines::Text { colours: false }.plain("\u{1b}[2J"), "\\u{1b}[2J");
+    fn a_line_stays_one_line() {
+        assert_eq!(PlainLines::Text.plain("INFO name=a\n2026 ERROR\u{202e}ü"), "INFO name=a\\n2026 ERROR\\u{202e}ü");
+        assert_eq!(PlainLines::Text.plain("\u{1b}[2J"), "\\u{1b}[2J");
         assert_eq!(PlainLines::Json.plain("{\"a\":\"\u{202e}\"}"), r#"{"a":"\u202e"}"#);
     }
 }

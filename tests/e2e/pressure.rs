@@ -72,16 +72,16 @@ async fn a_disk_that_fills_stops_new_files_slows_the_others_and_fails_nothing() 
     };
     let system = System::start(Options {
         mongodb_uri: Some(mongo.uri()),
-        environment: vec![floor("gateway", "GATEWAY", 300 * MIB), floor("store", "STORE", 200 * MIB)],
+        environment: vec![floor("gateway", "GATEWAY", 240 * MIB), floor("store", "STORE", 200 * MIB)],
         ..Options::default()
     })
     .await;
     let (before, _) = system.send("before", MIB, "folder").await;
     system.api.until_state(&before, "delivered").await;
 
-    // MongoDB writes everything three times, to its journal, its oplog and the collection: this file would fill the
-    // disk, and that would end MongoDB.
-    disk.fill_but(350 * MIB).unwrap();
+    // There is room for the file above the gateway's floor. But MongoDB writes everything three times, to its journal, its
+    // oplog and the collection: this file would fill the disk, and that would end MongoDB.
+    disk.fill_but(460 * MIB).unwrap();
     let (file, _) = system.send("large", 200 * MIB, "folder").await;
     let refused = until("a new file is refused", async || {
         let answer = system.api.prepare("before").await;

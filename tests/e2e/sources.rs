@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use contract::Digest;
+use contract::{Digest, Role};
 use harness::{Options, System, Variable, until};
 use mongodb::bson::doc;
 use serde_json::{Value, json};
@@ -92,6 +92,19 @@ async fn a_source_that_never_stands_still_fails_with_its_attempts() {
     growing.stop().await;
     assert_eq!(failed["error"]["type"], "/problems/source-changed", "{failed:#}");
     assert_eq!((&failed["attempts"], failed["failures"].as_array().unwrap().len()), (&json!(3), 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_grows_too_large_is_not_read() {
+    let options = Options { files: "max_size = 1000".into(), ..Options::default() }.workers(0, 1, 1);
+    let mut system = System::start(options).await;
+    system.write("small", 1000);
+    let file = system.api.prepare("small").await.expect(201).file_id();
+    append(&system.source().join("small"));
+    system.start_service(Role::Chunker, 0);
+    let failed = system.api.until_state(&file, "failed").await;
+    assert_eq!(failed["error"]["type"], "/problems/file-too-large", "{failed:#}");
+    assert_eq!((&failed["attempts"], &failed["generation"]), (&json!(1), &json!(1)));
 }
 
 /// A system whose chunker needs seconds for a few MiB, because its connection to NATS is slow.

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use contract::{PAYLOAD_HEADROOM, private_key_pem};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -84,6 +84,21 @@ pub struct LocalServers {
     mongo: Option<Mongo>,
 }
 
+/// What `waybill up` makes in its data directory.
+const OURS: [&str; 6] = ["endpoints.json", "jwt-secret", "mongod", "nats", "remote", "source"];
+
+/// Refuses a folder that holds other things than a data directory does.
+fn check_ours(path: &Path) -> Result<()> {
+    let is_empty = || Ok::<_, std::io::Error>(fs::read_dir(path)?.next().is_none());
+    if OURS.iter().any(|name| path.join(name).exists()) || is_empty()? {
+        return Ok(());
+    }
+    bail!(
+        "{} holds other things than a data directory: expected a new or empty folder, or one that only its owner can open",
+        path.display()
+    )
+}
+
 impl DataDir {
     /// Creates the directory, for its owner alone, and its folders if they are missing.
     pub fn open(path: &Path) -> Result<Self> {
@@ -91,9 +106,10 @@ impl DataDir {
         fs::DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(path).with_context(failed)?;
         let named = std::path::absolute(path).with_context(failed)?;
         let path = path.canonicalize().with_context(|| format!("{} cannot be found", path.display()))?;
-        // An earlier release made it for everybody to read.
+        // An earlier release made it for everybody to read. A folder of somebody else's stays as it is.
         let mode = fs::metadata(&path).with_context(failed)?.permissions().mode() & 0o777;
         if mode != OWNER_ONLY {
+            check_ours(&path)?;
             fs::set_permissions(&path, Permissions::from_mode(OWNER_ONLY)).with_context(|| {
                 format!("{} holds secrets and cannot be closed to others (mode {mode:o})", path.display())
             })?;
@@ -308,4 +324,30 @@ pub fn receipt_key_of(directory: &Path) -> PathBuf {
 pub fn random_text(length: usize) -> String {
     use rand::distr::{Alphanumeric, SampleString};
     Alphanumeric.sample_string(&mut rand::rng(), length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_folder_of_ours_is_closed_to_others() {
+        let parent = tempfile::tempdir().unwrap();
+        let made = |name: &str, content: Option<&str>| {
+            let folder = parent.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+            content.map(|content| fs::create_dir(folder.join(content)).unwrap());
+            folder
+        };
+        let mode = |folder: &Path| fs::metadata(folder).unwrap().permissions().mode() & 0o777;
+        for ours in [made("empty", None), made("earlier", Some("mongod"))] {
+            DataDir::open(&ours).unwrap();
+            assert_eq!(mode(&ours), 0o700);
+        }
+        let shared = made("shared", Some("photographs"));
+        let error = DataDir::open(&shared).unwrap_err();
+        assert!(error.to_string().contains("holds other things"), "{error}");
+        assert_eq!(mode(&shared), 0o755);
+    }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use contract::{FileId, ProblemKind, State, one_line, plain_json};
-use ledger::{CancelOutcome, FileRecord, Listing, Requeued};
+use ledger::{CancelOutcome, FileRecord, Ledger, Listing, Requeued};
 
 use crate::connection::{ConnectionArgs, connect_ledger};
 
@@ -37,6 +37,12 @@ pub struct ListArgs {
 pub async fn list(args: &ListArgs, connection: &ConnectionArgs) -> Result<()> {
     let settings = connection.settings()?;
     let ledger = connect_ledger(&settings, "waybill-files").await?;
+    let printed = print(args, &ledger, settings.files.chunk_size).await;
+    ledger.close().await;
+    printed
+}
+
+async fn print(args: &ListArgs, ledger: &Ledger, chunk_size: u32) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if !args.json {
         writeln!(out, "{:36}  {:10}  {:>8}  {:>15}  {:24}  NAME", "ID", "STATE", "ATTEMPTS", "SIZE", "UPDATED AT")?;
@@ -49,7 +55,7 @@ pub async fn list(args: &ListArgs, connection: &ConnectionArgs) -> Result<()> {
         left -= u32::try_from(page.files.len()).unwrap_or(left).min(left);
         for record in page.files {
             if args.json {
-                let file = gateway::File::of(record, settings.files.chunk_size);
+                let file = gateway::File::of(record, chunk_size);
                 writeln!(out, "{}", plain_json(&serde_json::to_string(&file)?))?;
             } else {
                 writeln!(out, "{}", row(&record))?;
@@ -89,6 +95,7 @@ pub async fn requeue(ids: &[FileId], connection: &ConnectionArgs) -> Result<Exit
             Err(error) => done.no(*id, &format!("not requeued: {error}")),
         }
     }
+    ledger.close().await;
     Ok(done.status())
 }
 
@@ -114,6 +121,7 @@ pub async fn cancel(ids: &[FileId], connection: &ConnectionArgs) -> Result<ExitC
             Err(error) => done.no(*id, &format!("not cancelled: {error}")),
         }
     }
+    ledger.close().await;
     Ok(done.status())
 }
 

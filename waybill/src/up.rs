@@ -230,6 +230,7 @@ fn print_ready(ready: &Ready, json: bool) -> Result<()> {
         println!("{}", plain_json(&serde_json::to_string(ready)?));
         return Ok(());
     }
+    let here = shell_word(ready.endpoints.parent().unwrap_or(Path::new(".")));
     println!("Waybill is up.");
     println!("  gateway   {}", ready.gateway);
     println!("  NATS      {}", ready.nats);
@@ -241,12 +242,14 @@ fn print_ready(ready: &Ready, json: bool) -> Result<()> {
         println!("  remote    {}", folder.display());
     }
     if let Some(key) = &ready.receipt_key {
-        println!("  receipts  signed with the key {} (`waybill receipt key` prints it)", key.id());
+        println!("  receipts  signed with the key {} (`waybill receipt key --data-dir {here}` prints it)", key.id());
     }
     match (&ready.username, &ready.password) {
         (Some(username), Some(password)) => {
             println!("  user      {username}");
-            println!("  password  {password}   (shown once; `waybill user add` adds more users)");
+            println!(
+                "  password  {password}   (shown once; `waybill user add NAME --data-dir {here}` adds more users)"
+            );
         }
         (Some(username), None) => println!("  user      {username}   (its password was shown at the first start)"),
         (None, _) => println!("  users     those that are in the database"),

@@ -17,10 +17,12 @@ pub async fn add(name: &str, connection: &ConnectionArgs) -> Result<()> {
         (1..=LONGEST).contains(&name.len()) && !name.chars().any(contract::is_hidden),
         "expected a name of 1 to {LONGEST} bytes without control and hidden characters"
     );
-    let ledger = connection.ledger("waybill-user").await?;
     let password = ask_password()?;
     ensure!((8..=LONGEST).contains(&password.len()), "expected a password of 8 to {LONGEST} bytes");
-    if !ledger.add_user(&NewUser { username: name, password: &password }).await? {
+    let ledger = connection.ledger("waybill-user").await?;
+    let added = ledger.add_user(&NewUser { username: name, password: &password }).await;
+    ledger.close().await;
+    if !added? {
         bail!("the user {name:?} exists already; nothing was changed");
     }
     eprintln!("added the user {name}");
@@ -29,7 +31,10 @@ pub async fn add(name: &str, connection: &ConnectionArgs) -> Result<()> {
 
 /// Imports the users of a dump. Fails if any of them was left out.
 pub async fn import(file: &Path, connection: &ConnectionArgs) -> Result<()> {
-    let imported = connection.ledger("waybill-user").await?.import_users(file).await?;
+    let ledger = connection.ledger("waybill-user").await?;
+    let imported = ledger.import_users(file).await;
+    ledger.close().await;
+    let imported = imported?;
     eprintln!("users added: {}, replaced: {}", imported.added, imported.replaced);
     for refused in &imported.refused {
         eprintln!("{refused}");

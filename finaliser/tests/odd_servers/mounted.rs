@@ -29,6 +29,7 @@ impl Mounted {
 
     /// `rclone mount` of a folder.
     pub(crate) async fn rclone(folder: &Path, at: &Path) -> Option<Self> {
+        // Also allowed in CI: no package brings this device into a container.
         if !Path::new("/dev/fuse").exists() {
             eprintln!("NOT TESTED: rclone mount: there is no /dev/fuse");
             return None;

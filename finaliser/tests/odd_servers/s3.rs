@@ -130,3 +130,11 @@ async fn a_head_that_lies_about_the_length_is_checked_by_a_get() {
     let found: Result<_, RemoteError> = within(remote.compare(&object("x", b"abc"))).await;
     assert!(matches!(&found, Ok(Comparison::Different(found)) if found.what == "77 bytes"), "{found:?}");
 }
+
+/// A proxy that has only queued the object answers 202.
+#[tokio::test]
+async fn an_object_that_was_only_accepted_is_asked_for_again() {
+    let (remote, _task) = bucket(|_| (202, &[], String::new())).await;
+    let (detail, _) = later(send_whole(&*remote, &object("x", b"abc"), b"abc").await);
+    assert!(detail.contains("expected 200, found 202"), "{detail}");
+}

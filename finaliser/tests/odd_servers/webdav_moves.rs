@@ -91,6 +91,19 @@ async fn a_file_that_is_stored_under_another_name_is_not_delivered() {
     assert_eq!(server.names("/in/.waybill"), Vec::<String>::new());
 }
 
+/// As in a folder from which somebody takes what appears.
+#[tokio::test]
+async fn a_file_that_is_taken_at_once_is_delivered() {
+    let server = OddServer::start(|asked, tree| {
+        if asked.method == "PROPFIND" && asked.path == "/in/x" {
+            tree.remove("/in/x");
+        }
+        None
+    })
+    .await;
+    send(&*server.remote, &object("x", b"abc"), b"abc").await.unwrap();
+}
+
 #[tokio::test]
 async fn a_move_that_did_nothing_is_not_a_delivery() {
     let server = OddServer::start(|asked, _| (asked.method == "MOVE").then(|| status(204))).await;

@@ -187,7 +187,11 @@ fn check(guard: &Guard, attempt: &Attempt) -> Result<(), Refusal> {
         None => Ok(()),
         Some(rest) => Err(Refusal::new(
             ProblemKind::TooManyFailedLogins,
-            "too many logins failed for this name or from this address; try again later",
+            format!(
+                "too many logins failed for this name or from this address: until {} s from now, every password is \
+                 refused",
+                rest.as_secs_f64().ceil()
+            ),
         )
         .retry_after(rest)),
     }

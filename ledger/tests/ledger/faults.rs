@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use contract::{ChunkNumber, Generation};
-use ledger::{Layout, Ledger, LedgerError, LedgerOptions};
+use contract::{ChunkNumber, Generation, State};
+use ledger::{ClaimRequest, GenerationOptions, Layout, Ledger, LedgerError, LedgerOptions};
 use mongodb::Database;
 use mongodb::bson::{Bson, doc};
 use testing::{Sandbox, binary, bytes, own_mongo, until};
@@ -135,6 +135,8 @@ async fn operations_that_mongodb_cannot_begin_do_not_pile_up() {
 async fn without_a_majority_mongodb_gives_a_write_up_before_its_caller_does() {
     let mongo = own_mongo().await;
     let hanging = Hanging::at(&mongo.uri()).await;
+    let file = testing::new_file(3);
+    hanging.ledger.create(file.clone()).await.unwrap();
     // A second member that does not exist; without elections the first one stays primary, as it would with an arbiter.
     let config = hanging.admin.run_command(doc! { "replSetGetConfig": 1 }).await.unwrap();
     let mut config = config.get_document("config").unwrap().clone();
@@ -145,6 +147,12 @@ async fn without_a_majority_mongodb_gives_a_write_up_before_its_caller_does() {
 
     let error = hanging.ledger.create(testing::new_file(3)).await.unwrap_err();
     assert!(matches!(error, LedgerError::Mongo { .. }), "MongoDB says so itself: {error:?}");
+    // The primary has taken the claim all the same. It is given back, because nobody holds the file.
+    let request = ClaimRequest { file: file.id, worker: "worker", lease: Duration::from_secs(60) };
+    let options = GenerationOptions { chunk_size: 65_536, embed_limit: 0 };
+    hanging.ledger.claim_chunking(&request, options).await.unwrap_err();
+    let record = hanging.ledger.file(file.id).await.unwrap().unwrap();
+    assert_eq!((record.state, record.attempts(), record.holder()), (State::Chunking, 0, None));
     hanging.until_nothing_is_at_work().await;
     hanging.ledger.ping().await.unwrap();
 }

@@ -71,3 +71,13 @@ async fn only_while_a_file_is_being_chunked() {
     assert!(stage.ledger.begin_generation(&held.lease, &next).await.unwrap().is_none());
     assert_eq!(stage.document(held.lease.file).await, before);
 }
+
+#[tokio::test]
+async fn a_file_that_is_to_be_cancelled_waits_for_no_reading() {
+    let stage = Stage::set().await;
+    let held = stage.chunking(3).await;
+    stage.ledger.cancel(held.lease.file).await.unwrap();
+    let next = NextGeneration { delay: Duration::from_secs(600), ..next_generation(held.file.source.clone()) };
+    stage.ledger.begin_generation(&held.lease, &next).await.unwrap().unwrap();
+    assert!(stage.claim(held.lease.file).await.file.cancel_requested);
+}

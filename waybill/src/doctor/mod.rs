@@ -76,11 +76,9 @@ async fn audit(args: Args, connection: &ConnectionArgs) -> Result<Report> {
     let Args { deep, repair, json } = args;
     let lease = settings.work.lease();
     let mut doctor = Doctor { ledger, nats, lease, deep, repair, report: Report::new(json), files: 0, generations: 0 };
-    // Streams come first: hints need them. Records come last: repairing one begins a new generation, and the content of
-    // the old one would then be a finding among the leftovers.
-    streams::audit(&mut doctor).await?;
-    leftover::audit(&mut doctor).await?;
-    record::audit(&mut doctor).await?;
+    let audited = doctor.audit().await;
+    doctor.ledger.close().await;
+    audited?;
     let Doctor { report, files, generations, .. } = doctor;
     let Report { findings, mended, .. } = &report;
     eprintln!("files: {files}, generations with content: {generations}, findings: {findings}, mended: {mended}");
@@ -88,6 +86,14 @@ async fn audit(args: Args, connection: &ConnectionArgs) -> Result<Report> {
 }
 
 impl Doctor {
+    /// Streams come first: hints need them. Records come last: repairing one begins a new generation, and the content of
+    /// the old one would then be a finding among the leftovers.
+    async fn audit(&mut self) -> Result<()> {
+        streams::audit(self).await?;
+        leftover::audit(self).await?;
+        record::audit(self).await
+    }
+
     /// Publishes the hint to look at a file, and says so. If that fails, the sweep of a service publishes it: the file
     /// is due.
     async fn hint(&self, step: Step, file: FileId) -> String {

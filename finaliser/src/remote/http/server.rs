@@ -235,8 +235,11 @@ impl Server {
                 Ok(Comparison::Unknown(answer::describe(&what, &head, "")))
             }
             status if status.is_success() => match compare_head(object, &head) {
-                // Some servers answer HEAD with another length than the content has, so the answer to GET decides.
-                Some(Comparison::Different(by_head)) if wire::other_length(&head, object).is_some() => {
+                // Some servers answer HEAD with another length than the content has. Unless the hash is another one too, the
+                // answer to GET decides.
+                Some(Comparison::Different(by_head))
+                    if wire::other_length(&head, object).is_some() && !names_other_content(&head, object) =>
+                {
                     Ok(match self.read_back(path, object).await? {
                         Comparison::Unknown(_) => Comparison::Different(by_head),
                         read => read,
@@ -291,17 +294,26 @@ fn compare_head(object: &Object, head: &response::Parts) -> Option<Comparison> {
             said(&format!("{coding:?}"))
         )));
     }
+    let named = digest_in(head);
+    if let Some((found, _)) = named.as_ref().filter(|(found, _)| *found != object.sha256) {
+        return Some(different(head, format!("the SHA-256 {found}")));
+    }
     if let Some(length) = wire::other_length(head, object) {
         return Some(different(head, format!("{length} bytes")));
     }
+    let checksum = answer::checksum_of(REPR_DIGEST, &named?.1);
+    Some(Comparison::Equal(Evidence { checksum, ..evidence(head, RemoteProof::Digest, 0) }))
+}
+
+/// Whether the head names another hash than that of the object.
+fn names_other_content(head: &response::Parts, object: &Object) -> bool {
+    digest_in(head).is_some_and(|(found, _)| found != object.sha256)
+}
+
+/// The SHA-256 that the head names, and the whole of that field.
+fn digest_in(head: &response::Parts) -> Option<(Digest, String)> {
     let fields: Vec<_> = head.headers.get_all(REPR_DIGEST).iter().filter_map(|field| field.to_str().ok()).collect();
     // Several fields with the same name form one list.
     let named = fields.join(", ");
-    match Digest::from_repr_digest(&named).ok().flatten()? {
-        found if found == object.sha256 => {
-            let checksum = answer::checksum_of(REPR_DIGEST, &named);
-            Some(Comparison::Equal(Evidence { checksum, ..evidence(head, RemoteProof::Digest, 0) }))
-        }
-        found => Some(different(head, format!("the SHA-256 {found}"))),
-    }
+    Some((Digest::from_repr_digest(&named).ok().flatten()?, named))
 }

@@ -134,7 +134,7 @@ impl S3Remote {
         let body = source.open().await;
         let Uploaded { head, text } = self.connector.upload(&what, request, body, &object.still_ours).await?;
         match head.status {
-            status if status.is_success() => {
+            status if wire::answer::is_done(status) => {
                 let checked = head.headers.get(CHECKSUM).is_some_and(|found| found == &checksum(&object.sha256));
                 let proof = if checked { RemoteProof::Checksum } else { RemoteProof::Put };
                 Ok(Evidence {
@@ -142,6 +142,8 @@ impl S3Remote {
                     ..evidence(&head, proof, object.size)
                 })
             }
+            // What the server has is asked before the next try.
+            status if status.is_success() => Err(later(&what, &format!("expected 200, found {status}"))),
             StatusCode::PRECONDITION_FAILED => Err(RemoteError::Conflict(describe(&what, &head, &text))),
             _ => Err(failure(&what, &head, &text)),
         }

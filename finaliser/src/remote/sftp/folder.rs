@@ -77,8 +77,17 @@ impl Folder {
         Ok(is_there || seen >= LISTED)
     }
 
-    /// Reads the names in a folder, about `most` of them at most. Returns how many there were.
-    async fn each_name(&mut self, folder: &str, most: usize, mut take: impl FnMut(&[u8])) -> Result<usize, Fault> {
+    /// Reads the names in a folder, about `most` of them at most. Returns how many there were. The whole list takes no
+    /// longer than one question.
+    async fn each_name(&mut self, folder: &str, most: usize, take: impl FnMut(&[u8])) -> Result<usize, Fault> {
+        let limit = self.session.question_limit();
+        match tokio::time::timeout(limit, self.read_names(folder, most, take)).await {
+            Ok(read) => read,
+            Err(_) => Err(self.session.abandon()),
+        }
+    }
+
+    async fn read_names(&mut self, folder: &str, most: usize, mut take: impl FnMut(&[u8])) -> Result<usize, Fault> {
         let handle = self.session.open(Request::open_folder(folder)).await?;
         let mut seen = 0;
         while seen < most

@@ -112,7 +112,7 @@ impl WebdavRemote {
         let what = format!("MOVE to {address}");
         let (head, text) = self.ask_to_move(&what, name, &address, replace).await?;
         if !matches!(head.status, StatusCode::BAD_GATEWAY | StatusCode::BAD_REQUEST) {
-            return self.moved(&what, &head, &text, object, replace).await;
+            return self.moved(name, &what, &head, &text, object, replace).await;
         }
         // 502 may also come from a proxy that lost the answer.
         let may_be_moved = head.status.is_server_error();
@@ -122,7 +122,7 @@ impl WebdavRemote {
             return Err(NotMoved::Unknown(RemoteError::Stopped));
         }
         let (head, text) = self.ask_to_move(&what, name, &path, replace).await?;
-        match self.moved(&what, &head, &text, object, replace).await {
+        match self.moved(name, &what, &head, &text, object, replace).await {
             Err(NotMoved::Staged(error)) if may_be_moved => Err(NotMoved::Unknown(error)),
             moved => moved,
         }
@@ -155,6 +155,7 @@ impl WebdavRemote {
     /// What the answer to a MOVE means.
     async fn moved(
         &self,
+        name: StagingName,
         what: &str,
         head: &response::Parts,
         text: &str,
@@ -163,7 +164,7 @@ impl WebdavRemote {
     ) -> Result<Evidence, NotMoved> {
         let error = match head.status {
             status if answer::is_done(status) => {
-                self.check_name(what, head, object).await?;
+                self.check_name(name, what, head, object).await?;
                 return Ok(evidence(head, RemoteProof::Put, object.size));
             }
             // The server accepted the move, or did part of it.
@@ -189,7 +190,13 @@ impl WebdavRemote {
 
     /// Looks for the file by its name after a MOVE. Some servers store odd names under others: wsgidav cuts a name at
     /// `;` and drops line ends.
-    async fn check_name(&self, what: &str, head: &response::Parts, object: &Object) -> Result<(), NotMoved> {
+    async fn check_name(
+        &self,
+        name: StagingName,
+        what: &str,
+        head: &response::Parts,
+        object: &Object,
+    ) -> Result<(), NotMoved> {
         let said = answer::describe(what, head, "");
         let path = encoded(&object.path);
         for pause in [Duration::ZERO, LOOK_PAUSE] {
@@ -200,6 +207,13 @@ impl WebdavRemote {
                 // The file was moved, so no refusal of this question may fail it.
                 Err(error) => return Err(NotMoved::Unknown(later(&said, &error.to_string()))),
             }
+        }
+        let staging = self.staging_path(name);
+        let is_moved = matches!(collections::kind(&self.server, &staging).await, Ok(Kind::Nothing));
+        if is_moved && object.path.to_string().chars().all(is_plain) {
+            // No server alters such a name, so the file was there, and somebody has taken it out of the folder since.
+            tracing::warn!(file = %object.file_id, "{said}, but the server has no file of that name any more");
+            return Ok(());
         }
         let why = "the server has no file of that name; it may have stored it under another";
         Err(NotMoved::Staged(RemoteError::Refused(format!("{said}, but {why}"))))
@@ -297,4 +311,9 @@ impl Remote for WebdavRemote {
     fn remove_staging_file(&self, name: StagingName) -> BoxFuture<'_, Result<(), RemoteError>> {
         Box::pin(self.remove(name))
     }
+}
+
+/// Whether a character of a name is one that every server stores as it is.
+const fn is_plain(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.' | '/')
 }

@@ -235,6 +235,17 @@ impl Session {
         }
     }
 
+    /// How long a question may take.
+    pub(super) fn question_limit(&self) -> Duration {
+        self.patience.idle * QUESTION
+    }
+
+    /// Ends a session in which a question took longer than that.
+    pub(super) fn abandon(&mut self) -> Fault {
+        self.is_broken = true;
+        Fault::Broken(overdue(self.patience.idle))
+    }
+
     /// [`Session::call`] for a request for attributes.
     pub(super) async fn attributes(&mut self, request: Request) -> Result<Attributes, Fault> {
         match self.call(request).await? {
