@@ -337,7 +337,9 @@ mod tests {
             let folder = parent.path().join(name);
             fs::create_dir(&folder).unwrap();
             fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-            content.map(|content| fs::create_dir(folder.join(content)).unwrap());
+            if let Some(content) = content {
+                fs::create_dir(folder.join(content)).unwrap();
+            }
             folder
         };
         let mode = |folder: &Path| fs::metadata(folder).unwrap().permissions().mode() & 0o777;
