@@ -352,7 +352,12 @@ async fn every_binary_ends_well_when_it_is_asked_to_stop() {
     let (file, _) = system.send("file", 10, "folder").await;
     system.api.until_state(&file, "delivered").await;
     for (name, process) in &mut system.processes {
-        let signal = if name == "store-0" { Signal::INT } else { Signal::TERM };
+        let signal = match name.as_str() {
+            "store-0" => Signal::INT,
+            // A terminal that was closed.
+            "chunker-0" => Signal::HUP,
+            _ => Signal::TERM,
+        };
         process.signal(signal);
         let status = process.wait();
         assert_eq!(status.code(), Some(0), "{name}: {}", process.log());

@@ -46,6 +46,19 @@ async fn kept_messages(nats: &Nats) -> Result<u64> {
     Ok(jetstream.get_stream("KEPT").await?.cached_info().state.messages)
 }
 
+/// A monitoring port would answer anybody.
+#[tokio::test]
+async fn listens_only_where_it_asks_for_a_login() -> Result<()> {
+    let (folder, _nats) = start().await?;
+    let files: Vec<_> = std::fs::read_dir(folder.path().join("nats/ports"))?.collect::<Result<_, _>>()?;
+    let [file] = &files[..] else { panic!("expected one file with ports, found {files:?}") };
+    let ports: serde_json::Value = serde_json::from_slice(&std::fs::read(file.path())?)?;
+    let listening: Vec<_> =
+        ports.as_object().unwrap().iter().filter(|(_, urls)| **urls != serde_json::json!([])).collect();
+    assert_eq!(listening.len(), 1, "{ports}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn keeps_its_data_and_its_port_over_a_restart() -> Result<()> {
     let (_folder, nats) = start().await?;
