@@ -65,7 +65,7 @@ pub(crate) async fn conflict(
             }
             _ => {
                 let why = format!("a store answered that another chunk {number} is stored, but MongoDB has no other");
-                tracing::error!(file = %file.id, "{why}: does a stranger answer chunks?");
+                tracing::error!(file = %file.id, "{why}; perhaps somebody who is not a store answers chunks");
                 PassError::Outage(why)
             }
         },
@@ -77,6 +77,6 @@ pub(crate) async fn conflict(
 fn missing(file: &FileRecord, number: Option<ChunkNumber>) -> PassError {
     let number = number.map_or_else(|| "that should be the last".into(), |number| number.to_string());
     let why = format!("a store answered that chunk {number} is stored, but MongoDB does not have it");
-    tracing::error!(file = %file.id, "{why}: does a stranger answer chunks?");
+    tracing::error!(file = %file.id, "{why}; perhaps somebody who is not a store answers chunks");
     PassError::Outage(why)
 }

@@ -83,7 +83,7 @@ fn already_finalised(record: &FileRecord, asked: Expectation) -> Refusal {
         shown
     };
     let detail = if waiting {
-        "expected the same request as the one of another user that waits until the file is stored, found another"
+        "a finalise request of another user waits until the file is stored: expected the same request, found another"
     } else {
         "expected the same SHA-256, filename and remote as the request that was accepted before, found others"
     };
