@@ -3,6 +3,10 @@
 /// At most `length` characters of `text`, the last of them `…` if there are more. Hidden characters are written as
 /// escapes.
 pub fn one_line(text: &str, length: usize) -> String {
+    // Nearly every text: each line of a log comes through here.
+    if !text.contains(is_hidden) && text.chars().count() <= length {
+        return text.to_owned();
+    }
     let mut line = String::new();
     let mut left = length;
     for character in text.chars() {
