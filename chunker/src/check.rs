@@ -37,14 +37,15 @@ pub(crate) async fn all_are_stored(
                 Some(expected) if expected == number => {
                     return Err(PassError::changed(format!("chunk {number} is stored with {len} bytes")));
                 }
-                expected => return Err(missing(file, expected)),
+                Some(expected) => return Err(missing(file, expected)),
+                None => return Err(PassError::changed(format!("chunk {number} is stored beyond the last"))),
             }
         }
     }
     match numbers.next() {
         None if stored.finish() == read => Ok(()),
         None => Err(PassError::changed("MongoDB has other chunks than this reading found".into())),
-        Some(number) => Err(missing(file, Some(number))),
+        Some(number) => Err(missing(file, number)),
     }
 }
 
@@ -74,8 +75,7 @@ pub(crate) async fn conflict(
 }
 
 /// The chunk was answered as stored, and is not. The next attempt sends what is missing.
-fn missing(file: &FileRecord, number: Option<ChunkNumber>) -> PassError {
-    let number = number.map_or_else(|| "that should be the last".into(), |number| number.to_string());
+fn missing(file: &FileRecord, number: ChunkNumber) -> PassError {
     let why = format!("a store answered that chunk {number} is stored, but MongoDB does not have it");
     tracing::error!(file = %file.id, "{why}; perhaps somebody who is not a store answers chunks");
     PassError::Outage(why)
